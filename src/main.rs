@@ -1,1 +1,2 @@
+//! The `loadline` binary.
 fn main() {}

@@ -1,0 +1,588 @@
+//! `modeldeployments.loadline.dev/v1alpha1`. The doc comments here are what `kubectl explain` prints.
+
+// The derive makes a hidden copy of each type, whose `pub` leads nowhere.
+#![allow(unreachable_pub)]
+// One `printcolumn` per column repeats the attribute's keys.
+#![allow(clippy::duplicated_attributes)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding};
+use crate::inventory::Vendor;
+use crate::model::Confidence;
+use crate::precision::{CachePrecision, Engine, Precision};
+
+/// A model, how it is to be served or trained, and where it may run. Loadline estimates the GPU memory that it needs,
+/// adds the safety margin, and lets its pods only onto nodes whose GPUs have that much.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "loadline.dev",
+    version = "v1alpha1",
+    kind = "ModelDeployment",
+    plural = "modeldeployments",
+    singular = "modeldeployment",
+    shortname = "mdep",
+    category = "loadline",
+    namespaced,
+    status = "ModelDeploymentStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "A model, how it is to be served or trained, and where it may run. Loadline estimates the GPU memory that it needs, adds the safety margin, and lets its pods only onto nodes whose GPUs have that much.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether the wanted replicas are available"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is ready or not, in one word"
+    ),
+    printcolumn(
+        name = "Needs/GPU",
+        type_ = "string",
+        json_path = ".status.summary.needsPerGpu",
+        description = "The estimate times the safety margin, on the GPU that needs most"
+    ),
+    printcolumn(
+        name = "GPUs",
+        type_ = "integer",
+        json_path = ".status.estimate.gpus",
+        description = "GPUs that one replica takes"
+    ),
+    printcolumn(
+        name = "Fits",
+        type_ = "integer",
+        json_path = ".status.placement.fits",
+        description = "Nodes that it fits on now"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when it exists"
+    ),
+    printcolumn(
+        name = "Model",
+        type_ = "string",
+        json_path = ".status.summary.model",
+        description = "The model",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Precision",
+        type_ = "string",
+        json_path = ".status.summary.precision",
+        description = "How the weights are held",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Weights",
+        type_ = "string",
+        json_path = ".status.summary.weights",
+        description = "Memory of the weights, over all GPUs",
+        priority = 1
+    ),
+    printcolumn(
+        name = "KV-cache",
+        type_ = "string",
+        json_path = ".status.summary.kvCache",
+        description = "Memory of the KV cache, over all GPUs",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Best-node",
+        type_ = "string",
+        json_path = ".status.placement.best.node",
+        description = "The smallest node that it fits on",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        description = "The reason with its numbers",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.training) || (!has(self.context) && !has(self.engine))")
+        .message("training excludes context and engine: set training.sequenceLength and training.microBatch instead, or remove training to serve the model"),
+    validation = Rule::new("!has(self.training) || !has(self.parallelism)")
+        .message("training excludes parallelism: set training.gpus and training.sharding instead")
+)]
+pub struct ModelDeploymentSpec {
+    /// The model: exactly one of `parameters`, `huggingFace`, `gguf`, `config`, `configMapRef` and `catalog`; `parameters` may also accompany `config`, and then states the published size.
+    pub model: ModelSource,
+    /// How the weights are held in GPU memory. Default: as the checkpoint stores them; bf16 where it does not say. `int4` and `int8` are the bare half byte and byte per parameter; `gptq-int4`, `awq-int4`, `nf4`, … include scales and what the format leaves in 16 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+    /// The context that is held in the KV cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextSpec>,
+    /// How one replica is divided over GPUs. One replica takes tensor x pipeline GPUs, all on one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<ParallelismSpec>,
+    /// What serves the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineSpec>,
+    /// The factor by which a GPU must be larger than the estimate: a decimal from "1.0" to "10.0", in quotes. Default: "1.2".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(r"self.matches('^(10(\\.0{1,3})?|[1-9](\\.[0-9]{1,3})?)$')").message("safetyMargin must be a decimal from 1.0 to 10.0 with at most three decimals, such as \"1.2\""))]
+    #[schemars(length(max = 8))]
+    pub safety_margin: Option<String>,
+    /// What `kubectl apply` does when no node fits now. Default: Warn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<AdmissionMode>,
+    /// Which nodes may be picked, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementSpec>,
+    /// How many copies run. Set by `kubectl scale` too.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub replicas: i32,
+    /// A pod template that is merged with what Loadline adds: the GPU request, the node affinity, the engine's arguments. Needed with `engine.name: none` if anything is to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_form_object")]
+    pub template: Option<serde_json::Value>,
+    /// Training instead of serving. Estimated and checked against the nodes; no workload is made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingSpec>,
+}
+
+/// Where the model's shape comes from.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.huggingFace) ? 1 : 0) + (has(self.gguf) ? 1 : 0) + (has(self.config) ? 1 : 0) + (has(self.configMapRef) ? 1 : 0) + (has(self.catalog) ? 1 : 0) + (has(self.parameters) && !has(self.config) ? 1 : 0) == 1")
+        .message("model must have exactly one source: one of parameters, huggingFace, gguf, config, configMapRef, catalog (parameters may also accompany config)")
+)]
+pub struct ModelSource {
+    /// The model's size alone, such as "8B", "1.2B", "500M" or "8030261248". The architecture is then assumed from a table of typical shapes, and the estimate says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(r"self.matches('^[0-9]+(\\.[0-9]+)?[KkMmBbTt]?$')").message("parameters must be a number with an optional suffix K, M, B or T, in quotes, such as \"8B\", \"1.2B\", \"500M\" or \"8030261248\""))]
+    #[schemars(length(min = 1, max = 24))]
+    pub parameters: Option<String>,
+    /// A model on the Hugging Face Hub. Only its config and the headers of its weight files are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugging_face: Option<HuggingFaceRef>,
+    /// A GGUF file. Only its header is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gguf: Option<GgufRef>,
+    /// The content of a Hugging Face config.json, inline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_form_object")]
+    pub config: Option<serde_json::Value>,
+    /// A ConfigMap of the same namespace that holds a config.json, a safetensors index or header, or a catalog entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<KeyRef>,
+    /// A model of the built-in catalog, such as `llama-3.1-8b`. Needs no network. `loadline estimate --list-models` lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub catalog: Option<String>,
+}
+
+/// A model on the Hugging Face Hub.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HuggingFaceRef {
+    /// The repository, as `organisation/name`.
+    #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$')").message("repository must be organisation/name, such as meta-llama/Llama-3.1-8B-Instruct"))]
+    #[schemars(length(min = 3, max = 200))]
+    pub repository: String,
+    /// A branch, tag or commit. Default: main.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200))]
+    pub revision: Option<String>,
+    /// For a GGUF model: the file in the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500))]
+    pub file: Option<String>,
+    /// A Secret of the same namespace that holds an access token for a gated or private repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<KeyRef>,
+}
+
+/// A GGUF file.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.url) != has(self.huggingFace)").message("gguf must have exactly one of url and huggingFace"))]
+pub struct GgufRef {
+    /// An https address that answers range requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.startsWith('https://')").message("url must begin with https://"))]
+    #[schemars(length(min = 9, max = 2000))]
+    pub url: Option<String>,
+    /// A file of a Hugging Face repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugging_face: Option<HuggingFaceRef>,
+}
+
+/// A key of a ConfigMap or Secret in the same namespace.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// The context that is held in the KV cache.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContextSpec {
+    /// Tokens per sequence. Default: the model's own maximum; 8192 where the model's maximum is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub length: Option<i64>,
+    /// Sequences that are held at once. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub sequences: Option<i64>,
+    /// How the cache is held. Default: auto, which is the model's own 16-bit type unless the checkpoint says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_precision: Option<CachePrecision>,
+}
+
+/// How one replica is divided over GPUs.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParallelismSpec {
+    /// GPUs that share each layer: a number that divides the model's attention heads, or `auto`, the smallest that fits. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == int ? (self >= 1 && self <= 1024) : self == 'auto'").message("tensor must be a number from 1 to 1024, or auto"))]
+    #[schemars(schema_with = "int_or_string")]
+    pub tensor: Option<TensorParallel>,
+    /// Stages that the layers are divided into. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub pipeline: Option<i64>,
+}
+
+/// A number of tensor-parallel ranks, or `auto`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TensorParallel {
+    /// So many.
+    Ranks(i64),
+    /// A word; only `auto` is valid.
+    Word(String),
+}
+
+/// What serves the model.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineSpec {
+    /// Which engine. It decides activations and overhead, and the arguments that keep the engine within the estimate. `none` estimates only, unless there is a template.
+    pub name: Engine,
+    /// The container image. Default: the engine's own, by a pinned tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1000))]
+    pub image: Option<String>,
+    /// More arguments for the engine, after Loadline's own. An argument that contradicts the estimate is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100), inner(length(max = 4096)))]
+    pub args: Option<Vec<String>>,
+}
+
+/// What `kubectl apply` does when no node fits now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AdmissionMode {
+    /// Refuse the object.
+    Enforce,
+    /// Accept it with a warning; its pods wait.
+    #[default]
+    Warn,
+    /// Accept it silently.
+    Off,
+}
+
+/// Which nodes may be picked, and how.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementSpec {
+    /// Vendors whose GPUs may be used. Default: all that the engine runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 3))]
+    pub vendors: Option<Vec<Vendor>>,
+    /// Whether a GPU that is handed out more than once (time slicing, MPS) will do. Default: Exclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<SharingMode>,
+    /// Which of the nodes that fit is preferred. Default: SmallestFit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// How the scheduler is told. Default: NodeAffinity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<PlacementMode>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// Taints that are tolerated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub tolerations: Option<Vec<Toleration>>,
+}
+
+/// Whether a GPU that is handed out more than once will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SharingMode {
+    /// Only GPUs that go to one pod.
+    #[default]
+    Exclusive,
+    /// Shared GPUs too: nothing then stops the others from taking the memory.
+    Shared,
+}
+
+/// Which of the nodes that fit is preferred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Strategy {
+    /// The smallest GPUs that fit, so that large ones stay free.
+    #[default]
+    SmallestFit,
+    /// The largest GPUs.
+    LargestFit,
+}
+
+/// How the scheduler is told which nodes fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PlacementMode {
+    /// By node affinity on memory labels.
+    #[default]
+    NodeAffinity,
+    /// By a scheduling gate. Not supported yet.
+    Gated,
+    /// By a dynamic resource claim. Not supported yet.
+    ResourceClaim,
+}
+
+/// How the model is to be trained.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainingSpec {
+    /// What is trained: every weight, low-rank adapters, or low-rank adapters on a 4-bit base.
+    pub method: Method,
+    /// The optimizer. Default: adamw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<Optimizer>,
+    /// Sequences per step and GPU. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub micro_batch: Option<i64>,
+    /// Tokens per sequence. Default: 2048, or the model's maximum if that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub sequence_length: Option<i64>,
+    /// Rank of the LoRA matrices. Default: 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub lora_rank: Option<i64>,
+    /// Which linear layers get LoRA matrices: `attention`, `all-linear`, or names such as `q_proj`. Default: all-linear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 100)))]
+    pub lora_targets: Option<Vec<String>>,
+    /// Whether activations are recomputed. Default: full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_checkpointing: Option<Checkpointing>,
+    /// The attention kernel. Default: sdpa.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<AttentionKernel>,
+    /// How state is sharded over GPUs. Default: none on one GPU, ddp on more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharding: Option<Sharding>,
+    /// GPUs that train together, all on one node. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub gpus: Option<i64>,
+    /// What is kept in host memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2))]
+    pub offload: Option<Vec<Offload>>,
+}
+
+/// What Loadline found out. A function of spec and cluster: it changes only when one of them does.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelDeploymentStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What the model needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<EstimateStatus>,
+    /// Where it could go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementStatus>,
+    /// The figures that `kubectl get` shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<SummaryStatus>,
+    /// Pods of the workload.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Pods of the workload that are ready.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Label selector of the workload's pods, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Ready, Estimated and Placeable; Reconciling and Stalled as kstatus means them.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What the model needs, in bytes.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EstimateStatus {
+    /// Bytes of the weights, over all GPUs of one replica.
+    pub weights: i64,
+    /// Bytes of the KV cache and recurrent state, over all GPUs of one replica.
+    pub kv_cache: i64,
+    /// Bytes of the activations, over all GPUs of one replica.
+    pub activations: i64,
+    /// Bytes of CUDA context, kernels, graphs and framework, over all GPUs of one replica.
+    pub overhead: i64,
+    /// Bytes of the gradients, when training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradients: Option<i64>,
+    /// Bytes of the optimizer state, when training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<i64>,
+    /// Bytes of all of it, over all GPUs of one replica.
+    pub total: i64,
+    /// Bytes of all of it times the safety margin, over all GPUs of one replica.
+    pub required: i64,
+    /// Bytes that each GPU must have: the GPU that needs most, times the safety margin.
+    pub required_per_gpu: i64,
+    /// GPUs that one replica takes, all on one node.
+    pub gpus: i64,
+    /// The safety margin.
+    pub safety_margin: String,
+    /// How sure the estimate is: exact, derived or assumed.
+    #[schemars(with = "String")]
+    pub confidence: Confidence,
+    /// Where the model's shape came from.
+    pub source: String,
+    /// What to know of how the estimate was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Where it could go.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementStatus {
+    /// Nodes that it fits on now.
+    pub fits: i64,
+    /// Nodes whose GPUs have the memory and are in use.
+    pub busy: i64,
+    /// Nodes of which it cannot be said.
+    pub unknown: i64,
+    /// Nodes that it does not fit on, by reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<RejectedNodes>,
+    /// The node that suits best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestNode>,
+    /// At most ten nodes with their reasons, one per kind first; `loadline plan` shows all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeStatus>,
+    /// Changes that would make it fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suggestions: Vec<SuggestionStatus>,
+}
+
+/// How many nodes have one reason.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectedNodes {
+    /// The reason.
+    pub reason: String,
+    /// How many nodes.
+    pub nodes: i64,
+}
+
+/// The node that suits best.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BestNode {
+    /// Its GPUs, as its labels name them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
+    /// Bytes per GPU.
+    pub memory: i64,
+    /// Its name.
+    pub node: String,
+}
+
+/// The answer for one node.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// fits, busy, unknown or rejected.
+    pub verdict: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, with the numbers.
+    pub message: String,
+}
+
+/// A change that would make it fit.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SuggestionStatus {
+    /// The change, such as `precision int4`.
+    pub change: String,
+    /// Bytes that each GPU must then have.
+    pub required_per_gpu: i64,
+    /// Nodes that it would then fit on.
+    pub nodes: i64,
+}
+
+/// The figures that `kubectl get` shows.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SummaryStatus {
+    /// The model.
+    pub model: String,
+    /// How the weights are held.
+    pub precision: String,
+    /// Memory per GPU with the margin, such as "21.4 GiB".
+    pub needs_per_gpu: String,
+    /// Memory of the weights.
+    pub weights: String,
+    /// Memory of the KV cache.
+    pub kv_cache: String,
+}
+
+const fn one() -> i32 {
+    1
+}
+
+/// An object that the server keeps as it is: Loadline reads it with its own checks.
+fn free_form_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+fn int_or_string(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]})
+}

@@ -1,0 +1,179 @@
+//! What GPUs a cluster has, by what its nodes say: a [`Snapshot`] of nodes and pods becomes [`GpuPool`]s.
+//!
+//! Invariants: a figure that cannot be believed is carried as such, never as zero and never as memory; GPUs in use are
+//! counted from the requests of bound, unfinished pods, never from a count label.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::Bytes;
+
+/// The label that ties a pod to the ModelDeployment it serves, in the pod's own namespace.
+pub const MODEL_DEPLOYMENT_LABEL: &str = "loadline.dev/model-deployment";
+
+/// Nodes and pods at one moment, pruned to what Loadline uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The nodes, by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// The pods that hold extended resources, in no order.
+    pub pods: Vec<Pod>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints.
+    pub taints: Vec<Taint>,
+    /// Allocatable extended resources (names with a `/`), as whole numbers.
+    pub allocatable: BTreeMap<String, u64>,
+    /// Whether its `Ready` condition is true.
+    pub ready: bool,
+    /// Whether it is cordoned.
+    pub unschedulable: bool,
+}
+
+/// A taint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value; empty if it has none.
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// A pod that requests extended resources.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The node it is bound to.
+    pub node: Option<String>,
+    /// Whether it has succeeded or failed, and so holds nothing.
+    pub finished: bool,
+    /// What it requests of extended resources: the larger of its init containers' and its containers' sum.
+    pub requests: BTreeMap<String, u64>,
+    /// The ModelDeployment it serves, by [`MODEL_DEPLOYMENT_LABEL`].
+    pub model_deployment: Option<String>,
+}
+
+/// Who made a GPU.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Vendor {
+    /// NVIDIA.
+    Nvidia,
+    /// AMD.
+    Amd,
+    /// Intel.
+    Intel,
+}
+
+/// The GPUs of one kind on one node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GpuPool {
+    /// Who made them.
+    pub vendor: Vendor,
+    /// What they are, as the node's labels say.
+    pub product: Option<String>,
+    /// Memory of each, with where the figure comes from.
+    pub memory: Memory,
+    /// The resource that a pod requests to get one, such as `nvidia.com/gpu`.
+    pub resource: String,
+    /// How many the node can hand out.
+    pub allocatable: u64,
+    /// How many no bound, unfinished pod has requested.
+    pub free: u64,
+    /// Whether one GPU is handed out more than once.
+    pub sharing: GpuSharing,
+}
+
+/// Memory per GPU, or why it is not known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Memory {
+    /// A believable figure.
+    Known {
+        /// Memory per GPU.
+        bytes: Bytes,
+        /// The label it comes from.
+        label: String,
+    },
+    /// The node has GPUs and no label that says their memory.
+    Missing {
+        /// The label that was looked for.
+        label: String,
+    },
+    /// There is a label, and it cannot be believed.
+    Untrusted {
+        /// The label.
+        label: String,
+        /// Its value.
+        value: String,
+        /// Why not.
+        fault: LabelFault,
+    },
+}
+
+/// Why a memory label cannot be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LabelFault {
+    /// The value is empty.
+    Empty,
+    /// Not a whole number of MiB: a unit, a sign, a fraction or an exponent.
+    NotANumber,
+    /// Zero: GPU Feature Discovery writes it for an invalid MIG layout.
+    Zero,
+    /// So large that it must be bytes (old releases) or a mistake.
+    TooLarge,
+    /// The product's name says that the MIG layout is invalid.
+    MigInvalid,
+    /// MIG is being reconfigured (`nvidia.com/mig.config.state` is not `success`).
+    MigPending,
+    /// The label is of the whole card, and the node hands out MIG slices.
+    MigMixed,
+}
+
+/// Whether and how one GPU is handed out more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GpuSharing {
+    /// Each GPU goes to one pod.
+    Exclusive,
+    /// Each GPU is handed out so many times, with no isolation of memory.
+    TimeSliced(u64),
+    /// Each GPU is divided evenly among so many clients.
+    Mps(u64),
+}
+
+/// A ModelDeployment, whose own pods do not count against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// A snapshot with everything that does not depend on a question worked out: pools, usage, classes of identical nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    snapshot: Snapshot,
+}
+
+impl Inventory {
+    /// Reads a snapshot.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self { snapshot }
+    }
+}
