@@ -273,7 +273,7 @@ mod tests {
             ..base.clone()
         };
         let per_row = Quantization { precision: Precision::Int8, group_size: Some(0), ..base.clone() };
-        for (quantization, expected) in [(base, 4625), (order, 4164), (nested, 4127), (per_row, 8008)] {
+        for (quantization, expected) in [(base, 4625), (order, 4165), (nested, 4127), (per_row, 8008)] {
             assert_eq!(of_checkpoint(&quantization).map(thousandths), Some(expected), "{quantization:?}");
         }
     }

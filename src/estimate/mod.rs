@@ -288,3 +288,6 @@ impl Components {
 fn bytes_of(wide: u128) -> Result<Bytes, Overflow> {
     u64::try_from(wide).map(Bytes).map_err(|_| Overflow)
 }
+
+#[cfg(test)]
+mod tests;
