@@ -9,6 +9,7 @@ mod gguf_mix;
 mod ignored;
 mod kv_cache;
 mod kv_vllm;
+mod llama_cpp;
 mod overhead;
 mod parallelism;
 mod profile;

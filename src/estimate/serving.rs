@@ -118,9 +118,8 @@ fn gpu(
 ) -> Result<Gpu, EstimateError> {
     let weights = loading.stage(shape, workload, profile, layout, stage)?;
     let kv_cache = cache.stage(shape, stage)?;
-    let activations = activations::stage(shape, workload, loading.element_bytes(), layout.tensor, stage)?;
-    let gpus = workload.tensor.saturating_mul(workload.pipeline);
-    let overhead = overhead::gpu(profile, gpus);
+    let activations = activations::stage(shape, workload, profile, loading.element_bytes(), layout, stage)?;
+    let overhead = overhead::gpu(shape, workload, profile, layout, stage)?;
     let overhead_total = overhead.context.plus(overhead.libraries)?.plus(overhead.graphs)?;
 
     let exact = |component, formula, bytes, confidence| Term {
