@@ -22,6 +22,8 @@ pub(super) struct Profile {
     pub libraries_shared: u64,
     /// Bytes per sequence and token of vocabulary that sampling takes: logits in 16 and 32 bits, their sorted copy, indices.
     pub sampler_bytes: u64,
+    /// Whether it has kernels of its own for a paged cache, which keep tables beside the weights.
+    pub paged: bool,
     /// Whether graphs are captured for every batch size.
     pub graphs: bool,
     /// Where that is from.
@@ -43,6 +45,7 @@ pub(super) const fn of(engine: Engine) -> Profile {
             libraries: 256 * MIB,
             libraries_shared: 2150 * MIB,
             sampler_bytes: 14,
+            paged: true,
             graphs: true,
             source: "vLLM 0.19 on H100",
         },
@@ -56,6 +59,7 @@ pub(super) const fn of(engine: Engine) -> Profile {
             libraries: 512 * MIB,
             libraries_shared: 2150 * MIB,
             sampler_bytes: 8,
+            paged: true,
             graphs: true,
             source: "SGLang 0.5",
         },
@@ -69,6 +73,7 @@ pub(super) const fn of(engine: Engine) -> Profile {
             libraries: 0,
             libraries_shared: 0,
             sampler_bytes: 0,
+            paged: false,
             graphs: false,
             source: "llama.cpp",
         },
@@ -82,6 +87,7 @@ pub(super) const fn of(engine: Engine) -> Profile {
             libraries: 512 * MIB,
             libraries_shared: 1536 * MIB,
             sampler_bytes: 8,
+            paged: true,
             graphs: true,
             source: "text-generation-inference 3",
         },
@@ -95,6 +101,7 @@ pub(super) const fn of(engine: Engine) -> Profile {
             libraries: 256 * MIB,
             libraries_shared: 256 * MIB,
             sampler_bytes: 8,
+            paged: false,
             graphs: false,
             source: "transformers with PyTorch 2",
         },
@@ -108,6 +115,7 @@ pub(super) const fn of(engine: Engine) -> Profile {
             libraries: 256 * MIB,
             libraries_shared: 512 * MIB,
             sampler_bytes: 8,
+            paged: false,
             graphs: false,
             source: "a generic engine",
         },

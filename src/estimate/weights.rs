@@ -105,6 +105,8 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
             ));
             Scheme::Bare { bits, per }
         }
+        // vLLM quantises at load with bitsandbytes' compressed statistics.
+        Precision::Nf4 if workload.engine == Engine::Vllm => Scheme::Quantized(format::NF4_NESTED, 16),
         other => format::of(other).map_or(Scheme::Mix(other), |format| Scheme::Quantized(format, 16)),
     };
     // The tensors are known, but not which of them a quantiser would have left alone.
