@@ -9,9 +9,12 @@ mod builder;
 mod decoder;
 mod dense;
 mod fields;
+mod hybrid;
 mod json;
 mod mla;
 mod moe;
+mod nemotron;
+mod recurrent;
 
 use self::builder::Builder;
 use self::fields::{Fields, WHAT};
@@ -56,6 +59,8 @@ fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         _ if dense::knows(model_type, f) => dense::build(model_type, f, b),
         _ if moe::TYPES.contains(&model_type) => moe::build(model_type, f, b),
         _ if mla::TYPES.contains(&model_type) => mla::build(model_type, f, b),
+        _ if hybrid::TYPES.contains(&model_type) => hybrid::build(model_type, f, b),
+        _ if nemotron::TYPES.contains(&model_type) => nemotron::build(model_type, f, b),
         _ => Err(unknown(model_type)),
     }
 }
