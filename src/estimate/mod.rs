@@ -12,6 +12,7 @@ mod kv_vllm;
 mod llama_cpp;
 mod overhead;
 mod parallelism;
+mod pattern;
 mod profile;
 mod serving;
 mod weights;
