@@ -292,4 +292,6 @@ fn bytes_of(wide: u128) -> Result<Bytes, Overflow> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

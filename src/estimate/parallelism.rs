@@ -6,6 +6,9 @@ use super::{EstimateError, Workload};
 use crate::model::{CacheKind, Layer, ModelShape, Role, Split, Tensor};
 use crate::precision::Engine;
 
+/// The most pipeline stages that are worked out.
+const MOST_STAGES: u64 = 4096;
+
 /// The division of a model among GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -90,6 +93,13 @@ pub(super) fn layout(shape: &ModelShape, workload: &Workload) -> Result<Layout, 
             field,
             problem: format!("{stages} stages cannot share {all_layers} layers"),
             remedy: format!("write at most {}", all_layers.max(1)),
+        });
+    }
+    if stages > MOST_STAGES {
+        return Err(EstimateError::Invalid {
+            field,
+            problem: format!("{stages} stages are more than any cluster runs"),
+            remedy: format!("write at most {MOST_STAGES}"),
         });
     }
     if tensor > 1 {
