@@ -7,6 +7,7 @@ mod activations;
 mod format;
 mod gguf_mix;
 mod ignored;
+pub mod inverse;
 mod kv_cache;
 mod kv_vllm;
 mod llama_cpp;

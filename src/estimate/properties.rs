@@ -213,7 +213,7 @@ proptest! {
     #[test]
     fn splitting_conserves_what_it_splits(tensor in tensors(), ranks in 1_u64..65) {
         let multiple = 64;
-        let (rows, columns) = shard(&tensor, ranks, multiple);
+        let (rows, columns) = shard(&tensor, tensor.split, ranks, multiple);
         let whole = u128::from(tensor.rows) * u128::from(tensor.columns);
         let held = u128::from(rows) * u128::from(columns);
         let sum = held * u128::from(ranks);
