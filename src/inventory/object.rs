@@ -66,7 +66,11 @@ impl Pod {
             node: node.filter(|node| !node.is_empty()),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
             requests: object.spec.as_ref().map(requests).unwrap_or_default(),
-            model_deployment: metadata.labels.as_ref().and_then(|labels| labels.get(MODEL_DEPLOYMENT_LABEL)).cloned(),
+            model_deployment: metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(MODEL_DEPLOYMENT_LABEL))
+                .cloned(),
         }
     }
 }
@@ -135,7 +139,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(spec: serde_json::Value) -> Pod {
+    fn pod(spec: &serde_json::Value) -> Pod {
         let object = json!({"metadata": {"name": "p"}, "spec": spec});
         Pod::from_object(&serde_json::from_value(object).unwrap())
     }
@@ -162,7 +166,7 @@ mod tests {
             ("overflow saturates", vec![container("18446744073709551615"), container("1")], vec![], u64::MAX),
             ("a malformed request holds all", vec![container("some")], vec![], u64::MAX),
         ] {
-            let pod = pod(json!({"containers": containers, "initContainers": init}));
+            let pod = pod(&json!({"containers": containers, "initContainers": init}));
             assert_eq!(pod.requests, BTreeMap::from([("nvidia.com/gpu".to_owned(), expected)]), "{what}");
         }
     }
@@ -170,24 +174,35 @@ mod tests {
     #[test]
     fn a_limit_alone_is_a_request_and_zero_is_none() {
         let limit = json!({"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": "2"}}}]});
-        assert_eq!(pod(limit).requests, BTreeMap::from([("nvidia.com/gpu".to_owned(), 2)]));
-        assert_eq!(pod(json!({"containers": [container("0")]})).requests, BTreeMap::new());
-        assert_eq!(pod(json!({"containers": []})).requests, BTreeMap::new());
+        assert_eq!(pod(&limit).requests, BTreeMap::from([("nvidia.com/gpu".to_owned(), 2)]));
+        assert_eq!(pod(&json!({"containers": [container("0")]})).requests, BTreeMap::new());
+        assert_eq!(pod(&json!({"containers": []})).requests, BTreeMap::new());
     }
 
     #[test]
     fn only_pods_that_are_over_have_finished() {
-        for (phase, finished) in [("Pending", false), ("Running", false), ("Unknown", false), ("Succeeded", true), ("Failed", true)]
-        {
+        for (phase, finished) in [
+            ("Pending", false),
+            ("Running", false),
+            ("Unknown", false),
+            ("Succeeded", true),
+            ("Failed", true),
+        ] {
             let object = json!({"metadata": {"name": "p"}, "status": {"phase": phase}});
-            assert_eq!(Pod::from_object(&serde_json::from_value(object).unwrap()).finished, finished, "{phase}");
+            assert_eq!(
+                Pod::from_object(&serde_json::from_value(object).unwrap()).finished,
+                finished,
+                "{phase}"
+            );
         }
     }
 
     #[test]
     fn readiness_is_the_condition_and_absent_is_ready() {
         let node = |status: serde_json::Value| {
-            Node::from_object(&serde_json::from_value(json!({"metadata": {"name": "n"}, "status": status})).unwrap())
+            Node::from_object(
+                &serde_json::from_value(json!({"metadata": {"name": "n"}, "status": status})).unwrap(),
+            )
         };
         for (status, ready) in [
             (json!({}), true),
@@ -203,6 +218,9 @@ mod tests {
             quantities.allocatable,
             BTreeMap::from([("nvidia.com/gpu".to_owned(), 4), ("x.y/odd".to_owned(), 0)])
         );
-        assert_eq!(node(json!({"capacity": {"nvidia.com/gpu": "2"}})).allocatable.get("nvidia.com/gpu"), Some(&2));
+        assert_eq!(
+            node(json!({"capacity": {"nvidia.com/gpu": "2"}})).allocatable.get("nvidia.com/gpu"),
+            Some(&2)
+        );
     }
 }
