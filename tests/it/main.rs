@@ -1,1 +1,4 @@
-//! Loadline
+//! The integration tests, as one crate: it links once.
+
+mod architecture;
+mod generated;
