@@ -304,6 +304,30 @@ fn class_nodes(class: &ClassVerdict, requirement: &Requirement) -> Vec<NodeDocum
     class.nodes.iter().map(|name| NodeDocument { name: name.clone(), ..node.clone() }).collect()
 }
 
+/// A model of the catalog, for output.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelEntry {
+    name: String,
+    repository: String,
+    parameters: u64,
+    architecture: String,
+    max_context: Option<u64>,
+}
+
+/// The catalog, for output: names and shapes.
+#[must_use]
+pub fn models(shapes: &[(&str, ModelShape)]) -> Vec<ModelEntry> {
+    let entry = |(name, shape): &(&str, ModelShape)| ModelEntry {
+        name: (*name).to_owned(),
+        repository: shape.name.clone(),
+        parameters: shape.parameters,
+        architecture: shape.architecture.clone(),
+        max_context: shape.max_context,
+    };
+    shapes.iter().map(entry).collect()
+}
+
 /// A document as it is printed: indented, with a newline at the end.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! What a model needs, as a table with a plain bar of what takes the memory.
 
 use crate::estimate::Estimate;
+use crate::model::ModelShape;
 use crate::render::json::{EstimateDocument, ranges};
 use crate::render::message::components;
 use crate::render::text::{adding_up, counted, printable, quoted};
@@ -130,6 +131,21 @@ pub fn explain(estimate: &Estimate) -> String {
             term.bytes.to_string(),
             sure,
             printable(&term.formula),
+        ]);
+    }
+    finish(table)
+}
+
+/// The built-in catalog.
+#[must_use]
+pub fn models(shapes: &[(&str, ModelShape)]) -> String {
+    let mut table = plain(vec!["NAME", "PARAMETERS", "ARCHITECTURE", "MAX CONTEXT"]);
+    for (name, shape) in shapes {
+        table.add_row(vec![
+            (*name).to_owned(),
+            Parameters(shape.parameters).to_string(),
+            shape.architecture.clone(),
+            shape.max_context.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string()),
         ]);
     }
     finish(table)

@@ -5,7 +5,7 @@ mod plan;
 
 use comfy_table::{ContentArrangement, Row, Table, presets};
 
-pub use estimate::{estimate, explain};
+pub use estimate::{estimate, explain, models};
 pub use plan::plan;
 
 /// How a table is to be printed.
