@@ -76,8 +76,9 @@ pub(super) fn judge(group: &Group<'_>, requirement: &Requirement, policy: &Polic
 
 /// One pool of a node whose vendor and labels are as wanted.
 fn judge_pool(node: &Node, pool: &GpuPool, requirement: &Requirement, policy: &Policy) -> Judgement {
-    let (reason, detail) =
-        pool_fault(pool, requirement, policy).or_else(|| node_fault(node, pool, policy)).unwrap_or_else(|| {
+    let (reason, detail) = pool_fault(pool, requirement, policy)
+        .or_else(|| node_fault(node, pool, policy))
+        .unwrap_or_else(|| {
             if pool.free < requirement.gpus {
                 (Reason::GpusBusy, gpus(pool, requirement))
             } else {
@@ -91,8 +92,12 @@ fn judge_pool(node: &Node, pool: &GpuPool, requirement: &Requirement, policy: &P
 fn pool_fault(pool: &GpuPool, requirement: &Requirement, policy: &Policy) -> Option<(Reason, Detail)> {
     match &pool.memory {
         // A node that hands out nothing has no GPU of which to know the memory.
-        Memory::Missing { .. } if pool.allocatable == 0 => return Some((Reason::TooFewGpus, gpus(pool, requirement))),
-        Memory::Missing { label } => return Some((Reason::LabelMissing, Detail::LabelMissing { label: label.clone() })),
+        Memory::Missing { .. } if pool.allocatable == 0 => {
+            return Some((Reason::TooFewGpus, gpus(pool, requirement)));
+        }
+        Memory::Missing { label } => {
+            return Some((Reason::LabelMissing, Detail::LabelMissing { label: label.clone() }));
+        }
         Memory::Untrusted { label, value, fault } => {
             let detail = Detail::LabelUntrusted { label: label.clone(), value: value.clone(), fault: *fault };
             return Some((Reason::LabelUntrusted, detail));
@@ -118,15 +123,19 @@ fn pool_fault(pool: &GpuPool, requirement: &Requirement, policy: &Policy) -> Opt
 /// Why the node will not do, though its GPUs would.
 fn node_fault(node: &Node, pool: &GpuPool, policy: &Policy) -> Option<(Reason, Detail)> {
     let tolerated = |key: &str, effect: &str| {
-        let taint = crate::inventory::Taint { key: key.to_owned(), value: String::new(), effect: effect.to_owned() };
+        let taint =
+            crate::inventory::Taint { key: key.to_owned(), value: String::new(), effect: effect.to_owned() };
         toleration::tolerated(&policy.tolerations, &taint)
     };
     let in_the_way = |taint: &&crate::inventory::Taint| {
         toleration::keeps_off(taint) && !toleration::tolerated(&policy.tolerations, taint)
     };
     let mut untolerated = node.taints.iter().filter(in_the_way);
-    let has = |keys: &[&str]| node.taints.iter().filter(in_the_way).any(|taint| keys.contains(&taint.key.as_str()));
-    if (node.unschedulable && !tolerated(toleration::UNSCHEDULABLE, "NoSchedule")) || has(&[toleration::UNSCHEDULABLE]) {
+    let has =
+        |keys: &[&str]| node.taints.iter().filter(in_the_way).any(|taint| keys.contains(&taint.key.as_str()));
+    if (node.unschedulable && !tolerated(toleration::UNSCHEDULABLE, "NoSchedule"))
+        || has(&[toleration::UNSCHEDULABLE])
+    {
         return Some((Reason::NodeCordoned, Detail::None));
     }
     // A node that is not ready runs nothing, tolerated or not.
@@ -146,7 +155,8 @@ fn is_better(a: &Judgement, b: &Judgement, strategy: Strategy) -> bool {
         std::cmp::Ordering::Less => true,
         std::cmp::Ordering::Greater => false,
         std::cmp::Ordering::Equal => {
-            let smallest = matches!(a.verdict, Verdict::Fits | Verdict::Busy) && strategy == Strategy::SmallestFit;
+            let smallest =
+                matches!(a.verdict, Verdict::Fits | Verdict::Busy) && strategy == Strategy::SmallestFit;
             if smallest { memory(a) < memory(b) } else { memory(a) > memory(b) }
         }
     }

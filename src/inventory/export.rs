@@ -50,7 +50,8 @@ fn pod(pod: &Pod) -> Value {
     if let Some(name) = &pod.model_deployment {
         metadata["labels"] = json!({MODEL_DEPLOYMENT_LABEL: name});
     }
-    let mut spec = json!({"containers": [{"name": "pod", "resources": {"requests": quantities(&pod.requests)}}]});
+    let mut spec =
+        json!({"containers": [{"name": "pod", "resources": {"requests": quantities(&pod.requests)}}]});
     if let Some(node) = &pod.node {
         spec["nodeName"] = json!(node);
     }

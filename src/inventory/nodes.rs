@@ -154,12 +154,15 @@ impl Inventory {
         owner: Option<Owner<'_>>,
         selected: &BTreeMap<String, String>,
     ) -> Vec<Group<'_>> {
-        let own = owner.and_then(|owner| self.held_by_others.get(&(owner.namespace.to_owned(), owner.name.to_owned())));
+        let own = owner
+            .and_then(|owner| self.held_by_others.get(&(owner.namespace.to_owned(), owner.name.to_owned())));
         let mut groups = Vec::with_capacity(self.classes.len());
         for class in &self.classes {
-            let mut parts: BTreeMap<(Vec<Option<&str>>, Option<Vec<GpuPool>>), Vec<&NodeGpus>> = BTreeMap::new();
+            let mut parts: BTreeMap<(Vec<Option<&str>>, Option<Vec<GpuPool>>), Vec<&NodeGpus>> =
+                BTreeMap::new();
             for member in class.iter().filter_map(|index| self.nodes.get(*index)) {
-                let values = selected.keys().map(|key| member.node.labels.get(key).map(String::as_str)).collect();
+                let values =
+                    selected.keys().map(|key| member.node.labels.get(key).map(String::as_str)).collect();
                 let adjusted = own.and_then(|own| own.get(&member.node.name)).map(|others| {
                     let mut pools = member.pools.clone();
                     set_free(&mut pools, Some(others));
@@ -184,8 +187,10 @@ fn pools_of(node: &Node) -> Vec<GpuPool> {
     let mut pools: Vec<GpuPool> = Vec::new();
     for source in SOURCES {
         let found = source(node);
-        let new: Vec<GpuPool> =
-            found.into_iter().filter(|pool| pools.iter().all(|known| known.resource != pool.resource)).collect();
+        let new: Vec<GpuPool> = found
+            .into_iter()
+            .filter(|pool| pools.iter().all(|known| known.resource != pool.resource))
+            .collect();
         pools.extend(new);
     }
     pools

@@ -73,8 +73,11 @@ fn pool(node: &Node, resource: &str, allocatable: u64) -> GpuPool {
 fn memory(node: &Node, base: &str, is_slice: bool) -> Memory {
     let key = format!("{base}.memory");
     let value = node.labels.get(&key);
-    let untrusted =
-        |label: &str, value: &str, fault| Memory::Untrusted { label: label.to_owned(), value: value.to_owned(), fault };
+    let untrusted = |label: &str, value: &str, fault| Memory::Untrusted {
+        label: label.to_owned(),
+        value: value.to_owned(),
+        fault,
+    };
     // While the operator repartitions the GPUs every gpu.* label may be of the old layout.
     if let Some(state) = node.labels.get(MIG_STATE).filter(|state| *state != "success") {
         return untrusted(MIG_STATE, state, LabelFault::MigPending);

@@ -66,7 +66,11 @@ impl Pod {
             node: node.filter(|node| !node.is_empty()),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
             requests: object.spec.as_ref().map(requests).unwrap_or_default(),
-            model_deployment: metadata.labels.as_ref().and_then(|labels| labels.get(MODEL_DEPLOYMENT_LABEL)).cloned(),
+            model_deployment: metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(MODEL_DEPLOYMENT_LABEL))
+                .cloned(),
         }
     }
 }
@@ -177,17 +181,28 @@ mod tests {
 
     #[test]
     fn only_pods_that_are_over_have_finished() {
-        for (phase, finished) in [("Pending", false), ("Running", false), ("Unknown", false), ("Succeeded", true), ("Failed", true)]
-        {
+        for (phase, finished) in [
+            ("Pending", false),
+            ("Running", false),
+            ("Unknown", false),
+            ("Succeeded", true),
+            ("Failed", true),
+        ] {
             let object = json!({"metadata": {"name": "p"}, "status": {"phase": phase}});
-            assert_eq!(Pod::from_object(&serde_json::from_value(object).unwrap()).finished, finished, "{phase}");
+            assert_eq!(
+                Pod::from_object(&serde_json::from_value(object).unwrap()).finished,
+                finished,
+                "{phase}"
+            );
         }
     }
 
     #[test]
     fn readiness_is_the_condition_and_absent_is_ready() {
         let node = |status: serde_json::Value| {
-            Node::from_object(&serde_json::from_value(json!({"metadata": {"name": "n"}, "status": status})).unwrap())
+            Node::from_object(
+                &serde_json::from_value(json!({"metadata": {"name": "n"}, "status": status})).unwrap(),
+            )
         };
         for (status, ready) in [
             (json!({}), true),
@@ -203,6 +218,9 @@ mod tests {
             quantities.allocatable,
             BTreeMap::from([("nvidia.com/gpu".to_owned(), 4), ("x.y/odd".to_owned(), 0)])
         );
-        assert_eq!(node(json!({"capacity": {"nvidia.com/gpu": "2"}})).allocatable.get("nvidia.com/gpu"), Some(&2));
+        assert_eq!(
+            node(json!({"capacity": {"nvidia.com/gpu": "2"}})).allocatable.get("nvidia.com/gpu"),
+            Some(&2)
+        );
     }
 }

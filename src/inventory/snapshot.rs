@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::api::core::v1 as core;
-use serde::de::{Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 
 use super::bounded::{BoundedValue, Budget};
@@ -15,7 +17,8 @@ use crate::units::shorten;
 pub const MAX_SNAPSHOT_BYTES: usize = 256 << 20;
 
 /// What a snapshot must be, as the errors say it.
-const EXPECTED: &str = "expected a v1 List of Nodes and Pods, as `kubectl get nodes,pods -A -o json` prints it";
+const EXPECTED: &str =
+    "expected a v1 List of Nodes and Pods, as `kubectl get nodes,pods -A -o json` prints it";
 
 /// Kinds that may stand beside nodes and pods, and are passed over.
 const PASSED_OVER: [&str; 6] =
@@ -95,7 +98,9 @@ impl Snapshot {
         let text = text.trim_start_matches('\u{feff}');
         let mut reading = Reading::default();
         if text.trim_start().starts_with('{') {
-            for (index, document) in serde_json::Deserializer::from_str(text).into_iter::<Document>().enumerate() {
+            for (index, document) in
+                serde_json::Deserializer::from_str(text).into_iter::<Document>().enumerate()
+            {
                 reading.document(index + 1, document.map_err(|error| error.to_string()))?;
             }
         } else {
@@ -120,8 +125,10 @@ struct Reading {
 
 impl Reading {
     fn document(&mut self, number: usize, document: Result<Document, String>) -> Result<(), SnapshotError> {
-        let document = document
-            .map_err(|problem| SnapshotError::Syntax { document: number, problem: shorten_problem(&problem) })?;
+        let document = document.map_err(|problem| SnapshotError::Syntax {
+            document: number,
+            problem: shorten_problem(&problem),
+        })?;
         if document.empty {
             return Ok(());
         }
@@ -153,7 +160,8 @@ impl Reading {
                 }
                 Some(kind) => {
                     let passed_over = PASSED_OVER.contains(&kind);
-                    other = if passed_over { Some(None) } else { other.or_else(|| Some(Some(kind.to_owned()))) };
+                    other =
+                        if passed_over { Some(None) } else { other.or_else(|| Some(Some(kind.to_owned()))) };
                 }
                 None => {
                     return Err(SnapshotError::Object {
@@ -167,9 +175,10 @@ impl Reading {
         }
         let only_others = count > 0 && self.nodes.is_empty() && self.pods.is_empty();
         match other {
-            Some(Some(kind)) if only_others => {
-                Err(SnapshotError::WrongKind { document: number, kind: format!("a List of {}", shorten(&kind)) })
-            }
+            Some(Some(kind)) if only_others => Err(SnapshotError::WrongKind {
+                document: number,
+                kind: format!("a List of {}", shorten(&kind)),
+            }),
             _ => Ok(()),
         }
     }

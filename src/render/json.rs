@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::decide::{ClassVerdict, Requirement, Suggestion};
 use crate::estimate::{Components, Estimate, Term, Workload};
-use crate::inventory::Memory;
+use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Vendor};
 use crate::model::{Confidence, ModelShape};
 use crate::plan::Plan;
 use crate::units::{Bytes, MIB, Margin};
@@ -270,7 +270,7 @@ pub fn result(outcome: &Outcome) -> ResultDocument {
         reason: outcome.reason().as_str(),
         message: outcome.message(),
         estimate: plan.map(planned_estimate),
-        nodes: plan.map(nodes).unwrap_or_default(),
+        nodes: plan.map(planned_nodes).unwrap_or_default(),
         suggestions: plan
             .map(|plan| plan.decision.suggestions.iter().map(SuggestionDocument::from).collect())
             .unwrap_or_default(),
@@ -279,29 +279,107 @@ pub fn result(outcome: &Outcome) -> ResultDocument {
     }
 }
 
-fn nodes(plan: &Plan) -> Vec<NodeDocument> {
+fn planned_nodes(plan: &Plan) -> Vec<NodeDocument> {
     plan.decision.classes.iter().flat_map(|class| class_nodes(class, &plan.requirement)).collect()
 }
 
 fn class_nodes(class: &ClassVerdict, requirement: &Requirement) -> Vec<NodeDocument> {
     let pool = class.pool.as_ref();
-    let (memory_mib, source) = match pool.map(|pool| &pool.memory) {
-        Some(Memory::Known { bytes, label }) => (Some(bytes.0 / MIB), Some(label.clone())),
-        Some(Memory::Missing { .. }) | None => (None, None),
-        Some(Memory::Untrusted { label, .. }) => (None, Some(label.clone())),
-    };
     let node = NodeDocument {
         name: String::new(),
         verdict: verdict_word(class.verdict),
         reason: class.reason.as_str(),
         message: super::node_message(class, requirement),
         product: pool.and_then(|pool| pool.product.clone()),
-        memory_mib,
+        memory_mib: pool.and_then(memory_mib),
         gpus: pool.map_or(0, |pool| pool.allocatable),
         free_gpus: pool.map_or(0, |pool| pool.free),
-        source,
+        source: pool.and_then(memory_source),
     };
     class.nodes.iter().map(|name| NodeDocument { name: name.clone(), ..node.clone() }).collect()
+}
+
+/// What a pod gets of one GPU, in whole MiB; none where it is not known.
+fn memory_mib(pool: &GpuPool) -> Option<u64> {
+    pool.usable_memory().map(|memory| memory.0 / MIB)
+}
+
+/// The label that the memory is read from, where there is one.
+fn memory_source(pool: &GpuPool) -> Option<String> {
+    match &pool.memory {
+        Memory::Known { label, .. } | Memory::Untrusted { label, .. } => Some(label.clone()),
+        Memory::Missing { .. } => None,
+    }
+}
+
+/// The nodes of a cluster: what `loadline nodes` prints.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodesDocument {
+    /// The nodes, by name.
+    pub nodes: Vec<NodeEntry>,
+}
+
+/// A node and its GPUs.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeEntry {
+    name: String,
+    ready: bool,
+    cordoned: bool,
+    pools: Vec<PoolEntry>,
+}
+
+/// The GPUs of one kind on a node.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolEntry {
+    vendor: Vendor,
+    product: Option<String>,
+    resource: String,
+    #[serde(rename = "memoryMiB")]
+    memory_mib: Option<u64>,
+    gpus: u64,
+    free_gpus: u64,
+    sharing: String,
+    source: Option<String>,
+    trusted: bool,
+    /// Why the memory is not known, and what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// The nodes of a cluster, for output.
+#[must_use]
+pub fn nodes(nodes: &[NodeGpus]) -> NodesDocument {
+    let pool = |pool: &GpuPool| PoolEntry {
+        vendor: pool.vendor,
+        product: pool.product.clone(),
+        resource: pool.resource.clone(),
+        memory_mib: memory_mib(pool),
+        gpus: pool.allocatable,
+        free_gpus: pool.free,
+        sharing: match pool.sharing {
+            GpuSharing::Exclusive => "exclusive",
+            GpuSharing::TimeSliced(_) => "time-slicing",
+            GpuSharing::Mps(_) => "mps",
+            GpuSharing::Mig => "mig",
+        }
+        .to_owned(),
+        source: memory_source(pool),
+        trusted: matches!(pool.memory, Memory::Known { .. }),
+        problem: super::memory_problem(pool),
+    };
+    let nodes = nodes
+        .iter()
+        .map(|entry| NodeEntry {
+            name: entry.node.name.clone(),
+            ready: entry.node.ready,
+            cordoned: entry.node.unschedulable,
+            pools: entry.pools.iter().map(pool).collect(),
+        })
+        .collect();
+    NodesDocument { nodes }
 }
 
 /// A model of the catalog, for output.

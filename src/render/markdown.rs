@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use crate::inventory::GpuPool;
+
 use super::message::change;
-use super::node::{known_memory, product};
+use super::node::product;
 use super::outcome::{Outcome, verdict_word};
 use super::text::printable;
 
@@ -41,7 +43,7 @@ pub fn plan(outcomes: &[Outcome]) -> String {
                 verdict_word(class.verdict),
                 class.reason,
                 cell(&pool.map(product).unwrap_or_default()),
-                pool.and_then(known_memory).map(|memory| memory.to_string()).unwrap_or_default(),
+                pool.and_then(GpuPool::usable_memory).map(|memory| memory.to_string()).unwrap_or_default(),
                 cell(&super::node_message(class, &plan.requirement))
             );
         }

@@ -3,12 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::decide::{ClassVerdict, Decision, Reason, Requirement, Suggestion, Verdict};
+use crate::decide::{ClassVerdict, Decision, LARGEST_GPU_MADE, Reason, Requirement, Suggestion, Verdict};
 use crate::estimate::{Components, Estimate};
+use crate::inventory::GpuPool;
 use crate::plan::{Plan, PlanError};
 use crate::units::{Bytes, Margin};
 
-use super::node::{known_memory, node_message, product};
+use super::node::{node_message, product};
 use super::text::{adding_up, clip, compared, counted, length, printable, quoted};
 
 /// The components with the names that people read, in the order in which they are printed. Gradients and optimizer
@@ -86,7 +87,7 @@ fn fits(decision: &Decision) -> String {
     let nodes = nodes_of(&fitting);
     let best = fitting.first().and_then(|class| {
         let pool = class.pool.as_ref()?;
-        let memory = known_memory(pool)?;
+        let memory = pool.usable_memory()?;
         Some(format!(", best {} {memory} on {}", product(pool), printable(class.nodes.first()?)))
     });
     format!("fits {}{}", counted(nodes, "node"), best.unwrap_or_default())
@@ -102,7 +103,7 @@ fn busy(decision: &Decision) -> String {
     for class in decision.classes.iter().filter(|class| class.verdict == Verdict::Busy) {
         let Some(pool) = &class.pool else { continue };
         let nodes = length(class.nodes.len());
-        let (free, allocatable, count) = kinds.entry((known_memory(pool), product(pool))).or_default();
+        let (free, allocatable, count) = kinds.entry((pool.usable_memory(), product(pool))).or_default();
         *free = free.saturating_add(pool.free.saturating_mul(nodes));
         *allocatable = allocatable.saturating_add(pool.allocatable.saturating_mul(nodes));
         *count = count.saturating_add(nodes);
@@ -131,7 +132,7 @@ fn why_not(decision: &Decision, requirement: &Requirement) -> String {
         Reason::NoGpuNodes => return "no node of the cluster has a GPU".to_owned(),
         Reason::NeverFits => {
             let here = largest(decision, requirement).map(|here| format!("; {here}")).unwrap_or_default();
-            return format!("no GPU that is made has so much{here}");
+            return format!("no GPU that is made has so much (at most {LARGEST_GPU_MADE}){here}");
         }
         _ => {}
     }
@@ -139,7 +140,8 @@ fn why_not(decision: &Decision, requirement: &Requirement) -> String {
         decision.classes.iter().filter(|class| class.reason == decision.reason).collect();
     let first = match decision.reason {
         Reason::GpuMemoryTooSmall => largest(decision, requirement),
-        _ => nearest.iter().max_by_key(|class| class.pool.as_ref().and_then(known_memory)).map(|class| {
+        // The nearest class of a reason comes first.
+        _ => nearest.first().map(|class| {
             let name = class.nodes.first().map_or_else(String::new, |name| printable(name));
             let others = nodes_of(&nearest).saturating_sub(1);
             let others = if others == 0 { String::new() } else { format!(" and {others} more") };
@@ -155,7 +157,7 @@ fn why_not(decision: &Decision, requirement: &Requirement) -> String {
 fn largest(decision: &Decision, requirement: &Requirement) -> Option<String> {
     let judged =
         |class: &&ClassVerdict| matches!(class.reason, Reason::GpuMemoryTooSmall | Reason::NeverFits);
-    let memory_of = |class: &ClassVerdict| class.pool.as_ref().and_then(known_memory);
+    let memory_of = |class: &ClassVerdict| class.pool.as_ref().and_then(GpuPool::usable_memory);
     let largest = decision.classes.iter().filter(judged).filter_map(memory_of).max()?;
     let same: Vec<&ClassVerdict> =
         decision.classes.iter().filter(judged).filter(|class| memory_of(class) == Some(largest)).collect();

@@ -16,7 +16,7 @@ pub mod text;
 pub mod yaml;
 
 pub use message::{change, components, message, needs, plan_error};
-pub use node::{fault_words, known_memory, node_message, product, vendor_name};
+pub use node::{fault_words, memory_problem, node_message, product, sharing_word, vendor_name};
 pub use outcome::{Found, Origin, Outcome, verdict_word};
 
 #[cfg(test)]

@@ -16,11 +16,7 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
         Detail::Gpus { needed, free, allocatable } => {
             gpus(class.reason, &product, *needed, *free, *allocatable)
         }
-        Detail::LabelMissing { label } => format!(
-            "hands out {} and has no label {} that says their memory; run GPU Feature Discovery, or set the label to the MiB of one GPU",
-            pool.map_or_else(|| "GPUs".to_owned(), |pool| counted(pool.allocatable, "GPU")),
-            quoted(label)
-        ),
+        Detail::LabelMissing { label } => missing(pool.map_or(0, |pool| pool.allocatable), label),
         Detail::LabelUntrusted { label, value, fault } => untrusted(label, value, *fault),
         Detail::Taint(taint) => {
             let value =
@@ -44,7 +40,7 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
             "{product} is {}; {}",
             shared(*sharing),
             if requirement.gpus > 1 {
-                "a model on several GPUs needs GPUs of its own"
+                "a model on several GPUs needs whole ones of its own"
             } else {
                 "set spec.placement.sharing: Shared if the model may share a GPU"
             }
@@ -119,6 +115,24 @@ pub const fn fault_words(fault: LabelFault) -> (&'static str, &'static str) {
     }
 }
 
+/// Why the memory of a pool's GPUs is not known, and what to do about it; none where it is.
+#[must_use]
+pub fn memory_problem(pool: &GpuPool) -> Option<String> {
+    match &pool.memory {
+        Memory::Known { .. } => None,
+        Memory::Missing { label } => Some(missing(pool.allocatable, label)),
+        Memory::Untrusted { label, value, fault } => Some(untrusted(label, value, *fault)),
+    }
+}
+
+fn missing(gpus: u64, label: &str) -> String {
+    format!(
+        "hands out {} and has no label {} that says their memory; run GPU Feature Discovery, or set the label to the MiB of one GPU",
+        counted(gpus, "GPU"),
+        quoted(label)
+    )
+}
+
 /// How a GPU is shared, as a predicate.
 fn shared(sharing: GpuSharing) -> String {
     match sharing {
@@ -127,6 +141,7 @@ fn shared(sharing: GpuSharing) -> String {
             format!("time-sliced {ways} ways, and nothing keeps the others from its memory")
         }
         GpuSharing::Mps(ways) => format!("divided among {ways} MPS clients"),
+        GpuSharing::Mig => "a slice of a GPU (MIG), of which a process sees only one".to_owned(),
     }
 }
 
@@ -146,12 +161,14 @@ pub fn product(pool: &GpuPool) -> String {
     pool.product.as_deref().map_or_else(|| format!("{} GPU", vendor_name(pool.vendor)), quoted)
 }
 
-/// Memory per GPU of a pool, where it is known.
+/// How the GPUs of a pool are shared, in a word or two; empty if they are not.
 #[must_use]
-pub const fn known_memory(pool: &GpuPool) -> Option<Bytes> {
-    match &pool.memory {
-        Memory::Known { bytes, .. } => Some(*bytes),
-        Memory::Missing { .. } | Memory::Untrusted { .. } => None,
+pub fn sharing_word(sharing: GpuSharing) -> String {
+    match sharing {
+        GpuSharing::Exclusive => String::new(),
+        GpuSharing::TimeSliced(ways) => format!("time-sliced x{ways}"),
+        GpuSharing::Mps(ways) => format!("MPS x{ways}"),
+        GpuSharing::Mig => "MIG".to_owned(),
     }
 }
 

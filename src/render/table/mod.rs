@@ -1,11 +1,13 @@
 //! Tables for people: readable with no colour, in a pipe, and in 80 columns where the data allow.
 
 mod estimate;
+mod nodes;
 mod plan;
 
 use comfy_table::{ContentArrangement, Row, Table, presets};
 
 pub use estimate::{estimate, explain, models};
+pub use nodes::{nodes, problems};
 pub use plan::plan;
 
 /// How a table is to be printed.

@@ -6,7 +6,7 @@ use crate::decide::{ClassVerdict, Verdict};
 use crate::inventory::Memory;
 use crate::plan::Plan;
 use crate::render::message::change;
-use crate::render::node::{known_memory, node_message, product};
+use crate::render::node::{node_message, product};
 use crate::render::outcome::{Outcome, verdict_word};
 use crate::render::text::{counted, names, printable, quoted};
 
@@ -106,7 +106,7 @@ fn gpu(class: &ClassVerdict) -> String {
 fn memory(class: &ClassVerdict) -> String {
     match &class.pool {
         None => "-".to_owned(),
-        Some(pool) => known_memory(pool).map_or_else(|| "unknown".to_owned(), |memory| memory.to_string()),
+        Some(pool) => pool.usable_memory().map_or_else(|| "unknown".to_owned(), |memory| memory.to_string()),
     }
 }
 
