@@ -93,7 +93,7 @@ pub fn suggest(name: &str) -> Vec<&'static str> {
         })
         .filter(|(distance, _)| *distance <= (wanted.len() / 3).max(2))
         .collect();
-    scored.sort();
+    scored.sort_unstable();
     scored.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
