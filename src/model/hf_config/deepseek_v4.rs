@@ -82,9 +82,7 @@ pub(super) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     parts.hyper_connection(b, "hc_head", parts.streams);
     let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
     next_token_layers(b, &dims, drafts, "mtp", |b| parts.layer(b, &style, 0));
-    b.note(
-        "DeepSeek-V4's compressor and hyper-connection tensors are counted from its published description.",
-    );
+    b.described("DeepSeek-V4");
     Ok(())
 }
 

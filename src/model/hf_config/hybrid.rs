@@ -160,6 +160,9 @@ fn kimi_linear(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let mla = Mla::read(f, dims.heads)?;
     let mut moe = super::mla::experts(f)?;
     let latent = f.or("routed_expert_hidden_size", WIDTH, 0)?;
+    if latent > 0 {
+        b.described("Kimi K3");
+    }
     if let Some(moe) = &mut moe {
         moe.input = latent;
         moe.correction = true;

@@ -79,6 +79,9 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
         }
     }
     style.close(b, &dims);
+    if matches!(model_type, "minimax_m3" | "step3p7") {
+        b.described("This architecture");
+    }
     let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
     if let Some(last) = blocks.last() {
         let last = Block { attention: last.attention, ffn: Ffn::Moe(moe) };
