@@ -3,6 +3,9 @@
 //! `model_type` decides the family, and every family has its tensors written down here; a type that is not known is
 //! refused by name. Names, defaults and shapes follow the public modelling code of Hugging Face transformers, and of
 //! the model repositories where transformers has none.
+//!
+//! Tensors are called as in the checkpoint, so that lists of modules left unquantised match them; the routed experts of a
+//! layer are one tensor with a count, in whose name a star stands for the expert: `model.layers.3.mlp.experts.*.up_proj.weight`.
 
 mod attention_free;
 mod blocks;
