@@ -107,7 +107,7 @@ fn head(model_type: &str, f: &Fields<'_>) -> Result<Head, ParseError> {
             f.object("id2label")?.map_or(2, |labels| u64::try_from(labels.keys().count()).unwrap_or(2));
         Head::Scores("score", labels.max(1))
     } else if !architectures.is_empty()
-        && architectures.iter().all(|name| name.ends_with("Model"))
+        && architectures.iter().all(|name| name.ends_with("Model") && !name.ends_with("LMHeadModel"))
         // ChatGLM's class has its head although it is not called so.
         && model_type != "chatglm"
     {

@@ -152,6 +152,27 @@ fn draft_layers_are_told_apart() {
 }
 
 #[test]
+fn the_class_says_which_head_a_model_has() {
+    let json = |class: &str| {
+        format!(
+            r#"{{"model_type": "qwen3", "architectures": ["{class}"], "hidden_size": 64, "num_hidden_layers": 1,
+                "num_attention_heads": 1, "intermediate_size": 1, "vocab_size": 100, "id2label": {{"0": "no"}}}}"#
+        )
+    };
+    for (class, rows) in [
+        ("Qwen3ForCausalLM", Some(100)),
+        ("QWenLMHeadModel", Some(100)),
+        ("Qwen3Model", None),
+        ("Qwen3ForSequenceClassification", Some(1)),
+        ("Qwen3ForRewardModel", Some(1)),
+    ] {
+        let shape = parse(json(class).as_bytes(), class).unwrap_or_else(|error| panic!("{class}: {error}"));
+        let head = shape.tensors.iter().find(|tensor| tensor.role == crate::model::Role::OutputHead);
+        assert_eq!(head.map(|tensor| tensor.rows), rows, "{class}");
+    }
+}
+
+#[test]
 fn names_are_those_of_the_checkpoint() {
     for (stem, name, rows, columns) in [
         ("meta-llama__Llama-3.1-8B", "model.layers.31.self_attn.k_proj.weight", 1024, 4096),
