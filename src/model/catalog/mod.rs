@@ -184,6 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn quantised_models_have_their_format() {
+        use crate::precision::Precision;
+        for (name, precision) in [
+            ("deepseek-v3", Some(Precision::Fp8Block)),
+            ("deepseek-v4-flash", Some(Precision::Mxfp4)),
+            ("kimi-k2", Some(Precision::Fp8Block)),
+            ("gpt-oss-20b", Some(Precision::Mxfp4)),
+            ("llama-3.1-8b", None),
+        ] {
+            let found = shape(name).and_then(|shape| shape.quantization).map(|found| found.precision);
+            assert_eq!(found, precision, "{name}");
+        }
+        assert_eq!(shape("llama-3.1-8b").and_then(|shape| shape.stored_precision), Some(Precision::Bf16));
+    }
+
+    #[test]
     fn a_mistyped_name_is_answered_with_the_closest() {
         for (name, closest) in [
             ("lama-3.1-8b", Some("llama-3.1-8b")),

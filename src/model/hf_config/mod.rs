@@ -32,7 +32,7 @@ mod vision;
 mod zamba;
 
 use self::builder::Builder;
-use self::fields::{Fields, WHAT};
+use self::fields::{Fields, QUANT, WHAT};
 use super::ModelShape;
 use super::error::ParseError;
 use crate::precision::Precision;
@@ -55,9 +55,9 @@ pub fn parse_with_quant(
     hf_quant: Option<&[u8]>,
     name: &str,
 ) -> Result<ModelShape, ParseError> {
-    let map = json::object(config)?;
-    let root = Fields::root(&map);
-    let quant = hf_quant.map(json::object).transpose()?;
+    let map = json::object(config, WHAT)?;
+    let root = Fields::root(&map, WHAT);
+    let quant = hf_quant.map(|bytes| json::object(bytes, QUANT)).transpose()?;
     let model_type = model_type(&root)?;
     let mut b = Builder::new(name, &shorten(model_type));
     if vision::knows(model_type, &root) {
@@ -66,7 +66,7 @@ pub fn parse_with_quant(
         text(model_type, &root, &mut b)?;
     }
     b.shape.stored_precision = stored_precision(&root)?;
-    let quant = quant.as_ref().map(Fields::root);
+    let quant = quant.as_ref().map(|map| Fields::root(map, QUANT));
     quantization::read(&root, quant.as_ref(), &mut b)?;
     b.finish()
 }

@@ -97,6 +97,21 @@ fn what_is_no_config_is_refused() {
 }
 
 #[test]
+fn the_file_beside_the_config_is_named() {
+    for (quant, expected) in [
+        ("{", "hf_quant_config.json: EOF while parsing"),
+        (r#"{"quantization": 8}"#, "hf_quant_config.json: quantization: is 8; write an object"),
+        (
+            r#"{"quantization": {"quant_algo": "NVFP4", "group_size": -4}}"#,
+            "hf_quant_config.json: quantization.group_size: is -4; write a whole number",
+        ),
+    ] {
+        let error = parse_with_quant(SMALL.as_bytes(), Some(quant.as_bytes()), "test").expect_err(quant);
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}
+
+#[test]
 fn absurd_products_are_refused() {
     let json = SMALL
         .replace("\"hidden_size\": 64", "\"hidden_size\": 16777216")
@@ -129,7 +144,9 @@ fn check(bytes: &[u8], quant: Option<&[u8]>) -> Result<(), TestCaseError> {
         }
         Err(error) => {
             let message = error.to_string();
-            prop_assert!(message.starts_with("config.json: "), "{}", message);
+            let named =
+                ["config.json: ", "hf_quant_config.json: "].iter().any(|what| message.starts_with(what));
+            prop_assert!(named, "{}", message);
             prop_assert!(message.len() < 1000, "{}", message);
         }
     }
