@@ -243,12 +243,10 @@ const fn values(mix: Precision, base: Ggml, layer: u64, model: &Model) -> Ggml {
     use Precision as P;
     let grouped = model.group >= 4;
     match mix {
-        P::Q2K if grouped => Ggml::Q4K,
+        P::Q2K | P::Iq3Xxs | P::Iq3Xs | P::Iq3S if grouped => Ggml::Q4K,
         P::Q2K => Ggml::Q3K,
-        P::Iq3Xxs | P::Iq3Xs | P::Iq3S if grouped => Ggml::Q4K,
-        P::Iq3M => Ggml::Q4K,
         P::Q3KM if layer < 2 => Ggml::Q5K,
-        P::Q3KM => Ggml::Q4K,
+        P::Q3KM | P::Iq3M => Ggml::Q4K,
         P::Q3KL => Ggml::Q5K,
         P::Iq4Nl | P::Iq4Xs if grouped => Ggml::Q5K,
         P::Q4KM | P::Q5KM if model.favours(layer) => Ggml::Q6K,

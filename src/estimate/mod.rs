@@ -207,7 +207,7 @@ pub struct Estimate {
     /// Sum of `per_gpu`.
     pub total_per_gpu: Bytes,
     /// Growth of the KV cache per token of context and sequence, summed over GPUs: of the layers that keep every token, not of
-    /// those whose window bounds what they keep.
+    /// those whose window bounds what they keep, unless all layers have one.
     pub kv_cache_bytes_per_token: Bytes,
     /// The workload with every default filled in.
     pub workload: Workload,

@@ -135,7 +135,7 @@ fn check_heads(
 ) -> Result<(), EstimateError> {
     let tensor = workload.tensor;
     let mut problems = Vec::new();
-    if shape.heads % tensor != 0 {
+    if !shape.heads.is_multiple_of(tensor) {
         problems.push(format!("{} attention heads", shape.heads));
     }
     let mut seen = Vec::new();
@@ -143,8 +143,8 @@ fn check_heads(
         if let Some(attention) = layer.attention
             && let CacheKind::Heads { kv_heads, .. } = attention.cache
             && kv_heads > 0
-            && kv_heads % tensor != 0
-            && tensor % kv_heads != 0
+            && !kv_heads.is_multiple_of(tensor)
+            && !tensor.is_multiple_of(kv_heads)
             && !seen.contains(&kv_heads)
         {
             seen.push(kv_heads);
@@ -152,7 +152,7 @@ fn check_heads(
         }
         if let Some(state) = layer.state
             && state.heads > 0
-            && state.heads % tensor != 0
+            && !state.heads.is_multiple_of(tensor)
             && !seen.contains(&state.heads)
         {
             seen.push(state.heads);

@@ -166,8 +166,8 @@ impl Loading {
         let ranks = u128::from(layout.tensor);
         if shape.tensors.is_empty() {
             let whole = self.bare(shape.parameters)?;
-            let share = whole.div_ceil(ranks.saturating_mul(u128::from(stage.of)).max(1));
-            return Ok(bytes_of(share)?);
+            let gpus = ranks.saturating_mul(u128::from(stage.of)).max(1);
+            return Ok(bytes_of(whole.div_ceil(gpus))?);
         }
         let host_embeddings =
             workload.engine == Engine::LlamaCpp && !matches!(self.scheme, Scheme::Bare { .. });

@@ -1,1 +1,3 @@
 //! Loadline
+
+mod accuracy;
