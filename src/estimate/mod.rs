@@ -3,6 +3,8 @@
 //! Invariants: monotone in parameters, context, sequences and bytes per element; splitting over GPUs conserves what it
 //! splits; memory is integer bytes with checked arithmetic; what is assumed is marked assumed.
 
+pub mod training;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::Confidence;

@@ -1,1 +1,2 @@
 //! Loadline
+mod training_accuracy;
