@@ -500,3 +500,50 @@ fn quoted_cells_are_read() {
     let cells: Vec<(&str, &str)> = rows.iter().map(|row| (row.cell("id"), row.cell("notes"))).collect();
     assert_eq!(cells, [("a", "one, \"two\"\nthree"), ("b", "")]);
 }
+
+#[test]
+fn every_published_config_can_be_trained() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(fixtures().join("configs")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if path.extension().is_none_or(|extension| extension != "json") || name.ends_with("hf_quant_config") {
+            continue;
+        }
+        let shape = hf_config::parse(&std::fs::read(&path).unwrap(), &name).unwrap();
+        let [full, lora, qlora] = [Method::Full, Method::Lora, Method::Qlora].map(|method| {
+            let training = Training {
+                method,
+                optimizer: Optimizer::Adamw,
+                lora_rank: 16,
+                lora_targets: vec!["all-linear".to_owned()],
+                gradient_checkpointing: Checkpointing::Full,
+                attention: AttentionKernel::Sdpa,
+                sharding: Sharding::None,
+                gpus: 1,
+                offload: Vec::new(),
+            };
+            estimate(&shape, &one_sequence(), &training).unwrap().total_per_gpu
+        });
+        assert!(qlora <= lora && lora <= full, "{name}: {qlora}, {lora}, {full}");
+        // Ten bytes per parameter at the step of AdamW.
+        assert!(full.0 >= 10 * shape.parameters, "{name}: {full}");
+        count += 1;
+    }
+    assert!(count > 200, "{count}");
+}
+
+/// One sequence of 2048 tokens, in the model's own precision.
+fn one_sequence() -> Workload {
+    Workload {
+        precision: None,
+        context: Some(2048),
+        sequences: 1,
+        cache_precision: CachePrecision::Auto,
+        tensor: 1,
+        pipeline: 1,
+        engine: Engine::None,
+        batched_tokens: None,
+        training: None,
+    }
+}

@@ -24,7 +24,18 @@ impl Base {
         method: Method,
         asked: Option<Precision>,
     ) -> Result<Self, EstimateError> {
-        let stored = shape.quantization.as_ref().map(|quantization| quantization.precision);
+        // PEFT trains on what GPTQ, AWQ and bitsandbytes have quantised. FP8, MXFP4 and GGUF checkpoints are dequantised.
+        let stored =
+            shape.quantization.as_ref().map(|quantization| quantization.precision).filter(|format| {
+                matches!(
+                    format,
+                    Precision::GptqInt4
+                        | Precision::GptqInt8
+                        | Precision::AwqInt4
+                        | Precision::BnbInt8
+                        | Precision::Nf4
+                )
+            });
         let wanted = match method {
             Method::Full => asked,
             Method::Lora | Method::Qlora => asked.or(stored),

@@ -151,6 +151,17 @@ fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
     let training = &run.training;
     let zero = sharding::is_zero(training.sharding);
     let mut notes = shape.notes.clone();
+    if let Some(stored) = shape.quantization.as_ref().map(|quantization| quantization.precision)
+        && run.base != Base::Quantised(stored)
+    {
+        notes.push(format!("The checkpoint's {stored} weights are dequantised for training."));
+    }
+    if let Some(most) = shape.max_context.filter(|most| run.batch.length > *most) {
+        notes.push(format!(
+            "A sequence of {} tokens is longer than the {most} that the model was made for.",
+            run.batch.length
+        ));
+    }
     let mut note = |text: &str| notes.push(text.to_owned());
     note(match (training.method, run.base, zero) {
         (Method::Full, _, true) => {
@@ -166,7 +177,7 @@ fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
     });
     if training.method == Method::Qlora {
         note(
-            "PEFT's prepare_model_for_kbit_training casts what is not quantised, and with it the residual stream, to 32 bits: with long sequences that can add a third to the activations.",
+            "The residual stream is counted in 32 bits where PEFT's prepare_model_for_kbit_training makes it so (bitsandbytes formats), as long as that costs less than quantisation saves.",
         );
     }
     if training.method == Method::Full && training.optimizer == Optimizer::Adamw && !zero {
@@ -199,7 +210,7 @@ fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
         note("Activations of the vision or audio tower are not counted.");
     }
     if shape.tensors.is_empty() {
-        note("Only the model's size is known: layers, hidden size and vocabulary are assumed.");
+        note("Activations are those of the assumed layers, hidden size and vocabulary.");
     }
     notes
 }

@@ -6,7 +6,8 @@ use crate::estimate::{
     Training, Workload,
 };
 use crate::model::{
-    Attention, CacheKind, Confidence, Experts, Layer, ModelShape, Role, ShapeSource, Span, Split, Tensor,
+    Attention, CacheKind, Confidence, Experts, Layer, ModelShape, Quantization, Role, ShapeSource, Span,
+    Split, Tensor,
 };
 use crate::precision::{CachePrecision, Engine, Precision};
 use crate::units::Bytes;
@@ -255,6 +256,45 @@ fn a_quantised_base_leaves_embeddings_alone() {
         (Some(Precision::GptqInt4), LINEAR / 2 + LINEAR / 256 * 5),
     ] {
         assert_eq!(per_gpu(&training, precision).weights, Bytes(base + rest + adapters), "{precision:?}");
+    }
+}
+
+#[test]
+fn a_quantised_checkpoint_is_trained_on_as_frameworks_can() {
+    let stored = |precision| ModelShape {
+        quantization: Some(Quantization {
+            precision,
+            group_size: None,
+            zero_points: false,
+            activation_order: false,
+            double_quantized: false,
+            ignored: Vec::new(),
+            cache_precision: None,
+        }),
+        ..decoder(MISTRAL)
+    };
+    for (precision, method, expected) in [
+        (Precision::GptqInt4, Method::Lora, Precision::GptqInt4),
+        (Precision::GptqInt4, Method::Qlora, Precision::GptqInt4),
+        (Precision::Fp8Block, Method::Lora, Precision::Bf16),
+        (Precision::Mxfp4, Method::Qlora, Precision::Nf4),
+        (Precision::Q4KM, Method::Lora, Precision::Bf16),
+        (Precision::Q4KM, Method::Full, Precision::Bf16),
+    ] {
+        let training = Training { method, ..training() };
+        let estimate = estimate(&stored(precision), &workload(), &training).unwrap();
+        assert_eq!(estimate.workload.precision, Some(expected), "{precision} {method}");
+        let dequantised = estimate.notes.iter().any(|note| note.contains("dequantised for training"));
+        assert_eq!(dequantised, precision != expected, "{precision} {method}");
+    }
+}
+
+#[test]
+fn a_sequence_beyond_the_model_is_noted() {
+    for (length, noted) in [(32_768, false), (32_769, true)] {
+        let workload = Workload { context: Some(length), ..workload() };
+        let estimate = estimate(&decoder(MISTRAL), &workload, &training()).unwrap();
+        assert_eq!(estimate.notes.iter().any(|note| note.contains("longer than the 32768")), noted);
     }
 }
 
