@@ -16,6 +16,7 @@ mod parallelism;
 mod pattern;
 mod profile;
 mod serving;
+pub mod training;
 mod weights;
 
 use std::fmt;
@@ -242,7 +243,10 @@ pub enum EstimateError {
 /// # Errors
 /// A workload that contradicts the model (a tensor parallelism that does not divide its heads) or itself.
 pub fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
-    serving::estimate(shape, workload)
+    match &workload.training {
+        Some(training) => training::estimate(shape, workload, training),
+        None => serving::estimate(shape, workload),
+    }
 }
 
 impl Components {

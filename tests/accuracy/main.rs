@@ -4,11 +4,16 @@ mod left_out;
 mod report;
 mod score;
 mod table;
+#[path = "../it/training_accuracy.rs"]
+mod training_accuracy;
 
 use std::path::Path;
 
 fn main() -> std::io::Result<()> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     std::fs::create_dir_all(&docs)?;
-    std::fs::write(docs.join("accuracy.md"), report::page(&score::all()))
+    let mut page = report::page(&score::all());
+    page.push_str("\n## Training\n\n");
+    page.push_str(&training_accuracy::markdown());
+    std::fs::write(docs.join("accuracy.md"), page)
 }

@@ -1,3 +1,4 @@
 //! Loadline
 
 mod accuracy;
+mod training_accuracy;
