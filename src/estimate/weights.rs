@@ -350,3 +350,7 @@ fn is_token_embedding(tensor: &Tensor, shape: &ModelShape) -> bool {
         && tensor.columns == shape.hidden_size
         && !shape.tensors.iter().any(|other| other.role == Role::OutputHead)
 }
+
+#[cfg(test)]
+#[path = "weights_tests.rs"]
+mod tests;
