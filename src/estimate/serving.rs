@@ -151,7 +151,10 @@ fn gpu(
             shape.cache_confidence,
         ),
     ];
-    terms.push(ranged("activations", activations.formula, activations.bytes, (1, 2), (3, 2))?);
+    terms.push(Term {
+        high: activations.high,
+        ..ranged("activations", activations.formula, activations.bytes, (1, 2), (1, 1))?
+    });
     terms.push(ranged(
         "overhead",
         format!("CUDA context ({})", profile.source),
