@@ -59,7 +59,7 @@ pub(super) fn stage(
         0
     };
     let experts = expert_workspace(shape, &widths, tokens, ranks)?;
-    let (encoder, encoded) = if shape.multimodal && stage.first() {
+    let (tower, encoded) = if shape.multimodal && stage.first() {
         // The cache of encoded images and sounds: as many tokens as a pass has.
         (encoder_pass(shape, &widths, tokens, ranks)?, product(&[tokens, widths.hidden, widths.element])?)
     } else {
@@ -75,12 +75,12 @@ pub(super) fn stage(
     } else {
         0
     };
-    let peak = [layer.max(sampler).max(encoder), streams, experts, encoded, u128::from(32 * MIB)]
+    let peak = [layer.max(sampler).max(tower), streams, experts, encoded, u128::from(32 * MIB)]
         .into_iter()
         .try_fold(0_u128, u128::checked_add)
         .ok_or(Overflow)?;
-    let mut formula = if encoder > layer.max(sampler) {
-        format!("{tokens} tokens of images through the encoder, {} bytes each", encoder / tokens.max(1))
+    let mut formula = if tower > layer.max(sampler) {
+        format!("{tokens} tokens of images through the encoder, {} bytes each", tower / tokens.max(1))
     } else if layer >= sampler {
         format!("{tokens} tokens x {} bytes in the widest layer", layer / tokens.max(1))
     } else {

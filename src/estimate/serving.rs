@@ -139,17 +139,7 @@ fn gpu(
     };
     let mut terms = vec![
         exact("weights", loading.formula(shape, layout), weights, loading.confidence),
-        exact(
-            "kvCache",
-            format!(
-                "{} sequences x {} tokens x {} per token",
-                workload.sequences,
-                cache.context,
-                cache.growth(shape)?
-            ),
-            kv_cache,
-            shape.cache_confidence,
-        ),
+        exact("kvCache", cache.formula(shape, stage), kv_cache, shape.cache_confidence),
     ];
     terms.push(Term {
         high: activations.high,

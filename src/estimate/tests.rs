@@ -138,3 +138,52 @@ fn what_cannot_be_split_says_so_with_numbers() {
     let assumed = estimate(&shape, &Workload { tensor: 3, ..workload() }).expect("only assumed heads");
     assert!(assumed.notes.iter().any(|note| note.contains("32 attention heads")), "{:?}", assumed.notes);
 }
+
+#[test]
+fn the_arithmetic_is_shown() {
+    let formulas = |shape: &ModelShape, workload: &Workload| -> Vec<String> {
+        let estimate = estimate(shape, workload).expect("fits");
+        estimate
+            .terms
+            .iter()
+            .map(|term| format!("{} = {}: {}", term.component, term.bytes.0, term.formula))
+            .collect()
+    };
+    let found = formulas(&sized(8_000_000_000), &with(Precision::Fp16));
+    assert_eq!(found[0], "weights = 16000000000: 8B parameters x 2 bytes (fp16)");
+    assert_eq!(
+        found[1],
+        "kvCache = 1073741824: 1 sequence x (8192 tokens x 131072 bytes in 32 layers), as fp16"
+    );
+    assert!(found[2].ends_with("8192 tokens x 118784 bytes in the widest layer"), "{}", found[2]);
+    assert!(found[3].starts_with("overhead = ") && found[3].contains("CUDA context (vLLM"), "{}", found[3]);
+    let split = formulas(&sized(8_000_000_000), &Workload { tensor: 2, ..with(Precision::GptqInt4) });
+    assert_eq!(split[0], "weights = 2000000000: 8B parameters x 0.5 bytes (gptq-int4), on 2 GPUs");
+    assert_eq!(
+        split[1],
+        "kvCache = 536870912: 1 sequence x (8192 tokens x 65536 bytes in 32 layers), as bf16"
+    );
+}
+
+#[test]
+fn defaults_are_filled_in_and_said() {
+    let bare = Workload { context: None, ..workload() };
+    let estimate = estimate(&sized(8_000_000_000), &bare).expect("fits");
+    assert_eq!(estimate.workload.context, Some(8192));
+    assert_eq!(estimate.workload.precision, Some(Precision::Bf16));
+    assert_eq!(estimate.workload.cache_precision, CachePrecision::Bf16);
+    assert_eq!(estimate.workload.batched_tokens, Some(8192));
+    assert!(
+        estimate.notes.iter().any(|note| note.contains("8192 tokens are assumed")),
+        "{:?}",
+        estimate.notes
+    );
+    assert_eq!(estimate.confidence, Confidence::Assumed);
+}
+
+#[test]
+fn a_longer_context_than_the_model_knows_is_said() {
+    let long = Workload { context: Some(100_000), ..workload() };
+    let estimate = estimate(&sized(8_000_000_000), &long).expect("fits");
+    assert!(estimate.notes.iter().any(|note| note.contains("more than the 8192")), "{:?}", estimate.notes);
+}

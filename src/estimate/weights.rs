@@ -39,6 +39,32 @@ enum Scheme {
 
 /// Decides how the weights are loaded.
 pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
+    let mut loading = resolve(shape, workload);
+    let precision = loading.precision;
+    if workload.engine == Engine::LlamaCpp && !is_gguf(precision) {
+        loading.notes.push(format!(
+            "llama-cpp runs GGUF files, and {precision} is none of their formats; q4_k_m or q8_0 are near it."
+        ));
+    }
+    loading
+}
+
+/// Whether llama.cpp has the format: its own types, 16 and 32 bits, MXFP4; bare 4 and 8 bits stand for its nearest.
+const fn is_gguf(precision: Precision) -> bool {
+    !matches!(
+        precision,
+        Precision::Fp8
+            | Precision::Fp8Block
+            | Precision::GptqInt8
+            | Precision::GptqInt4
+            | Precision::AwqInt4
+            | Precision::BnbInt8
+            | Precision::Nf4
+            | Precision::Mxfp8
+    )
+}
+
+fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
     let own = shape.quantization.as_ref().map(|q| q.precision).or(shape.stored_precision);
     let mut notes = Vec::new();
     if shape.tensors.is_empty() {
@@ -260,11 +286,6 @@ impl Loading {
                     return Ok(0);
                 }
                 let stored = u128::from(stored);
-                // What is not quantised is loaded at the engine's 16-bit type, whatever 32-bit type it is stored at.
-                let full_width = shape.source == ShapeSource::Safetensors
-                    && !tensor.quantizable
-                    && whole.checked_mul(4) == Some(stored);
-                let stored = if full_width { stored / 2 } else { stored };
                 if held == whole {
                     return Ok(stored);
                 }

@@ -4,6 +4,7 @@ mod left_out;
 mod report;
 mod score;
 mod table;
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 #[path = "../it/training_accuracy.rs"]
 mod training_accuracy;
 

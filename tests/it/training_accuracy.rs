@@ -4,6 +4,7 @@
 //! is not scored is counted by the rule that left it out.
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot be read is a failed test")]
 
+#[path = "training_accuracy/rows.rs"]
 mod rows;
 
 use std::collections::BTreeMap;
