@@ -79,7 +79,7 @@ fn the_state_of_a_sequence_is_the_published_one() {
     let shape = by_name("whisper-large-v3");
     assert_eq!(per_token(&shape.layers, true) * 448, 70 << 20);
     assert_eq!(
-        shape.encoder_tokens.map(|tokens| tokens * per_token(&shape.layers, true) * 10 >> 20),
+        shape.encoder_tokens.map(|tokens| (tokens * per_token(&shape.layers, true) * 10) >> 20),
         Some(2343)
     );
 }
@@ -148,6 +148,27 @@ fn draft_layers_are_told_apart() {
     ] {
         let shape = super::shape(stem);
         assert_eq!((shape.draft_layers.len(), shape.tied_embeddings), (drafts, tied), "{stem}");
+    }
+}
+
+#[test]
+fn the_class_says_which_head_a_model_has() {
+    let json = |class: &str| {
+        format!(
+            r#"{{"model_type": "qwen3", "architectures": ["{class}"], "hidden_size": 64, "num_hidden_layers": 1,
+                "num_attention_heads": 1, "intermediate_size": 1, "vocab_size": 100, "id2label": {{"0": "no"}}}}"#
+        )
+    };
+    for (class, rows) in [
+        ("Qwen3ForCausalLM", Some(100)),
+        ("QWenLMHeadModel", Some(100)),
+        ("Qwen3Model", None),
+        ("Qwen3ForSequenceClassification", Some(1)),
+        ("Qwen3ForRewardModel", Some(1)),
+    ] {
+        let shape = parse(json(class).as_bytes(), class).unwrap_or_else(|error| panic!("{class}: {error}"));
+        let head = shape.tensors.iter().find(|tensor| tensor.role == crate::model::Role::OutputHead);
+        assert_eq!(head.map(|tensor| tensor.rows), rows, "{class}");
     }
 }
 
