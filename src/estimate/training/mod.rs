@@ -153,7 +153,7 @@ impl Needs {
                 best = Some((activations, slack, demand));
             }
         }
-        let nothing = Demand { stored: Bytes::ZERO, transient: Bytes::ZERO };
+        let nothing = Demand { stored: Bytes::ZERO, transient: Bytes::ZERO, slack: 0 };
         let (activations, slack, demand) = best.unwrap_or((Bytes::ZERO, Bytes::ZERO, nothing));
         let communication = if training.gpus > 1 { COMMUNICATION } else { Bytes::ZERO };
         let overhead = CONTEXT.plus(communication)?.plus(slack)?.plus(buffers)?;
@@ -243,11 +243,9 @@ fn beyond_gradients(demand: Demand, left: &State) -> Result<Bytes, Overflow> {
     Ok(Bytes(passes.0.saturating_sub(left.gradients.0)).max(left.step))
 }
 
-/// What torch's allocator reserves and cannot use. The large blocks of the loss leave the most behind: 0.3 to 0.7 of
-/// their size in the rows of training.csv that state both the process's memory and the allocated peak, less with
-/// expandable segments.
+/// What torch's allocator reserves and cannot use.
 fn slack(demand: Demand, base: Base, census: &Census, training: &Training) -> Result<Bytes, Overflow> {
-    demand.transient.scaled(1, 2)?.plus(streams(base, census, training)?)
+    demand.transient.scaled(demand.slack, 100)?.plus(streams(base, census, training)?)
 }
 
 /// FSDP's gathered layers, freed by another stream than the one that uses them, are held about three times over.
