@@ -311,20 +311,20 @@ fn every_row_is_scored_or_left_out_by_a_rule() {
 #[test]
 fn estimates_are_near_what_was_measured() {
     let scores = scores();
-    assert!(scores.within(0.15) >= 0.68, "{}", markdown());
+    assert!(scores.within(0.15) >= 0.70, "{}", markdown());
     assert!(scores.within(0.25) >= 0.87, "{}", markdown());
 }
 
 #[test]
 fn the_margin_covers_what_was_measured() {
     let all = scores();
-    assert!(all.covered() >= 0.88, "{}", markdown());
+    assert!(all.covered() >= 0.90, "{}", markdown());
     // ms-swift's table was made with batches of varying length, and the loss computed on many copies of the logits: two
     // to three times the memory for activations that the same model needs in its authors' own script.
     let others: Vec<Score> =
         all.scored.iter().filter(|score| score.framework != "ms-swift").cloned().collect();
     assert!(others.len() >= 120, "{}", others.len());
-    assert!(share(&others, Score::is_covered) >= 0.96, "{}", markdown());
+    assert!(share(&others, Score::is_covered) >= 0.97, "{}", markdown());
 }
 
 #[test]

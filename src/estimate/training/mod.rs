@@ -144,7 +144,7 @@ impl Needs {
         let mut best: Option<(Bytes, Bytes, Demand)> = None;
         for demand in ways {
             let activations = beyond_gradients(demand, &left)?.plus(gathered)?;
-            let slack = slack(demand, gathered, training)?;
+            let slack = slack(demand, run.base, &census, training)?;
             let better = match best {
                 Some((least, spare, _)) => activations.plus(slack)? < least.plus(spare)?,
                 None => true,
@@ -153,7 +153,7 @@ impl Needs {
                 best = Some((activations, slack, demand));
             }
         }
-        let nothing = Demand { stored: Bytes::ZERO, transient: Bytes::ZERO };
+        let nothing = Demand { stored: Bytes::ZERO, transient: Bytes::ZERO, slack: 0 };
         let (activations, slack, demand) = best.unwrap_or((Bytes::ZERO, Bytes::ZERO, nothing));
         let communication = if training.gpus > 1 { COMMUNICATION } else { Bytes::ZERO };
         let overhead = CONTEXT.plus(communication)?.plus(slack)?.plus(buffers)?;
@@ -214,22 +214,26 @@ fn width(run: &Run, census: &Census) -> Result<Width, Overflow> {
     let sixteen = Width { residual: 2, most_beyond_16_bits: None, autocast: false };
     // Sharding casts the inputs of a layer to 16 bits, DeepSpeed the whole model.
     let cast = sharding::is_zero(training.sharding) || training.sharding == Sharding::Fsdp;
-    Ok(match (run.base, training.method) {
-        (Base::Mixed, _) if !cast => Width { residual: 4, autocast: true, ..sixteen },
+    Ok(match run.base {
+        Base::Mixed if !cast => Width { residual: 4, autocast: true, ..sixteen },
         // PEFT's prepare_model_for_kbit_training casts the norms to 32 bits, and so the stream. That costs no more than
         // the quantisation saves: with a batch so large LoRA on the 16-bit base is what one runs.
-        (Base::Quantised(format), Method::Qlora) if base::is_cast_by_peft(format) => {
+        Base::Quantised(format) if base::is_cast_by_peft(format) => {
             let offloaded = training.offload.contains(&Offload::Parameters);
             let parts = if sharding::shards_weights(training.sharding) { training.gpus } else { 1 };
             let plain = Base::Sixteen.weights(census, false)?.share_of(parts);
             let quantised = run.base.weights(census, false)?.share_of(parts);
-            let saved = if offloaded { 0 } else { plain.0.saturating_sub(quantised.0) };
-            // Less what a dequantised matrix and the allocator's share of it cost.
-            let dequantised = product(&[census.largest, 3])?;
-            let most = Bytes(saved.saturating_sub(dequantised.0));
+            let held = if offloaded { 0 } else { plain.0.saturating_sub(quantised.0) };
+            let gathered =
+                |base| sharding::gathered(census, base, training)?.plus(streams(base, census, training)?);
+            let passing = gathered(Base::Sixteen)?.0.saturating_sub(gathered(run.base)?.0);
+            let saved = Bytes(held).plus(Bytes(passing))?;
+            // Less what a dequantised matrix and the allocator's share of it cost, rounded up.
+            let dequantised = product(&[census.largest, 4])?;
+            let most = Bytes(saved.0.saturating_sub(dequantised.0));
             Width { residual: 4, most_beyond_16_bits: Some(most), ..sixteen }
         }
-        (Base::Sixteen | Base::Mixed | Base::Quantised(_), _) => sixteen,
+        Base::Sixteen | Base::Mixed | Base::Quantised(_) => sixteen,
     })
 }
 
@@ -239,14 +243,15 @@ fn beyond_gradients(demand: Demand, left: &State) -> Result<Bytes, Overflow> {
     Ok(Bytes(passes.0.saturating_sub(left.gradients.0)).max(left.step))
 }
 
-/// What torch's allocator reserves and cannot use. The large blocks of the loss leave the most behind: 0.3 to 0.7 of
-/// their size in the rows of training.csv that state both the process's memory and the allocated peak, less with
-/// expandable segments. FSDP's gathered layers, freed by another stream than the one that uses them, are held about
-/// three times over.
-fn slack(demand: Demand, gathered: Bytes, training: &Training) -> Result<Bytes, Overflow> {
-    let streams = match training.sharding {
-        Sharding::Fsdp => gathered.times(2)?,
-        _ => Bytes::ZERO,
-    };
-    demand.transient.scaled(1, 2)?.plus(streams)
+/// What torch's allocator reserves and cannot use.
+fn slack(demand: Demand, base: Base, census: &Census, training: &Training) -> Result<Bytes, Overflow> {
+    demand.transient.scaled(demand.slack, 100)?.plus(streams(base, census, training)?)
+}
+
+/// FSDP's gathered layers, freed by another stream than the one that uses them, are held about three times over.
+fn streams(base: Base, census: &Census, training: &Training) -> Result<Bytes, Overflow> {
+    match training.sharding {
+        Sharding::Fsdp => sharding::gathered(census, base, training)?.times(2),
+        _ => Ok(Bytes::ZERO),
+    }
 }

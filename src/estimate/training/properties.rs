@@ -8,6 +8,7 @@ use crate::estimate::{
     AttentionKernel, Checkpointing, Estimate, Method, Offload, Optimizer, Sharding, Training, Workload,
 };
 use crate::model::ModelShape;
+use crate::precision::Precision;
 
 fn dimensions() -> impl Strategy<Value = Dimensions> {
     (1_u64..=32, 0_u32..=3, 1_u64..=4, 1_u64..=128, 1_000_u64..200_000, any::<bool>(), 0_u64..8).prop_map(
@@ -78,7 +79,9 @@ fn runs() -> impl Strategy<Value = Training> {
 }
 
 fn batches() -> impl Strategy<Value = Workload> {
-    (1_u64..=65_536, 1_u64..=16).prop_map(|(length, sequences)| Workload {
+    let precision = one_of(&[None, Some(Precision::Bf16), Some(Precision::Fp32)]);
+    (1_u64..=65_536, 1_u64..=16, precision).prop_map(|(length, sequences, precision)| Workload {
+        precision,
         context: Some(length),
         sequences,
         ..workload()
@@ -157,6 +160,12 @@ proptest! {
         let shape = shape(model);
         let [full, lora, qlora] = [Method::Full, Method::Lora, Method::Qlora]
             .map(|method| of(&shape, &batch, &Training { method, ..run.clone() }));
+        for precision in [Precision::Nf4, Precision::BnbInt8, Precision::GptqInt4] {
+            let quantised = Workload { precision: Some(precision), ..batch.clone() };
+            let of = |method| total(&shape, &quantised, &Training { method, ..run.clone() });
+            prop_assert_eq!(of(Method::Qlora), of(Method::Lora));
+            prop_assert!(of(Method::Qlora) <= lora.total_per_gpu.0);
+        }
         prop_assert!(qlora.total_per_gpu <= lora.total_per_gpu, "{} > {}", qlora.total_per_gpu, lora.total_per_gpu);
         // An optimizer that keeps next to nothing on the GPU leaves full training only its gradients, which come after
         // the activations: then the adapters themselves may be what is more.

@@ -185,6 +185,14 @@ fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
             "The step of torch's default AdamW needs one more copy of the trained parameters; a fused step does not.",
         );
     }
+    if shape.experts.is_some()
+        && training.method != Method::Full
+        && training.lora_targets.iter().any(|target| target == "all-linear")
+    {
+        note(
+            "Adapters are counted for every routed expert; where the experts are one fused parameter, PEFT's all-linear leaves them out.",
+        );
+    }
     if training.optimizer == Optimizer::PagedAdamw8bit {
         note(
             "Paged optimizer state is not counted: it moves to host memory when the GPU is full, about 2 bytes per trained parameter.",
