@@ -178,6 +178,7 @@ fn defaults_are_filled_in_and_said() {
         "{:?}",
         estimate.notes
     );
+    assert!(estimate.notes.iter().any(|note| note.contains("bf16 is assumed")), "{:?}", estimate.notes);
     assert_eq!(estimate.confidence, Confidence::Assumed);
 }
 

@@ -41,6 +41,12 @@ enum Scheme {
 pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
     let mut loading = resolve(shape, workload);
     let precision = loading.precision;
+    let told =
+        workload.precision.is_some() || shape.quantization.is_some() || shape.stored_precision.is_some();
+    if !told && shape.tensors.iter().all(|tensor| tensor.stored_bytes.is_none()) {
+        loading.confidence = loading.confidence.max(Confidence::Derived);
+        loading.notes.push(format!("Nothing says how the weights are stored: {precision} is assumed."));
+    }
     if workload.engine == Engine::LlamaCpp && !is_gguf(precision) {
         loading.notes.push(format!(
             "llama-cpp runs GGUF files, and {precision} is none of their formats; q4_k_m or q8_0 are near it."
