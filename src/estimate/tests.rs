@@ -1,8 +1,8 @@
 //! The seed rules, to the byte, and what every estimate must hold to.
 
 use super::*;
-use crate::model::{Attention, CacheKind, Layer, ModelShape, ShapeSource, Span};
-use crate::units::{GIB, MIB, Margin};
+use crate::model::{Attention, CacheKind, Layer, ModelShape, ShapeSource, Span, assumed};
+use crate::units::{GIB, MIB, Margin, Parameters};
 
 /// A dense 8B model of which only the size is known.
 pub(in crate::estimate) fn sized(parameters: u64) -> ModelShape {
@@ -85,8 +85,8 @@ fn the_cards_of_the_seed_accept_and_refuse() {
         (Precision::Int4, Engine::None, [true, true, true, true]),
         (Precision::Int4, Engine::LlamaCpp, [true, true, true, true]),
     ] {
-        let estimate =
-            estimate(&sized(8_000_000_000), &Workload { engine, ..with(precision) }).expect("fits");
+        let shape = assumed::shape(Parameters(8_000_000_000));
+        let estimate = estimate(&shape, &Workload { engine, ..with(precision) }).expect("fits");
         let needed = Margin::DEFAULT.apply(estimate.total_per_gpu).expect("fits");
         for ((card, mib), expected) in cards.into_iter().zip(fits) {
             assert_eq!(
@@ -187,4 +187,17 @@ fn a_longer_context_than_the_model_knows_is_said() {
     let long = Workload { context: Some(100_000), ..workload() };
     let estimate = estimate(&sized(8_000_000_000), &long).expect("fits");
     assert!(estimate.notes.iter().any(|note| note.contains("more than the 8192")), "{:?}", estimate.notes);
+}
+
+#[test]
+fn seventy_billion_parameters_need_more_than_one_card() {
+    let shape = assumed::shape(Parameters(70_000_000_000));
+    for (tensor, mib, fits) in
+        [(4, 81_920, true), (4, 81_559, true), (2, 143_771, true), (1, 81_559, false), (1, 143_771, false)]
+    {
+        let workload = Workload { tensor, ..with(Precision::Bf16) };
+        let estimate = estimate(&shape, &workload).expect("fits");
+        let needed = Margin::DEFAULT.apply(estimate.total_per_gpu).expect("fits");
+        assert_eq!(needed.0 <= mib * MIB, fits, "tensor {tensor} on {mib} MiB: {needed}");
+    }
 }
