@@ -72,7 +72,7 @@ pub(super) fn demands(
     dequantised: Bytes,
 ) -> Result<Vec<Demand>, Overflow> {
     let tokens = batch.tokens()?;
-    let logits = product(&[LOGITS, shape.vocabulary, tokens])?;
+    let logits = product(&[LOGITS, census.logits, tokens])?;
     let (mut all, mut widest) = (Bytes::ZERO, Bytes::ZERO);
     for kept in &census.kept {
         let layer = layer(*kept, training.attention, batch, width.autocast)?;

@@ -75,6 +75,8 @@ pub(super) struct Census {
     pub(super) largest: u64,
     /// What the layers keep.
     pub(super) kept: Vec<Kept>,
+    /// Width of the output: the vocabulary, the classes, or 0 for a model that has no head.
+    pub(super) logits: u64,
 }
 
 impl Census {
@@ -138,6 +140,7 @@ impl Census {
             layer_linear: layers.values().map(|(_, linear, _)| *linear).max().unwrap_or(0),
             largest,
             kept,
+            logits: logits(shape, weights),
         })
     }
 
@@ -207,8 +210,17 @@ impl Census {
             layer_linear: layer,
             largest,
             kept,
+            logits: shape.vocabulary,
         })
     }
+}
+
+fn logits(shape: &ModelShape, weights: &[&Tensor]) -> u64 {
+    if shape.tied_embeddings {
+        return shape.vocabulary;
+    }
+    let heads = weights.iter().filter(|tensor| tensor.role == Role::OutputHead && tensor.columns > 1);
+    heads.map(|tensor| tensor.rows).max().unwrap_or(0)
 }
 
 fn add(sum: &mut u64, more: u64) -> Result<(), Overflow> {

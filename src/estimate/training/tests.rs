@@ -290,6 +290,19 @@ fn a_quantised_checkpoint_is_trained_on_as_frameworks_can() {
 }
 
 #[test]
+fn a_model_without_a_head_has_no_logits() {
+    let training = Training { method: Method::Lora, ..training() };
+    let activations =
+        |shape: &ModelShape| estimate(shape, &workload(), &training).unwrap().per_gpu.activations.0;
+    let mut embedding = decoder(MISTRAL);
+    embedding.tensors.retain(|tensor| tensor.role != Role::OutputHead);
+    let tied = ModelShape { tied_embeddings: true, ..embedding.clone() };
+    assert_eq!(activations(&tied), activations(&decoder(MISTRAL)));
+    // 14 bytes per token and entry are more than what one layer of the backward pass needs.
+    assert!(activations(&embedding) < activations(&tied));
+}
+
+#[test]
 fn a_sequence_beyond_the_model_is_noted() {
     for (length, noted) in [(32_768, false), (32_769, true)] {
         let workload = Workload { context: Some(length), ..workload() };
