@@ -289,6 +289,12 @@ proptest! {
     }
 
     #[test]
+    fn a_snapshot_reads_back_from_yaml_too(snapshot in any_snapshot()) {
+        let yaml = serde_yaml::to_string(&snapshot.to_list()).expect("a list of plain values");
+        prop_assert_eq!(Snapshot::from_text(&yaml), Ok(snapshot), "{}", yaml);
+    }
+
+    #[test]
     fn no_pool_has_more_free_than_it_hands_out(snapshot in any_snapshot()) {
         for node in Inventory::new(snapshot).nodes() {
             for pool in &node.pools {
