@@ -5,7 +5,7 @@ use crate::model::{Attention, CacheKind, Layer, ModelShape, ShapeSource, Span};
 use crate::units::{GIB, MIB, Margin};
 
 /// A dense 8B model of which only the size is known.
-pub(super) fn sized(parameters: u64) -> ModelShape {
+pub(in crate::estimate) fn sized(parameters: u64) -> ModelShape {
     let cache = CacheKind::Heads { kv_heads: 8, key_dim: 128, value_dim: 128 };
     ModelShape {
         name: "sized".to_owned(),
@@ -34,7 +34,7 @@ pub(super) fn sized(parameters: u64) -> ModelShape {
     }
 }
 
-pub(super) fn workload() -> Workload {
+pub(in crate::estimate) fn workload() -> Workload {
     Workload {
         precision: None,
         context: Some(8192),
