@@ -130,7 +130,8 @@ pub(super) fn classify(name: &str, vector: bool) -> Class {
         return outside(Role::Vision);
     }
     if has(&["mtp", "mtp_layers", "eh_proj", "enorm", "hnorm", "nextn"]) {
-        return outside(Role::Draft);
+        let last = parts.iter().rev().find(|part| **part != "weight").copied().unwrap_or_default();
+        return Class { role: Role::Draft, ..in_layer(&parts, last, vector) };
     }
     let layer = layer_of(&parts).map(|(_, layer)| layer);
     let Some(last) = parts.iter().rev().find(|part| !matches!(**part, "weight" | "*")).copied() else {

@@ -26,8 +26,6 @@ pub(super) struct Weight {
     pub(super) dtype: Option<Dtype>,
     /// Whether it has one dimension or none.
     pub(super) vector: bool,
-    /// Whether its dimensions are known only as a product.
-    pub(super) flat: bool,
 }
 
 /// The quantisation that the tensors themselves show.
@@ -172,7 +170,6 @@ fn weight(entry: &Entry, companions: &Companions<'_>, bits: Option<u64>, seen: &
         bytes,
         dtype: matches!(packing, Packing::None).then_some(entry.dtype),
         vector: entry.shape.len() < 2,
-        flat: matches!(packing, Packing::Flat),
     }
 }
 
@@ -290,6 +287,9 @@ fn auto_gptq_or_awq(
     };
     seen.zero_points |= companions.contains_key(".qzeros");
     let outputs = width(".scales").filter(|&outputs| outputs > 0).unwrap_or(columns);
+    if outputs == 0 {
+        return Packing::None;
+    }
     let groups =
         companions.get(".scales").and_then(|scales| scales.shape.first().copied()).filter(|&n| n > 0);
     let plausible = |bits: &u64| (2..=8).contains(bits);

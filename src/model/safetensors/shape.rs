@@ -66,6 +66,39 @@ pub fn shape(headers: &[Header], config: Option<&[u8]>, name: &str) -> Result<Mo
     Ok(shape)
 }
 
+/// The tensors that a config says there are.
+struct Known<'a> {
+    /// Of the language model: by layer and the name in it. Parts of a fused matrix have one name.
+    text: BTreeMap<(Option<u32>, String), Vec<&'a Tensor>>,
+    /// Of towers and drafts: by their whole name.
+    others: BTreeMap<&'a str, Vec<&'a Tensor>>,
+}
+
+impl<'a> Known<'a> {
+    fn of(tensors: &'a [Tensor]) -> Self {
+        let mut known = Self { text: BTreeMap::new(), others: BTreeMap::new() };
+        for tensor in tensors {
+            if is_text(tensor.role) {
+                known.text.entry(names::key(&tensor.name)).or_default().push(tensor);
+            } else {
+                known.others.entry(&tensor.name).or_default().push(tensor);
+            }
+        }
+        known
+    }
+
+    fn find(&self, class: &Class, name: &str) -> &[&'a Tensor] {
+        let found =
+            if is_text(class.role) { self.text.get(&names::key(name)) } else { self.others.get(name) };
+        found.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether it belongs to the language model proper.
+const fn is_text(role: Role) -> bool {
+    !matches!(role, Role::Vision | Role::Projector | Role::Draft)
+}
+
 fn integer_bits(precision: Precision) -> Option<u64> {
     match precision {
         Precision::GptqInt4 | Precision::AwqInt4 | Precision::Int4 => Some(4),
@@ -91,39 +124,26 @@ fn with_config(
     dominant: Option<Precision>,
     notes: Vec<String>,
 ) -> Result<ModelShape, ParseError> {
-    let known: BTreeMap<(Option<u32>, String), &Tensor> =
-        base.tensors.iter().map(|tensor| (names::key(&tensor.name), tensor)).collect();
+    let known = Known::of(&base.tensors);
     let layers = u32::try_from(base.layers.len()).unwrap_or(u32::MAX);
     let kv_heads = base.layers.iter().find_map(|layer| match layer.attention?.cache {
         CacheKind::Heads { kv_heads, .. } => Some(kv_heads),
         _ => None,
     });
-    let has_head = base.tied_embeddings;
     let mut tensors = Tensors::default();
     for weight in weights {
-        let Class { layer, role, split, quantizable } = names::classify(&weight.name, weight.vector);
-        let tower = matches!(role, Role::Vision | Role::Projector | Role::Draft);
-        let model = known.get(&names::key(&weight.name)).filter(|_| !tower);
+        let mut class = names::classify(&weight.name, weight.vector);
         // Layers after the last are the draft's (DeepSeek-V3, GLM-4.5): `model.layers.61` of 61.
-        if !tower && layers > 0 && layer.is_some_and(|layer| layer >= layers) {
-            let class = Class { layer: None, role: Role::Draft, split: Split::Replicated, quantizable };
-            tensors.add(weight, class, None)?;
-            continue;
+        if is_text(class.role) && layers > 0 && class.layer.is_some_and(|layer| layer >= layers) {
+            class = Class { layer: None, role: Role::Draft, ..class };
         }
-        if has_head && role == Role::OutputHead {
+        if base.tied_embeddings && class.role == Role::OutputHead {
             // Engines keep one matrix for both, even where the file has two.
             continue;
         }
-        let class = match model {
-            Some(tensor) => Class {
-                layer: tensor.layer,
-                role: tensor.role,
-                split: tensor.split,
-                quantizable: tensor.quantizable,
-            },
-            None => Class { layer, role, split: with_heads(split, kv_heads), quantizable },
-        };
-        tensors.add(weight, class, model.copied())?;
+        class.split = with_heads(class.split, kv_heads);
+        let models = known.find(&class, &weight.name);
+        tensors.add(weight, class, models)?;
     }
     let (tensors, parameters) = tensors.finish();
     let quantization = quantization(base.quantization, seen);
@@ -180,7 +200,7 @@ fn without_config(
             Role::Vision => multimodal = true,
             _ => {}
         }
-        tensors.add(weight, class, None)?;
+        tensors.add(weight, class, &[])?;
     }
     let (tensors, parameters) = tensors.finish();
     if config.is_none() {
@@ -265,23 +285,52 @@ struct Tensors {
 }
 
 impl Tensors {
-    fn add(&mut self, weight: Weight, class: Class, model: Option<&Tensor>) -> Result<(), ParseError> {
-        let (mut rows, mut columns, mut count) = (weight.rows, weight.columns, weight.count);
-        if let Some(model) = model {
-            let same = |factor: u64| {
-                product(model.rows, model.columns, factor)
-                    .is_some_and(|elements| product(rows, columns, count) == Some(elements))
-            };
-            // Stored the other way round (GPT-2), flattened (bitsandbytes), or fused: the config has the features.
-            if same(1) {
-                (rows, columns, count) = (model.rows, model.columns, 1);
-            } else if same(model.count) {
-                (rows, columns, count) = (model.rows, model.columns, model.count);
+    /// Adds a weight. `models` are what the config says of it: more than one if they are fused in the file.
+    fn add(&mut self, weight: Weight, class: Class, models: &[&Tensor]) -> Result<(), ParseError> {
+        let too_large = || malformed("a packed tensor unpacks to more than 2^64 elements".to_owned());
+        let elements = product(weight.rows, weight.columns, weight.count).ok_or_else(too_large)?;
+        let Some(&model) = models.first() else {
+            self.push(weight, class);
+            return Ok(());
+        };
+        let of_model = |model: &Tensor| Class {
+            layer: model.layer,
+            role: model.role,
+            split: model.split,
+            quantizable: model.quantizable,
+        };
+        let sum = models
+            .iter()
+            .try_fold(0_u64, |sum, model| sum.checked_add(product(model.rows, model.columns, model.count)?));
+        if models.len() > 1 && sum == Some(elements) && elements > 0 {
+            let mut bytes_left = weight.bytes;
+            let mut elements_left = elements;
+            for model in models {
+                let share = product(model.rows, model.columns, model.count).unwrap_or(0);
+                // A share of what is left, so that the shares come to the whole.
+                let bytes = u128::from(bytes_left) * u128::from(share) / u128::from(elements_left.max(1));
+                let bytes = u64::try_from(bytes).unwrap_or(bytes_left);
+                bytes_left = bytes_left.saturating_sub(bytes);
+                elements_left = elements_left.saturating_sub(share);
+                let (rows, columns, count) = (model.rows, model.columns, model.count);
+                self.push(Weight { count, rows, columns, bytes, ..weight.clone() }, of_model(model));
             }
+            return Ok(());
         }
-        if product(rows, columns, count).is_none() {
-            return Err(malformed("a packed tensor unpacks to more than 2^64 elements".to_owned()));
-        }
+        // Stored the other way round (GPT-2), flattened (bitsandbytes), or fused over experts: the config has the features.
+        let (rows, columns, count) = if product(model.rows, model.columns, 1) == Some(elements) {
+            (model.rows, model.columns, 1)
+        } else if product(model.rows, model.columns, model.count) == Some(elements) {
+            (model.rows, model.columns, model.count)
+        } else {
+            (weight.rows, weight.columns, weight.count)
+        };
+        self.push(Weight { count, rows, columns, ..weight }, of_model(model));
+        Ok(())
+    }
+
+    fn push(&mut self, weight: Weight, class: Class) {
+        let (rows, columns, count) = (weight.rows, weight.columns, weight.count);
         let shared = names::without_expert(&weight.name);
         let name = shared.clone().unwrap_or(weight.name);
         if shared.is_some() {
@@ -289,7 +338,7 @@ impl Tensors {
             if let Some(tensor) = self.experts.get(&key).and_then(|&at| self.all.get_mut(at)) {
                 tensor.count = tensor.count.saturating_add(count);
                 tensor.stored_bytes = tensor.stored_bytes.map(|bytes| bytes.saturating_add(weight.bytes));
-                return Ok(());
+                return;
             }
             self.experts.insert(key, self.all.len());
         }
@@ -304,7 +353,6 @@ impl Tensors {
             quantizable: class.quantizable && !weight.vector,
             stored_bytes: Some(weight.bytes),
         });
-        Ok(())
     }
 
     /// The tensors, and their parameters without the draft's.

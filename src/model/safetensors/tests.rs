@@ -5,7 +5,8 @@ use crate::model::weights::safetensors;
 use crate::model::{CacheKind, Confidence, ModelShape, ParseError, Role, Split};
 use crate::precision::Precision;
 
-type Tensors<'a> = &'a [(&'a str, &'a str, &'a [u64])];
+type Row<'a> = (&'a str, &'a str, &'a [u64]);
+type Tensors<'a> = &'a [Row<'a>];
 
 fn shape_of(tensors: Tensors<'_>) -> Result<ModelShape, ParseError> {
     parse_header(&safetensors(tensors)).and_then(|header| shape(&[header], None, "m"))
@@ -26,7 +27,7 @@ const LLAMA: Tensors<'_> = &[
     ("lm_head.weight", "BF16", &[1000, 512]),
 ];
 
-fn with_attention<'a>(more: Tensors<'a>) -> Vec<(&'a str, &'a str, &'a [u64])> {
+fn with_attention(more: Tensors<'_>) -> Vec<Row<'_>> {
     LLAMA.iter().chain(more).copied().collect()
 }
 
@@ -348,6 +349,66 @@ fn a_file_of_another_length_is_refused() {
     assert!(header.check_file_size(header.file_bytes()).is_ok());
     let error = header.check_file_size(header.file_bytes() - 1).expect_err("short").to_string();
     assert!(error.contains("incomplete"), "{error}");
+}
+
+/// A checkpoint that has just the tensors that its config says, read back: what each is for must come out the same.
+#[test]
+fn checkpoints_of_known_configs_are_what_the_config_says() {
+    let mut read = 0;
+    for file in std::fs::read_dir("tests/fixtures/configs").expect("fixtures") {
+        let path = file.expect("readable").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
+        if name.strip_suffix(".json").is_none()
+            || name.contains("hf_quant_config")
+            || name.contains(".partial.")
+        {
+            continue;
+        }
+        let config = std::fs::read(&path).expect("readable");
+        let Ok(base) = crate::model::hf_config::parse(&config, "m") else { continue };
+        let entries: u64 = base.tensors.iter().map(|tensor| tensor.count).sum();
+        if base.quantization.is_some() || entries > 8_000 {
+            continue;
+        }
+        let mut tensors: Vec<(String, Vec<u64>)> = Vec::new();
+        for tensor in &base.tensors {
+            // Parts of a fused matrix have its name: the file has one of all their rows.
+            if let Some((_, shape)) = tensors.iter_mut().find(|(name, _)| *name == tensor.name) {
+                *shape.first_mut().expect("a matrix") +=
+                    if tensor.rows == 1 { tensor.columns } else { tensor.rows };
+                continue;
+            }
+            let shape =
+                if tensor.rows == 1 { vec![tensor.columns] } else { vec![tensor.rows, tensor.columns] };
+            if tensor.name.contains(".*.") {
+                for index in 0..tensor.count {
+                    tensors.push((tensor.name.replacen(".*.", &format!(".{index}."), 1), shape.clone()));
+                }
+            } else if tensor.count > 1 {
+                tensors.push((tensor.name.clone(), [vec![tensor.count], shape].concat()));
+            } else {
+                tensors.push((tensor.name.clone(), shape));
+            }
+        }
+        let table: Vec<(&str, &str, &[u64])> =
+            tensors.iter().map(|(name, shape)| (name.as_str(), "BF16", shape.as_slice())).collect();
+        let header = parse_header(&safetensors(&table)).expect(&name);
+        let shape = shape(&[header], Some(&config), "m").expect(&name);
+        let by_role = |shape: &ModelShape| {
+            let mut sums = std::collections::BTreeMap::new();
+            for tensor in &shape.tensors {
+                *sums
+                    .entry(format!("{:?} {:?} {}", tensor.role, tensor.split, tensor.quantizable))
+                    .or_insert(0) += tensor.rows * tensor.columns * tensor.count;
+            }
+            sums
+        };
+        assert_eq!(by_role(&shape), by_role(&base), "{name}");
+        assert_eq!(shape.parameters, base.parameters, "{name}");
+        assert_eq!(shape.layers, base.layers, "{name}");
+        read += 1;
+    }
+    assert!(read > 50, "only {read} configs were read");
 }
 
 /// Names that meet in every way: weights, companions, and companions without a weight.
