@@ -7,4 +7,5 @@ pub mod inventory;
 pub mod model;
 pub mod plan;
 pub mod precision;
+pub mod source;
 pub mod units;

@@ -8,9 +8,9 @@ mod error;
 pub mod gguf;
 pub mod hf_config;
 pub mod safetensors;
-// Writers of test files, which the integration tests share: there they are public.
+// Writers of test files, which the integration tests share.
 #[cfg(test)]
-#[allow(dead_code, unreachable_pub, clippy::new_without_default)]
+#[allow(dead_code)]
 #[path = "../../tests/it/weights.rs"]
 mod weights;
 

@@ -1,7 +1,7 @@
 //! Writers of small weight files: only as much of the formats as tests need.
 
 /// Writes a safetensors file: tensors of a name, a type and a shape, laid out one after the other.
-pub fn safetensors(tensors: &[(&str, &str, &[u64])]) -> Vec<u8> {
+pub(crate) fn safetensors(tensors: &[(&str, &str, &[u64])]) -> Vec<u8> {
     let mut offset = 0;
     let mut table = vec!["\"__metadata__\":{\"format\":\"pt\"}".to_owned()];
     for (name, dtype, shape) in tensors {
@@ -32,7 +32,7 @@ pub fn safetensors(tensors: &[(&str, &str, &[u64])]) -> Vec<u8> {
 
 /// A GGUF metadata value.
 #[derive(Clone)]
-pub enum Meta<'a> {
+pub(crate) enum Meta<'a> {
     U32(u32),
     Text(&'a str),
     Flags(&'a [bool]),
@@ -42,17 +42,17 @@ pub enum Meta<'a> {
 }
 
 /// Writes a GGUF header: metadata, and tensors of a name, a type number and dimensions with bytes per `block` elements.
-pub struct Gguf {
-    pub version: u32,
-    pub metadata: Vec<u8>,
-    pub pairs: u64,
+pub(crate) struct Gguf {
+    pub(crate) version: u32,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) pairs: u64,
     tensors: Vec<u8>,
     count: u64,
     offset: u64,
 }
 
 impl Gguf {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { version: 3, metadata: Vec::new(), pairs: 0, tensors: Vec::new(), count: 0, offset: 0 }
     }
 
@@ -61,7 +61,7 @@ impl Gguf {
         to.extend(text.as_bytes());
     }
 
-    pub fn meta(mut self, key: &str, value: &Meta<'_>) -> Self {
+    pub(crate) fn meta(mut self, key: &str, value: &Meta<'_>) -> Self {
         let to = &mut self.metadata;
         Self::text(to, key);
         let array = |to: &mut Vec<u8>, kind: u32, length: usize| {
@@ -98,7 +98,7 @@ impl Gguf {
     }
 
     /// `block` is the elements and the bytes of a block of the type.
-    pub fn tensor(mut self, name: &str, kind: u32, block: (u64, u64), dimensions: &[u64]) -> Self {
+    pub(crate) fn tensor(mut self, name: &str, kind: u32, block: (u64, u64), dimensions: &[u64]) -> Self {
         Self::text(&mut self.tensors, name);
         self.tensors.extend(u32::try_from(dimensions.len()).expect("few").to_le_bytes());
         for dimension in dimensions {
@@ -112,19 +112,19 @@ impl Gguf {
         self
     }
 
-    pub fn f32(self, name: &str, dimensions: &[u64]) -> Self {
+    pub(crate) fn f32(self, name: &str, dimensions: &[u64]) -> Self {
         self.tensor(name, 0, (1, 4), dimensions)
     }
 
-    pub fn f16(self, name: &str, dimensions: &[u64]) -> Self {
+    pub(crate) fn f16(self, name: &str, dimensions: &[u64]) -> Self {
         self.tensor(name, 1, (1, 2), dimensions)
     }
 
-    pub fn q4_k(self, name: &str, dimensions: &[u64]) -> Self {
+    pub(crate) fn q4_k(self, name: &str, dimensions: &[u64]) -> Self {
         self.tensor(name, 12, (256, 144), dimensions)
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut file = b"GGUF".to_vec();
         file.extend(self.version.to_le_bytes());
         file.extend(self.count.to_le_bytes());
@@ -136,7 +136,7 @@ impl Gguf {
 }
 
 /// A Llama of so many layers, as llama.cpp's converter writes one: grouped-query attention, Q4_K matrices.
-pub fn llama_gguf(layers: u32, tokens: u64) -> Gguf {
+pub(crate) fn llama_gguf(layers: u32, tokens: u64) -> Gguf {
     let mut file = Gguf::new()
         .meta("general.architecture", &Meta::Text("llama"))
         .meta("general.file_type", &Meta::U32(15))

@@ -13,4 +13,4 @@ mod tests;
 pub use dtype::Dtype;
 pub use header::{Entry, Header, MAX_HEADER, MAX_TENSORS, header_length, parse_header, parse_header_json};
 pub use index::{Index, MAX_FILES, MAX_INDEX};
-pub use shape::shape;
+pub use shape::{shape, shape_with_quant};

@@ -19,6 +19,19 @@ use crate::precision::Precision;
 /// # Errors
 /// If the config is there and wrong, or there is none and the tensors do not tell what is cached.
 pub fn shape(headers: &[Header], config: Option<&[u8]>, name: &str) -> Result<ModelShape, ParseError> {
+    shape_with_quant(headers, config, None, name)
+}
+
+/// The same, with the `hf_quant_config.json` that NVIDIA's ModelOpt writes beside the config.
+///
+/// # Errors
+/// As [`shape`].
+pub fn shape_with_quant(
+    headers: &[Header],
+    config: Option<&[u8]>,
+    hf_quant: Option<&[u8]>,
+    name: &str,
+) -> Result<ModelShape, ParseError> {
     let mut entries: BTreeMap<&str, &Entry> = BTreeMap::new();
     let mut repeated = 0_usize;
     for entry in headers.iter().flat_map(|header| &header.tensors) {
@@ -38,7 +51,7 @@ pub fn shape(headers: &[Header], config: Option<&[u8]>, name: &str) -> Result<Mo
     if repeated > 0 {
         notes.push(format!("{repeated} tensors are in more than one file and are counted once."));
     }
-    let base = match config.map(|config| hf_config::parse(config, name)) {
+    let base = match config.map(|config| hf_config::parse_with_quant(config, hf_quant, name)) {
         None => None,
         Some(Ok(base)) => Some(base),
         Some(Err(ParseError::UnknownArchitecture { architecture, .. })) => {
