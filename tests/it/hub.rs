@@ -199,6 +199,27 @@ fn tokens_go_to_the_endpoint_alone() {
 }
 
 #[test]
+fn the_commit_comes_with_the_redirect() {
+    let file = llama_gguf(1, 200_000).bytes();
+    let store = Server::start(move |_, _| Reply::Sparse(file.clone(), 1 << 40));
+    let port = store.port().to_owned();
+    let endpoint = Server::start(move |_, _| {
+        let location = format!("http://localhost:{port}/blob?signature=x");
+        Reply::Status(302, vec![("location", location), ("x-repo-commit", COMMIT.to_owned())], Vec::new())
+    });
+    let allowed = vec!["localhost".to_owned()];
+    let stale = Settings { allowed_hosts: allowed, fresh_for: Duration::ZERO, ..settings(&endpoint) };
+    let sources = Sources::new(stale).expect("valid");
+    sources.resolve(&gguf("org/m", "m.gguf")).expect("resolves");
+    let seen = endpoint.seen();
+    assert!(seen.len() > 1, "the header is longer than the first range");
+    assert_eq!(seen.first().map(|seen| seen.path.as_str()), Some("/org/m/resolve/main/m.gguf"));
+    assert_eq!(seen.last().map(|seen| seen.path.clone()), Some(format!("/org/m/resolve/{COMMIT}/m.gguf")));
+    sources.resolve(&gguf("org/m", "m.gguf")).expect("resolves");
+    assert_eq!(endpoint.seen().len(), seen.len() + 1, "the commit is still the same");
+}
+
+#[test]
 fn redirects_on_the_same_host_are_followed_and_circles_are_left() {
     let server = Server::start(|seen, _| match seen.path.strip_prefix("/old/name/") {
         Some(rest) => Reply::Status(307, vec![("location", format!("/new/name/{rest}"))], Vec::new()),
