@@ -160,7 +160,7 @@ impl Client {
                 return Err(error);
             }
             let wait = wait.unwrap_or_else(|| self.backoff(failures));
-            if Instant::now() + wait >= request.deadline {
+            if Instant::now().checked_add(wait).is_none_or(|again| again >= request.deadline) {
                 return Err(error);
             }
             tracing::debug!(of = request.of, failures, ?wait, %error, "trying again");

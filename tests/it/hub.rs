@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use loadline::model::{Confidence, ShapeSource};
+use loadline::precision::{CachePrecision, Precision};
 use loadline::source::{Settings, SourceError, SourceRef, Sources, Token};
 
 use crate::server::{Reply, Seen, Server};
@@ -483,4 +484,33 @@ fn a_server_that_does_not_speak_tls_is_an_error() {
             "{endpoint}"
         );
     }
+}
+
+/// ModelOpt's checkpoints may say in a file of their own how they, and the cache, are quantised.
+#[test]
+fn the_quantisation_beside_the_config_is_read() {
+    let tensors: &[(&str, &str, &[u64])] = &[
+        ("model.embed_tokens.weight", "BF16", &[1000, 512]),
+        ("model.layers.0.mlp.up_proj.weight", "F8_E4M3", &[2048, 512]),
+        ("model.layers.0.mlp.up_proj.weight_scale", "F32", &[]),
+    ];
+    let quant = br#"{"producer":{"name":"modelopt"},"quantization":{"quant_algo":"FP8","kv_cache_quant_algo":"FP8","exclude_modules":["lm_head"]}}"#;
+    let header = safetensors(tensors);
+    let server = Server::start(move |seen, _| match seen.path.rsplit('/').next().unwrap_or_default() {
+        "config.json" => Reply::File(CONFIG.to_vec(), Some(COMMIT)),
+        "hf_quant_config.json" => Reply::File(quant.to_vec(), Some(COMMIT)),
+        "model.safetensors" => {
+            let data = 1000 * 512 * 2 + 2048 * 512 + 4;
+            Reply::Sparse(header.clone(), u64::try_from(header.len()).expect("small") + data)
+        }
+        _ => missing("EntryNotFound"),
+    });
+    let shape = sources(&server).resolve(&hub("nvidia/m-FP8")).expect("resolves");
+    let quantization = shape.quantization.clone().expect("quantised");
+    assert_eq!(quantization.precision, Precision::Fp8);
+    assert_eq!(quantization.cache_precision, Some(CachePrecision::Fp8));
+    // Plain checkpoints are not asked for it.
+    let server = Server::start(|seen, _| sharded(seen));
+    sources(&server).resolve(&hub("org/m")).expect("resolves");
+    assert!(!server.seen().iter().any(|seen| seen.path.contains("hf_quant_config")));
 }
