@@ -1,7 +1,17 @@
 //! The integration tests, as one crate: it links once.
 
+// What helps a test may fail like one.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod accuracy;
 mod architecture;
 mod cli;
+mod files;
+mod fuzz;
 mod generated;
+mod hub;
+mod server;
 mod training_accuracy;
+// Shared with the unit tests and benchmarks: not every one uses all of it.
+#[allow(dead_code)]
+mod weights;
