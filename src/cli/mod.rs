@@ -7,6 +7,7 @@ mod connection;
 mod crds;
 mod estimate;
 mod failure;
+mod gpu;
 mod input;
 mod manifest;
 mod nodes;

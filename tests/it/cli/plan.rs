@@ -257,3 +257,21 @@ fn a_label_cannot_steer_the_terminal() {
         );
     }
 }
+
+#[test]
+fn the_examples_do_what_they_say() {
+    for (example, code, verdict) in [
+        ("llama-8b-fp16", 0, "fits 4 nodes, best NVIDIA-L4 22.5 GiB on l4-1"),
+        ("llama-8b-int4", 0, "best Tesla-T4 15.0 GiB on t4-1"),
+        ("llama-70b-tensor-4", 0, "fits 1 node, best NVIDIA-A100-SXM4-80GB 80.0 GiB on a100-1"),
+        ("too-large", 3, "largest GPU is NVIDIA-A100-SXM4-80GB 80.0 GiB on 1 node. Would fit: "),
+        ("config-inline", 0, "best Tesla-T4 15.0 GiB on t4-1"),
+        ("training-lora", 0, "best NVIDIA-"),
+    ] {
+        let run = run(&format!("plan -f examples/{example}.yaml --snapshot examples/cluster.yaml"));
+        assert_eq!(run.code, code, "{example}: {}{}", run.stdout, run.stderr);
+        assert!(run.stdout.contains(verdict), "{example}: {}", run.stdout);
+    }
+    let all = run("plan -f examples --snapshot examples/cluster.yaml -o json");
+    assert_eq!((all.code, results(&all).len()), (3, 6), "{}", all.stderr);
+}
