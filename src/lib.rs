@@ -9,4 +9,5 @@ pub mod model;
 pub mod plan;
 pub mod precision;
 pub mod render;
+pub mod source;
 pub mod units;

@@ -6,3 +6,8 @@
 mod architecture;
 mod cli;
 mod generated;
+mod hub;
+mod server;
+// Shared with the unit tests and benchmarks: not every one uses all of it.
+#[allow(dead_code)]
+mod weights;
