@@ -17,6 +17,7 @@ use crate::units::Margin;
 
 use super::failure::{ExitStatus, Failure};
 use super::gpu::Gpu;
+use super::hub::HubArguments;
 use super::output::Format;
 use super::printer::Printer;
 use super::shape::ModelArguments;
@@ -45,6 +46,8 @@ pub(super) struct EstimateArguments {
     serving: ServingArguments,
     #[command(flatten)]
     training: TrainingArguments,
+    #[command(flatten)]
+    hub: HubArguments,
 }
 
 #[derive(Debug, Args)]
@@ -109,7 +112,7 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     if arguments.list_models {
         return list_models(arguments.output, printer);
     }
-    let shape = arguments.model.shape()?;
+    let shape = arguments.model.shape(&arguments.hub)?;
     let workload = workload(&spec(arguments), &shape).map_err(explained)?;
     let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;
     let mut document = json::estimate(&shape, &estimate, arguments.margin);

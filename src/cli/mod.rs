@@ -8,6 +8,7 @@ mod crds;
 mod estimate;
 mod failure;
 mod gpu;
+mod hub;
 mod input;
 mod manifest;
 mod nodes;

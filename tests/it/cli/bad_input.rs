@@ -61,8 +61,11 @@ fn a_split_that_the_model_does_not_allow() {
 fn models_that_are_not_there() {
     refused("estimate --config nowhere.json", 1, &["nowhere.json", "No such file"]);
     refused("estimate --config src", 1, &["src", "directory"]);
-    refused("estimate --file Cargo.toml", 1, &["Cargo.toml", "--config"]);
-    refused("estimate --file src", 1, &["src", "config.json"]);
+    refused("estimate --file Cargo.toml", 1, &["Cargo.toml", "hint: give a model"]);
+    refused("estimate --file src", 1, &["src", "hint: give a model"]);
+    refused("estimate --gguf nowhere.gguf", 1, &["nowhere.gguf", "No such file"]);
+    refused("estimate --safetensors Cargo.toml", 1, &["Cargo.toml"]);
+    refused("estimate --hub-endpoint nonsense --model a/b", 1, &["nonsense"]);
 }
 
 #[test]

@@ -136,8 +136,10 @@ fn models_of_the_catalog_are_listed_and_found() {
     assert!(models.len() >= 25, "only {}", models.len());
     let wrong = run("estimate --model llama-3.1-8");
     assert!(wrong.code == 1 && wrong.stderr.contains("hint: did you mean llama-3.1-8b?"), "{}", wrong.stderr);
-    let remote = run("estimate --model nobody/nothing");
+    let remote = run("estimate --model nobody/nothing --offline");
     assert!(remote.code == 1 && remote.stderr.contains("--config"), "{}", remote.stderr);
+    let known = run("estimate --model Qwen/Qwen2.5-7B-Instruct --offline");
+    assert_eq!(known.code, 0, "{}", known.stderr);
 }
 
 #[test]

@@ -38,7 +38,10 @@ fn cluster(objects: &[Value]) -> String {
 fn planned(objects: &[Value], cluster: &str, arguments: &str) -> Run {
     let manifests: Vec<String> = objects.iter().map(ToString::to_string).collect();
     let (_directory, snapshot) = file("cluster.json", cluster);
-    run_with(&format!("plan -f - --snapshot {snapshot} {arguments}"), manifests.join("\n---\n").as_bytes())
+    run_with(
+        &format!("plan -f - --offline --snapshot {snapshot} {arguments}"),
+        manifests.join("\n---\n").as_bytes(),
+    )
 }
 
 fn results(run: &Run) -> Vec<Value> {
@@ -241,6 +244,31 @@ fn specs_that_cannot_be_right_are_refused_by_name() {
         assert!(message.contains(expected), "no {expected} in {message}");
         assert_eq!((&results[0]["reason"], &results[1]["verdict"]), (&json!("InvalidSpec"), &json!("fits")));
     }
+}
+
+#[test]
+fn a_model_may_come_from_a_config_map_of_the_same_files() {
+    let from_map = |name: &str, map: &str| {
+        let mut object = object(name, json!({}));
+        object["spec"]["model"] = json!({"configMapRef": {"name": map, "key": "config.json"}});
+        object
+    };
+    let map = |name: &str, config: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "team-a"}, "data": {"config.json": config}});
+    let config =
+        std::fs::read_to_string("tests/fixtures/configs/Qwen__Qwen2.5-7B-Instruct.json").expect("a fixture");
+    let objects = [
+        map("qwen", &config),
+        map("broken", "{"),
+        from_map("good", "qwen"),
+        from_map("bad", "broken"),
+        from_map("lost", "nowhere"),
+    ];
+    let run = planned(&objects, &cluster(&[node("l4", "23034")]), "-o json");
+    let found: Vec<String> =
+        results(&run).iter().map(|result| format!("{} {}", result["verdict"], result["reason"])).collect();
+    let expected = [r#""fits" "FitsNow""#, r#""rejected" "InvalidSpec""#, r#""unknown" "ModelNotResolved""#];
+    assert_eq!(found, expected, "{}", run.stdout);
+    assert!(run.stdout.contains("\\\"nowhere\\\""), "{}", run.stdout);
 }
 
 #[test]
