@@ -7,6 +7,8 @@ mod connection;
 mod crds;
 mod estimate;
 mod failure;
+mod gpu;
+mod hub;
 mod input;
 mod manifest;
 mod nodes;

@@ -1,56 +1,59 @@
-//! From the spec of an object to its model's shape, with no network.
+//! From the spec of an object to its model's shape.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::api::ModelDeploymentSpec;
-use crate::model::{ModelShape, assumed, catalog, hf_config};
-use crate::units::{Parameters, shorten};
+use crate::api::v1alpha1::KeyRef;
+use crate::model::ModelShape;
+use crate::plan::{ResolveError, resolve_pure};
+use crate::render::Found;
+use crate::source::{SourceError, SourceRef, Sources};
 
-use super::manifest::nearest;
+use super::hub::HubArguments;
 
-/// What came of it.
-pub(super) enum Resolved {
-    /// The shape.
-    Shape(ModelShape),
-    /// The spec is wrong, whatever the network.
-    Invalid(String),
-    /// It is somewhere else.
-    Unresolved(String),
+/// What the objects of one run may take their models from, besides their own specs.
+pub(super) struct Resolver {
+    /// The Hub and what it has said.
+    pub(super) sources: Sources,
+    /// The ConfigMaps of the files, or of the cluster.
+    pub(super) config_maps: Vec<ConfigMap>,
+    /// The namespace of ConfigMaps that state none.
+    pub(super) namespace: String,
 }
 
-/// Resolves the sources that need no network.
-pub(super) fn resolve(spec: &ModelDeploymentSpec) -> Resolved {
-    let model = &spec.model;
-    if let Some(config) = &model.config {
-        return match hf_config::parse(config.to_string().as_bytes(), "config") {
-            Ok(shape) => Resolved::Shape(shape),
-            Err(error) => Resolved::Invalid(format!("spec.model.config: {error}")),
-        };
+impl Resolver {
+    /// The shape of an object's model, or what is to be said of the object.
+    pub(super) fn resolve(&self, namespace: &str, spec: &ModelDeploymentSpec) -> Result<ModelShape, Found> {
+        match resolve_pure(spec) {
+            Some(Ok(shape)) => return Ok(shape),
+            Some(Err(ResolveError::Spec(error))) => return Err(Found::Refused(error)),
+            Some(Err(error @ ResolveError::Config(_))) => {
+                return Err(Found::Malformed(vec![error.to_string()]));
+            }
+            None => {}
+        }
+        let content = spec.model.config_map_ref.as_ref().and_then(|key| self.config_map(namespace, key));
+        // A token in a Secret is the cluster's; here it is the user's own.
+        let shape = SourceRef::of(&spec.model, "config", HubArguments::token(), content)
+            .and_then(|source| self.sources.resolve(&source));
+        shape.map(Arc::unwrap_or_clone).map_err(|error| match error {
+            // What was read and is no model will not become one by being read from elsewhere.
+            SourceError::Parse { .. } if spec.model.config_map_ref.is_some() => {
+                Found::Malformed(vec![format!("spec.{error}")])
+            }
+            error => Found::Unresolved(format!("the model is not known: {error}")),
+        })
     }
-    if let Some(size) = &model.parameters {
-        return match size.parse::<Parameters>() {
-            Ok(size) => Resolved::Shape(assumed::shape(size)),
-            Err(error) => Resolved::Invalid(format!("spec.model.parameters: {error}")),
-        };
-    }
-    if let Some(name) = &model.catalog {
-        return catalog::shape(name).map_or_else(|| Resolved::Invalid(not_in_catalog(name)), Resolved::Shape);
-    }
-    let (field, source) = if let Some(repository) = &model.hugging_face {
-        ("huggingFace", format!("repository {}", shorten(&repository.repository)))
-    } else if let Some(reference) = &model.config_map_ref {
-        ("configMapRef", format!("ConfigMap {}", shorten(&reference.name)))
-    } else {
-        ("gguf", "the GGUF file".to_owned())
-    };
-    Resolved::Unresolved(format!(
-        "spec.model.{field}: {source} is not read by this command, so the estimate is not known; plan it against the controller's status, or give the model as catalog, config or parameters"
-    ))
-}
 
-fn not_in_catalog(name: &str) -> String {
-    let near =
-        nearest(name, catalog::names()).map_or_else(String::new, |near| format!("did you mean {near}? "));
-    format!(
-        "spec.model.catalog: \"{}\" is not in the catalog; {near}`loadline estimate --list-models` lists it",
-        shorten(name)
-    )
+    fn config_map(&self, namespace: &str, key: &KeyRef) -> Option<Vec<u8>> {
+        let map = self.config_maps.iter().find(|map| {
+            let of = map.metadata.namespace.as_deref().unwrap_or(&self.namespace);
+            of == namespace && map.metadata.name.as_deref() == Some(&key.name)
+        })?;
+        let text =
+            map.data.as_ref().and_then(|data| data.get(&key.key)).map(|text| text.clone().into_bytes());
+        text.or_else(|| map.binary_data.as_ref()?.get(&key.key).map(|bytes| bytes.0.clone()))
+    }
 }
