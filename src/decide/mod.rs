@@ -6,6 +6,8 @@
 mod node;
 mod rank;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod toleration;
 
 use std::collections::BTreeMap;

@@ -117,7 +117,7 @@ fn pool_fault(pool: &GpuPool, requirement: &Requirement, policy: &Policy) -> Opt
         // A process sees one slice only.
         GpuSharing::Mig => requirement.gpus > 1,
     };
-    shared.then(|| (Reason::SharedGpu, Detail::Sharing(pool.sharing)))
+    shared.then_some((Reason::SharedGpu, Detail::Sharing(pool.sharing)))
 }
 
 /// Why the node will not do, though its GPUs would.

@@ -11,6 +11,10 @@ mod object;
 mod quantity;
 mod redact;
 mod snapshot;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

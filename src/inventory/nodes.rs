@@ -158,8 +158,7 @@ impl Inventory {
             .and_then(|owner| self.held_by_others.get(&(owner.namespace.to_owned(), owner.name.to_owned())));
         let mut groups = Vec::with_capacity(self.classes.len());
         for class in &self.classes {
-            let mut parts: BTreeMap<(Vec<Option<&str>>, Option<Vec<GpuPool>>), Vec<&NodeGpus>> =
-                BTreeMap::new();
+            let mut parts: BTreeMap<Distinct<'_>, Vec<&NodeGpus>> = BTreeMap::new();
             for member in class.iter().filter_map(|index| self.nodes.get(*index)) {
                 let values =
                     selected.keys().map(|key| member.node.labels.get(key).map(String::as_str)).collect();
@@ -220,6 +219,9 @@ fn set_free(pools: &mut [GpuPool], used: Option<&BTreeMap<String, u128>>) {
         pool.free = pool.allocatable.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
     }
 }
+
+/// What tells members of a class apart: the values of the labels selected on, and the pools where the owner has pods.
+type Distinct<'a> = (Vec<Option<&'a str>>, Option<Vec<GpuPool>>);
 
 /// What a question can see of a node besides its labels.
 type Visible<'a> = (&'a [GpuPool], BTreeSet<&'a Taint>, bool, bool);

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(spec: serde_json::Value) -> Pod {
+    fn pod(spec: &serde_json::Value) -> Pod {
         let object = json!({"metadata": {"name": "p"}, "spec": spec});
         Pod::from_object(&serde_json::from_value(object).unwrap())
     }
@@ -166,7 +166,7 @@ mod tests {
             ("overflow saturates", vec![container("18446744073709551615"), container("1")], vec![], u64::MAX),
             ("a malformed request holds all", vec![container("some")], vec![], u64::MAX),
         ] {
-            let pod = pod(json!({"containers": containers, "initContainers": init}));
+            let pod = pod(&json!({"containers": containers, "initContainers": init}));
             assert_eq!(pod.requests, BTreeMap::from([("nvidia.com/gpu".to_owned(), expected)]), "{what}");
         }
     }
@@ -174,9 +174,9 @@ mod tests {
     #[test]
     fn a_limit_alone_is_a_request_and_zero_is_none() {
         let limit = json!({"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": "2"}}}]});
-        assert_eq!(pod(limit).requests, BTreeMap::from([("nvidia.com/gpu".to_owned(), 2)]));
-        assert_eq!(pod(json!({"containers": [container("0")]})).requests, BTreeMap::new());
-        assert_eq!(pod(json!({"containers": []})).requests, BTreeMap::new());
+        assert_eq!(pod(&limit).requests, BTreeMap::from([("nvidia.com/gpu".to_owned(), 2)]));
+        assert_eq!(pod(&json!({"containers": [container("0")]})).requests, BTreeMap::new());
+        assert_eq!(pod(&json!({"containers": []})).requests, BTreeMap::new());
     }
 
     #[test]

@@ -8,8 +8,8 @@ pub(super) fn whole(text: &str) -> Option<u64> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits_end);
     let (integer, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let well_formed = !(integer.is_empty() && fraction.is_empty()) && !fraction.contains('.');
-    if !well_formed || integer.len() + fraction.len() > 20 {
+    let digits = integer.len() + fraction.len();
+    if fraction.contains('.') || !(1..=20).contains(&digits) {
         return None;
     }
     let mantissa: u128 = format!("{integer}{fraction}").parse().ok()?;

@@ -24,6 +24,9 @@ const EXPECTED: &str =
 const PASSED_OVER: [&str; 6] =
     ["ResourceSlice", "ResourceSliceList", "NodePool", "NodePoolList", "DeviceClass", "DeviceClassList"];
 
+/// Brackets within brackets in YAML, whose scanner takes time for each level at every token.
+const MAX_NESTING: usize = 1000;
+
 /// Why a text is not a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
@@ -104,6 +107,10 @@ impl Snapshot {
                 reading.document(index + 1, document.map_err(|error| error.to_string()))?;
             }
         } else {
+            if nests_deeper_than(text, MAX_NESTING) {
+                let problem = format!("brackets are nested more than {MAX_NESTING} deep; no snapshot's are");
+                return Err(SnapshotError::Syntax { document: 1, problem });
+            }
             let budget = Budget::for_text(text.len());
             for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
                 let document = DocumentSeed(&budget).deserialize(document).map_err(|error| error.to_string());
@@ -112,6 +119,19 @@ impl Snapshot {
         }
         reading.finish()
     }
+}
+
+/// Whether so many brackets are open at once, those in text included.
+fn nests_deeper_than(text: &str, limit: usize) -> bool {
+    let mut depth = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > limit
+    })
 }
 
 /// What has been read so far.
@@ -387,3 +407,6 @@ fn quantities(object: &mut Map<String, Value>, name: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
