@@ -61,6 +61,8 @@ pub(super) struct Gqa {
     pub(super) shares_cache: bool,
     /// Whether each head has a sink logit (gpt-oss).
     pub(super) sinks: bool,
+    /// Elements of an index key that is cached beside the keys (MiniMax-M3); 0 for none.
+    pub(super) index_dim: u64,
 }
 
 impl Gqa {
@@ -69,7 +71,9 @@ impl Gqa {
         let cache = if self.shares_cache {
             CacheKind::Shared
         } else {
-            CacheKind::Heads { kv_heads: self.kv_heads, key_dim: self.key_dim, value_dim: self.value_dim }
+            // An index key is one per token, and is spread over the heads here: rounded up, so never too small.
+            let key_dim = self.key_dim + self.index_dim.div_ceil(self.kv_heads.max(1));
+            CacheKind::Heads { kv_heads: self.kv_heads, key_dim, value_dim: self.value_dim }
         };
         Attention { cache, span }
     }
@@ -245,13 +249,22 @@ impl Moe {
         if self.correction {
             b.vector(&name(names.correction), self.count);
         }
-        let expert = |part: &str| name(&format!("experts.*.{part}.weight"));
-        let (inner, outer) = ((self.width, input), (input, self.width));
-        if self.gated {
-            b.matrices(&expert(names.expert.gate), Role::Expert, self.count, inner.0, inner.1, Split::Rows);
+        let fused = names.expert.fused.filter(|_| self.gated);
+        let expert = |part: &str| match fused {
+            // One tensor with a dimension for the experts.
+            Some(_) => name(&format!("experts.{part}")),
+            None => name(&format!("experts.*.{part}.weight")),
+        };
+        let (expert_role, count) = (Role::Expert, self.count);
+        if let Some(fused) = fused {
+            b.matrices(&expert(fused), expert_role, count, 2 * self.width, input, Split::Rows);
+        } else {
+            if self.gated {
+                b.matrices(&expert(names.expert.gate), expert_role, count, self.width, input, Split::Rows);
+            }
+            b.matrices(&expert(names.expert.up), expert_role, count, self.width, input, Split::Rows);
         }
-        b.matrices(&expert(names.expert.up), Role::Expert, self.count, inner.0, inner.1, Split::Rows);
-        b.matrices(&expert(names.expert.down), Role::Expert, self.count, outer.0, outer.1, Split::Columns);
+        b.matrices(&expert(names.expert.down), expert_role, count, input, self.width, Split::Columns);
         if self.bias {
             let up = self.width * if self.gated { 2 } else { 1 };
             b.matrices(&name("experts.*.up_bias"), Role::Norm, self.count, 1, up, Split::Columns);
@@ -259,7 +272,14 @@ impl Moe {
         }
         if self.shared_width > 0 {
             let shared = Mlp { width: self.shared_width, gated: self.gated, bias: false };
-            shared.build(b, &names.expert, &name(names.shared), Role::SharedExpert, hidden);
+            // Granite's shared expert is fused too, and stands beside the mixture.
+            let module =
+                if names.shared == "shared_mlp" { names.shared.to_owned() } else { name(names.shared) };
+            let shared_names = MlpNames {
+                fused: names.expert.fused.filter(|_| names.expert.gate.is_empty()),
+                ..names.expert
+            };
+            shared.build(b, &shared_names, &module, Role::SharedExpert, hidden);
             if self.shared_gate {
                 let gate = name(&format!("{}_gate", names.shared));
                 b.linear(&gate, Role::Router, (1, hidden), Split::Replicated, false);

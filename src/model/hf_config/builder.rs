@@ -1,7 +1,7 @@
 //! Collects the tensors and layers of a model while its config is read.
 
 use super::fields::WHAT;
-use crate::model::{Confidence, Experts, Layer, ModelShape, ParseError, Role, ShapeSource, Split, Tensor};
+use crate::model::{Confidence, Layer, ModelShape, ParseError, Role, ShapeSource, Split, Tensor};
 use crate::units::MAX_PARAMETERS;
 
 /// The most tensors of one model: real ones have some thousands.

@@ -35,8 +35,13 @@ pub(super) const INTERMEDIATE_KEYS: [&str; 5] =
 impl Dims {
     /// Reads them, and writes what of them the shape holds.
     pub(super) fn read(f: &Fields<'_>, b: &mut Builder) -> Result<Self, ParseError> {
-        let hidden = f.need(&HIDDEN_KEYS, WIDTH)?;
         let layers = f.need(&LAYER_KEYS, LAYERS)?;
+        Self::read_with_layers(f, b, layers)
+    }
+
+    /// The same, where the number of layers is known otherwise.
+    pub(super) fn read_with_layers(f: &Fields<'_>, b: &mut Builder, layers: u64) -> Result<Self, ParseError> {
+        let hidden = f.need(&HIDDEN_KEYS, WIDTH)?;
         let heads = f.need(&["num_attention_heads", "n_head", "n_heads"], HEADS)?;
         let kv_keys = ["num_key_value_heads", "num_kv_heads", "n_head_kv"];
         let kv_heads = match kv_keys.iter().find(|key| f.has(key)) {

@@ -9,7 +9,12 @@ mod builder;
 mod decoder;
 mod dense;
 mod fields;
+mod hybrid;
 mod json;
+mod mla;
+mod moe;
+mod nemotron;
+mod recurrent;
 
 use self::builder::Builder;
 use self::fields::{Fields, WHAT};
@@ -43,13 +48,21 @@ pub fn parse_with_quant(
         .text("model_type")?
         .ok_or_else(|| root.error("model_type", "is missing; write the model's type, such as \"llama\""))?;
     let mut b = Builder::new(name, &shorten(model_type));
-    if dense::knows(model_type, &root) {
-        dense::build(model_type, &root, &mut b)?;
-    } else {
-        return Err(unknown(model_type));
-    }
+    text(model_type, &root, &mut b)?;
     b.shape.stored_precision = stored_precision(&root)?;
     b.finish()
+}
+
+/// Reads a text model.
+fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    match model_type {
+        _ if dense::knows(model_type, f) => dense::build(model_type, f, b),
+        _ if moe::TYPES.contains(&model_type) => moe::build(model_type, f, b),
+        _ if mla::TYPES.contains(&model_type) => mla::build(model_type, f, b),
+        _ if hybrid::TYPES.contains(&model_type) => hybrid::build(model_type, f, b),
+        _ if nemotron::TYPES.contains(&model_type) => nemotron::build(model_type, f, b),
+        _ => Err(unknown(model_type)),
+    }
 }
 
 fn unknown(model_type: &str) -> ParseError {
