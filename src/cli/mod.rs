@@ -3,6 +3,7 @@
 //! Invariants: data goes to standard output, words about it to standard error; the exit code is the verdict.
 
 mod completion;
+mod controller;
 mod crds;
 mod estimate;
 mod failure;
@@ -40,6 +41,8 @@ struct Arguments {
 enum Command {
     /// Estimate the GPU memory that a model needs. Needs no cluster.
     Estimate(Box<estimate::EstimateArguments>),
+    /// Run the controller, until it is told to stop (SIGTERM, SIGINT).
+    Controller(controller::ControllerArguments),
     /// Print the custom resource definition as YAML.
     Crds,
     /// Print a completion script for a shell.
@@ -79,6 +82,7 @@ fn command(program: Option<&OsString>) -> clap::Command {
 fn execute(command: Command, printer: Printer) -> anyhow::Result<ExitStatus> {
     match command {
         Command::Estimate(arguments) => estimate::run(&arguments, printer),
+        Command::Controller(arguments) => controller::run(arguments),
         Command::Crds => crds::run(printer),
         Command::Completion(arguments) => completion::run(&arguments, printer),
     }
