@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::json::kind;
+use super::vision::Owned;
 use crate::model::ParseError;
 use crate::units::shorten;
 
@@ -45,6 +46,16 @@ impl<'a> Fields<'a> {
     /// The whole file.
     pub(super) fn root(map: &'a Map<String, Value>) -> Self {
         Self { map, path: String::new() }
+    }
+
+    /// An object that stands at `path` of the file, such as `text_config.`.
+    pub(super) fn at(map: &'a Map<String, Value>, path: String) -> Self {
+        Self { map, path }
+    }
+
+    /// A copy, to be completed with defaults.
+    pub(super) fn owned(&self) -> Owned {
+        Owned::new(self.map.clone(), self.path.clone())
     }
 
     /// An error about a field.
