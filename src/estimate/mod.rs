@@ -7,6 +7,7 @@ mod activations;
 mod format;
 mod gguf_mix;
 mod ignored;
+pub mod inverse;
 mod kv_cache;
 mod kv_vllm;
 mod llama_cpp;
@@ -291,5 +292,7 @@ fn bytes_of(wide: u128) -> Result<Bytes, Overflow> {
     u64::try_from(wide).map(Bytes).map_err(|_| Overflow)
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use super::parallelism::{Layout, Stage, holds, shard};
 use super::profile::Profile;
 use super::{EstimateError, Workload, bytes_of};
 use crate::model::{CacheKind, ModelShape, Role};
+use crate::precision::Engine;
 use crate::units::{Bytes, MIB, Overflow};
 
 /// The parts of the overhead on one GPU.
@@ -29,7 +30,11 @@ pub(super) fn gpu(
     Ok(Overhead {
         context: Bytes(if alone { profile.context } else { profile.context_shared }),
         libraries: Bytes(if layout.tensor > 1 { profile.libraries_shared } else { profile.libraries }),
-        tables: if profile.paged { tables(shape, element, layout, stage)? } else { Bytes::ZERO },
+        tables: if profile.paged {
+            tables(shape, workload.engine, element, layout, stage)?
+        } else {
+            Bytes::ZERO
+        },
         graphs,
     })
 }
@@ -37,7 +42,13 @@ pub(super) fn gpu(
 /// What is made of the weights when they are loaded: the rotary table of every position, and for latent attention a copy of
 /// the second projection, whose halves are absorbed into queries and output (vLLM 0.19: Llama-3.1-8B loads 0.03 GiB more than
 /// its tensors, DeepSeek-V2-Lite 0.17).
-fn tables(shape: &ModelShape, element: u64, layout: &Layout, stage: &Stage) -> Result<Bytes, EstimateError> {
+fn tables(
+    shape: &ModelShape,
+    engine: Engine,
+    element: u64,
+    layout: &Layout,
+    stage: &Stage,
+) -> Result<Bytes, EstimateError> {
     let rotary = stage.caches(&shape.layers).filter_map(|layer| layer.attention).map(|attention| {
         match attention.cache {
             CacheKind::Heads { key_dim, .. } => key_dim,
@@ -51,8 +62,8 @@ fn tables(shape: &ModelShape, element: u64, layout: &Layout, stage: &Stage) -> R
         .ok_or(Overflow)?;
     let mut elements = table;
     for tensor in shape.tensors.iter().filter(|tensor| tensor.name.contains("kv_b_proj")) {
-        if holds(stage, tensor, shape.tied_embeddings) && tensor.role == Role::Attention {
-            let (rows, columns) = shard(tensor, layout.tensor, 1);
+        if holds(engine, stage, tensor, shape.tied_embeddings) && tensor.role == Role::Attention {
+            let (rows, columns) = shard(tensor, tensor.split, layout.tensor, 1);
             let copy = u128::from(rows) * u128::from(columns);
             elements = elements.checked_add(copy).ok_or(Overflow)?;
         }

@@ -1,7 +1,7 @@
 //! The weights: which tensors the engine loads, at what size, on which GPU.
 
 use super::ignored::Ignored;
-use super::parallelism::{Layout, Stage, holds, shard};
+use super::parallelism::{Layout, Stage, holds, shard, split_by};
 use super::profile::Profile;
 use super::{EstimateError, Workload, bytes_of, format, gguf_mix};
 use crate::model::{Confidence, ModelShape, Role, ShapeSource, Tensor};
@@ -178,12 +178,13 @@ impl Loading {
                 // The input matrix stays in host memory; a tied one is copied to the GPU as the output head.
                 shape.tied_embeddings && stage.last() && is_token_embedding(tensor, shape)
             } else {
-                holds(stage, tensor, shape.tied_embeddings)
+                holds(workload.engine, stage, tensor, shape.tied_embeddings)
             };
             if !here {
                 continue;
             }
-            let (rows, columns) = shard(tensor, layout.tensor, profile.vocabulary_multiple);
+            let split = split_by(workload.engine, tensor);
+            let (rows, columns) = shard(tensor, split, layout.tensor, profile.vocabulary_multiple);
             let held = product(rows, columns, tensor.count)?;
             elements = elements.checked_add(held).ok_or(Overflow)?;
             if !matches!(self.scheme, Scheme::Bare { .. }) {

@@ -158,7 +158,7 @@ fn training_variants(workload: &Workload, training: &Training, estimate: &Estima
     for gpus in GPU_COUNTS.into_iter().filter(|gpus| *gpus > training.gpus) {
         let sharding = Sharding::Zero3;
         let fields = vec![("gpus", gpus.to_string()), ("sharding", sharding.to_string())];
-        variants.push((fields, with(Training { gpus, sharding, ..training.clone() })));
+        variants.push((fields, with(Training { sharding, gpus, ..training.clone() })));
     }
     variants
 }

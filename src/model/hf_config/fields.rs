@@ -67,6 +67,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The names of the fields.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.map.keys().map(String::as_str)
+    }
+
     /// Whether the field is there and not null.
     pub(super) fn has(&self, key: &str) -> bool {
         self.get(key).is_some()

@@ -14,10 +14,12 @@ mod fields;
 mod gemma;
 mod hybrid;
 mod json;
+mod mixed;
 mod mla;
 mod mllama;
 mod moe;
 mod nemotron;
+mod quantization;
 mod recurrent;
 mod tower;
 mod vision;
@@ -49,7 +51,6 @@ pub fn parse_with_quant(
     let map = json::object(config)?;
     let root = Fields::root(&map);
     let quant = hf_quant.map(json::object).transpose()?;
-    let _ = quant;
     let model_type = model_type(&root)?;
     let mut b = Builder::new(name, &shorten(model_type));
     if vision::knows(model_type, &root) {
@@ -58,6 +59,8 @@ pub fn parse_with_quant(
         text(model_type, &root, &mut b)?;
     }
     b.shape.stored_precision = stored_precision(&root)?;
+    let quant = quant.as_ref().map(Fields::root);
+    quantization::read(&root, quant.as_ref(), &mut b)?;
     b.finish()
 }
 
@@ -98,10 +101,14 @@ fn unknown(model_type: &str) -> ParseError {
 
 /// The type of the weights that are not quantised.
 fn stored_precision(f: &Fields<'_>) -> Result<Option<Precision>, ParseError> {
-    let text = match f.text("dtype")? {
-        Some(text) => Some(text),
-        None => f.text("torch_dtype")?,
-    };
+    let nested = ["text_config", "llm_config", "language_config"];
+    let nested = nested.iter().filter_map(|key| f.object(key).unwrap_or_default());
+    let mut text = None;
+    for holder in std::iter::once(f.clone()).chain(nested) {
+        for key in ["dtype", "torch_dtype"] {
+            text = text.or(holder.text(key)?);
+        }
+    }
     Ok(match text.map(|text| text.trim_start_matches("torch.")) {
         Some("float32" | "float") => Some(Precision::Fp32),
         Some("float16" | "half") => Some(Precision::Fp16),
