@@ -85,7 +85,7 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
 impl Context {
     async fn settle(&self, key: &Key, object: &ModelDeployment) -> Result<Action, Error> {
         self.deployments.wait_until_ready().await.map_err(|_| Error::Stopping)?;
-        let gathered = gather::gather(&self.client, &key.0, &object.spec.model).await?;
+        let gathered = gather::gather(&self.client, &key.0, &object.spec).await?;
         let view = self.view().await?;
         let (resolved, hopeless, again) = match gathered {
             Gathered::Model(model) => {
@@ -93,6 +93,10 @@ impl Context {
                 self.track(key, object, model.shape, &resolved, &view);
                 let rereads = object.spec.model.config_map_ref.is_some();
                 (resolved, false, if rereads { REREAD } else { AGAIN })
+            }
+            Gathered::Refused(error) => {
+                self.memory.track(key, None);
+                (Resolved { found: Found::Refused(error), built: None }, true, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
                 self.memory.track(key, None);
