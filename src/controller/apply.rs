@@ -101,7 +101,7 @@ async fn remove(deployments: &Api<Deployment>, own: &Deployment) -> Result<(), E
 
 /// Not there, or another by now.
 fn is_gone(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found() || status.is_conflict())
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
 }
 
 /// Writes a status; the resource version it has then, or `None` if the object is gone.

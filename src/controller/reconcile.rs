@@ -11,7 +11,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::apply;
@@ -40,6 +40,8 @@ pub struct Context {
     pub views: Views,
     /// The Deployments that Loadline manages.
     pub deployments: Store<Deployment>,
+    /// Whether they have been read.
+    pub deployments_read: watch::Receiver<bool>,
     /// What is remembered of the objects.
     pub memory: Arc<Memory>,
     /// What is counted.
@@ -84,7 +86,7 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
 
 impl Context {
     async fn settle(&self, key: &Key, object: &ModelDeployment) -> Result<Action, Error> {
-        self.deployments.wait_until_ready().await.map_err(|_| Error::Stopping)?;
+        self.deployments_read.clone().wait_for(|read| *read).await.map_err(|_| Error::Stopping)?;
         let gathered = gather::gather(&self.client, &key.0, &object.spec).await?;
         let view = self.view().await?;
         let (resolved, hopeless, again) = match gathered {
