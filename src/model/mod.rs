@@ -5,7 +5,14 @@
 pub mod assumed;
 pub mod catalog;
 mod error;
+pub mod gguf;
 pub mod hf_config;
+pub mod safetensors;
+// Writers of test files, which the integration tests share.
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../../tests/it/weights.rs"]
+mod weights;
 
 use crate::precision::{CachePrecision, Precision};
 

@@ -1,5 +1,13 @@
 //! The integration tests, as one crate: it links once.
 
+// Clippy's own exception for tests covers functions with `#[test]` only, not what they call.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
+
 mod architecture;
 mod cli;
 mod generated;
+mod hub;
+mod server;
+// Shared with the unit tests and benchmarks: not every one uses all of it.
+#[allow(dead_code)]
+mod weights;
