@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here reads a file or the network; a parser takes bytes and returns a [`ModelShape`] or says why not.
 
+pub mod accuracy;
 pub mod assumed;
 pub mod catalog;
 mod error;

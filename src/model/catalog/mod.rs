@@ -28,11 +28,16 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The fields of its `config.json` that decide memory, as JSON.
+    #[must_use]
+    pub fn config(&self) -> String {
+        self.config.to_string()
+    }
+
     /// The shape that its config describes; `None` if the config is not understood, which a test rules out.
     #[must_use]
     pub fn shape(&self) -> Option<ModelShape> {
-        let config = serde_json::to_vec(&self.config).ok()?;
-        let mut shape = hf_config::parse(&config, &self.name).ok()?;
+        let mut shape = hf_config::parse(self.config().as_bytes(), &self.name).ok()?;
         shape.source = ShapeSource::Catalog;
         Some(shape)
     }
@@ -93,7 +98,7 @@ pub fn suggest(name: &str) -> Vec<&'static str> {
         })
         .filter(|(distance, _)| *distance <= (wanted.len() / 3).max(2))
         .collect();
-    scored.sort();
+    scored.sort_unstable();
     scored.into_iter().take(3).map(|(_, name)| name).collect()
 }
 

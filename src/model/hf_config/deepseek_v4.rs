@@ -3,7 +3,7 @@
 use super::blocks::{Moe, MoeNames};
 use super::builder::Builder;
 use super::decoder::{Dims, Style};
-use super::dense::LLAMA;
+use super::dense_families::LLAMA;
 use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
 use super::moe::{MIXTRAL_MOE, next_token_layers};
 use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split};

@@ -3,7 +3,7 @@
 use super::blocks::{Mlp, Moe};
 use super::builder::Builder;
 use super::decoder::{Dims, Ffn, Style};
-use super::dense::LLAMA;
+use super::dense_families::LLAMA;
 use super::fields::{EXPERTS, Fields, HEADS, LAYERS, WIDTH};
 use super::moe::{DEEPSEEK_MOE, next_token_layers, sparse_layers};
 use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split};

@@ -4,11 +4,13 @@
 //! refused by name. Names, defaults and shapes follow the public modelling code of Hugging Face transformers, and of
 //! the model repositories where transformers has none.
 
+mod attention_free;
 mod blocks;
 mod builder;
 mod decoder;
 mod deepseek_v4;
 mod dense;
+mod dense_families;
 mod encoder;
 mod fields;
 mod gemma;
@@ -19,10 +21,12 @@ mod mla;
 mod mllama;
 mod moe;
 mod nemotron;
+mod nested;
 mod quantization;
 mod recurrent;
 mod tower;
 mod vision;
+mod zamba;
 
 use self::builder::Builder;
 use self::fields::{Fields, WHAT};
@@ -82,6 +86,8 @@ fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         _ if dense::knows(model_type, f) => dense::build(model_type, f, b),
         _ if moe::TYPES.contains(&model_type) => moe::build(model_type, f, b),
         _ if mla::TYPES.contains(&model_type) => mla::build(model_type, f, b),
+        _ if attention_free::TYPES.contains(&model_type) => attention_free::build(model_type, f, b),
+        _ if zamba::TYPES.contains(&model_type) => zamba::build(f, b),
         _ if hybrid::TYPES.contains(&model_type) => hybrid::build(model_type, f, b),
         _ if deepseek_v4::TYPES.contains(&model_type) => deepseek_v4::build(f, b),
         _ if gemma::TYPES.contains(&model_type) => gemma::build(model_type, f, b),
@@ -108,6 +114,10 @@ fn stored_precision(f: &Fields<'_>) -> Result<Option<Precision>, ParseError> {
         for key in ["dtype", "torch_dtype"] {
             text = text.or(holder.text(key)?);
         }
+    }
+    // Qwen 1 has a flag for each instead.
+    for (flag, name) in [("bf16", "bfloat16"), ("fp16", "float16"), ("fp32", "float32")] {
+        text = text.or((f.get(flag) == Some(&serde_json::Value::Bool(true))).then_some(name));
     }
     Ok(match text.map(|text| text.trim_start_matches("torch.")) {
         Some("float32" | "float") => Some(Precision::Fp32),

@@ -3,7 +3,7 @@
 use super::blocks::{Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
 use super::builder::Builder;
 use super::decoder::{Block, Dims, Ffn, NormKind, Style, spans_by_type};
-use super::dense::LLAMA;
+use super::dense_families::LLAMA;
 use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
 use crate::model::{Confidence, ParseError, Role, Span, Split};
 
@@ -163,8 +163,7 @@ fn attention(model_type: &str, f: &Fields<'_>, dims: &Dims) -> Result<Gqa, Parse
     };
     let qk_norm = match model_type {
         "qwen3_moe" | "dots1" | "step3p5" | "step3p7" => QkNorm::Head,
-        "glm4_moe" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
-        "minimax_m3" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
+        "glm4_moe" | "minimax_m3" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
         "minimax_m2" if f.flag_or("use_qk_norm", true)? => QkNorm::Full,
         "olmoe" => QkNorm::Full,
         _ => QkNorm::None,
@@ -270,7 +269,7 @@ fn dense_width(model_type: &str, f: &Fields<'_>) -> Result<u64, ParseError> {
         "minimax_m3" => "dense_intermediate_size",
         _ => "intermediate_size",
     };
-    Ok(f.or(key, WIDTH, 0)?)
+    f.or(key, WIDTH, 0)
 }
 
 /// Which layers have experts.
@@ -318,13 +317,11 @@ fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, Par
                 return Ok(Vec::new());
             };
             // 1 marks a layer with rotary positions, which attends within its chunk.
-            let rotary = match f.numbers("no_rope_layers", FACTOR)?.filter(|list| !list.is_empty()) {
-                Some(list) => list,
-                None => {
-                    let interval = f.positive_or("no_rope_layer_interval", FACTOR, 4)?;
-                    (1..=layers).map(|layer| u64::from(!layer.is_multiple_of(interval))).collect()
-                }
-            };
+            let mut rotary = f.numbers("no_rope_layers", FACTOR)?.unwrap_or_default();
+            if rotary.is_empty() {
+                let interval = f.positive_or("no_rope_layer_interval", FACTOR, 4)?;
+                rotary = (1..=layers).map(|layer| u64::from(!layer.is_multiple_of(interval))).collect();
+            }
             Ok(rotary
                 .into_iter()
                 .map(|rotary| if rotary == 0 { Span::Full } else { Span::Chunked(chunk) })

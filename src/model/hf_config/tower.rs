@@ -8,6 +8,7 @@ use crate::model::{ParseError, Role, Split};
 const POSITIONS: u64 = 1 << 20;
 
 /// A vision transformer.
+#[allow(clippy::struct_excessive_bools)] // each is a tensor that is there or not
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tower {
     /// Width of its stream.
