@@ -3,15 +3,6 @@
 // Clippy's own exception for tests covers functions with `#[test]` only, not what they call.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
-// Shared with the unit tests and benchmarks: not every one uses all of it.
-#[allow(dead_code)]
-//! Loadline
-
 mod accuracy;
 mod architecture;
 mod cli;
-mod generated;
-mod hub;
-mod server;
-mod training_accuracy;
-mod weights;
