@@ -44,7 +44,11 @@ impl Entry {
 
     fn is_called(&self, name: &str) -> bool {
         let own = [&self.name, &self.repository];
-        own.into_iter().chain(&self.aliases).any(|own| own.eq_ignore_ascii_case(name))
+        own.into_iter().chain(&self.aliases).any(|own| {
+            // A repository may be named without its organisation.
+            let last = own.rsplit('/').next().unwrap_or(own);
+            own.eq_ignore_ascii_case(name) || last.eq_ignore_ascii_case(name)
+        })
     }
 }
 
@@ -167,6 +171,7 @@ mod tests {
             ("meta-llama/llama-3.1-8b-instruct", Some("llama-3.1-8b")),
             (" Qwen/Qwen3-32B ", Some("qwen3-32b")),
             ("deepseek-v3", Some("deepseek-v3")),
+            ("Mistral-7B-Instruct-v0.3", Some("mistral-7b-v0.3")),
             ("gpt-oss-120b", Some("gpt-oss-120b")),
             ("gemma-3-27b", Some("gemma-3-27b")),
             ("mixtral-8x7b", Some("mixtral-8x7b")),

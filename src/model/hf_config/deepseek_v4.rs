@@ -81,10 +81,8 @@ pub(super) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     style.close(b, &dims);
     parts.hyper_connection(b, "hc_head", parts.streams);
     let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
-    next_token_layers(b, &dims, drafts, "mtp", |b| parts.layer(b, &style, 0));
-    b.note(
-        "DeepSeek-V4's compressor and hyper-connection tensors are counted from its published description.",
-    );
+    next_token_layers(b, &dims, drafts, ("mtp", 0), |b| parts.layer(b, &style, 0));
+    b.described("DeepSeek-V4");
     Ok(())
 }
 

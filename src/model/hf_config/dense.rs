@@ -43,20 +43,16 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     positions(model_type, b, &dims);
     let mlp = Mlp { width, gated: family.gated, bias: family.mlp_bias };
     let mut spans = spans.into_iter();
-    let mut block =
+    let block =
         |_| Block { attention: Some((gqa, spans.next().unwrap_or(Span::Full))), ffn: Ffn::Dense(mlp) };
-    if reward_model(f)? {
-        style.open(b, &dims);
-        for index in 0..dims.layers {
-            b.begin_layer(format!("{}.{index}.", style.layers), index);
-            style.block(b, &dims, &block(index));
-        }
+    let head = head(model_type, f)?;
+    if head != Head::Vocabulary {
         style.tied = true;
-        style.close(b, &dims);
-        b.linear("v_head", Role::OutputHead, (1, dims.hidden), Split::Replicated, false);
-        return Ok(());
     }
     style.build(b, &dims, block);
+    if let Head::Scores(name, scores) = head {
+        b.linear(name, Role::OutputHead, (scores, dims.hidden), Split::Replicated, false);
+    }
     if model_type == "bloom" {
         b.norm("transformer.word_embeddings_layernorm", dims.hidden, true);
     }
@@ -89,10 +85,36 @@ fn next_token_layers(
     Ok(())
 }
 
-/// Whether the head yields one score instead of a vocabulary.
-fn reward_model(f: &Fields<'_>) -> Result<bool, ParseError> {
+/// What a model's last layer yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// A score for every token of the vocabulary.
+    Vocabulary,
+    /// So many scores, by a layer of this name.
+    Scores(&'static str, u64),
+    /// The residual stream itself: an embedding model.
+    None,
+}
+
+/// What the class of the model says of its head.
+fn head(model_type: &str, f: &Fields<'_>) -> Result<Head, ParseError> {
     let architectures = f.texts("architectures")?.unwrap_or_default();
-    Ok(architectures.iter().any(|name| name.ends_with("ForRewardModel")))
+    let ends = |suffix: &str| architectures.iter().any(|name| name.ends_with(suffix));
+    Ok(if ends("ForRewardModel") {
+        Head::Scores("v_head", 1)
+    } else if ends("ForSequenceClassification") {
+        let labels =
+            f.object("id2label")?.map_or(2, |labels| u64::try_from(labels.keys().count()).unwrap_or(2));
+        Head::Scores("score", labels.max(1))
+    } else if !architectures.is_empty()
+        && architectures.iter().all(|name| name.ends_with("Model"))
+        // ChatGLM's class has its head although it is not called so.
+        && model_type != "chatglm"
+    {
+        Head::None
+    } else {
+        Head::Vocabulary
+    })
 }
 
 /// What a family writes in places of its own.

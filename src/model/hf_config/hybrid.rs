@@ -142,7 +142,7 @@ fn qwen(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
     }
     style.close(b, &dims);
     let drafts = f.or("mtp_num_hidden_layers", LAYERS, 0)?;
-    next_token_layers(b, &dims, drafts, "mtp.layers", |b| {
+    next_token_layers(b, &dims, drafts, ("mtp.layers", 0), |b| {
         let block = super::decoder::Block { attention: Some((gqa, Span::Full)), ffn };
         style.block(b, &dims, &block);
     });
@@ -160,6 +160,9 @@ fn kimi_linear(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let mla = Mla::read(f, dims.heads)?;
     let mut moe = super::mla::experts(f)?;
     let latent = f.or("routed_expert_hidden_size", WIDTH, 0)?;
+    if latent > 0 {
+        b.described("Kimi K3");
+    }
     if let Some(moe) = &mut moe {
         moe.input = latent;
         moe.correction = true;

@@ -142,6 +142,8 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     }
     style.close(b, &dims);
     let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
-    next_token_layers(b, &dims, drafts, style.layers, |b| block(b, &mla, &moe.map_or(dense, Ffn::Moe)));
+    next_token_layers(b, &dims, drafts, (style.layers, dims.layers), |b| {
+        block(b, &mla, &moe.map_or(dense, Ffn::Moe))
+    });
     Ok(())
 }

@@ -3,6 +3,9 @@
 //! `model_type` decides the family, and every family has its tensors written down here; a type that is not known is
 //! refused by name. Names, defaults and shapes follow the public modelling code of Hugging Face transformers, and of
 //! the model repositories where transformers has none.
+//!
+//! Tensors are called as in the checkpoint, so that lists of modules left unquantised match them; the routed experts of a
+//! layer are one tensor with a count, in whose name a star stands for the expert: `model.layers.3.mlp.experts.*.up_proj.weight`.
 
 mod attention_free;
 mod blocks;
@@ -80,8 +83,22 @@ fn model_type<'a>(f: &Fields<'a>) -> Result<&'a str, ParseError> {
     Err(f.error("model_type", "is missing; write the model's type, such as \"llama\""))
 }
 
+/// The type that a text model has by itself, for that which it has inside a larger model.
+fn without_suffix(model_type: &str) -> &str {
+    match model_type {
+        "qwen2_vl_text" | "qwen2_5_vl_text" => "qwen2",
+        "qwen3_vl_text" => "qwen3",
+        "qwen3_vl_moe_text" => "qwen3_moe",
+        "llama4_text" => "llama4",
+        "glm4v_text" => "glm4",
+        "glm4v_moe_text" => "glm4_moe",
+        other => other,
+    }
+}
+
 /// Reads a text model.
 fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let model_type = without_suffix(model_type);
     match model_type {
         _ if dense::knows(model_type, f) => dense::build(model_type, f, b),
         _ if moe::TYPES.contains(&model_type) => moe::build(model_type, f, b),

@@ -79,26 +79,30 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
         }
     }
     style.close(b, &dims);
+    if matches!(model_type, "minimax_m3" | "step3p7") {
+        b.described("This architecture");
+    }
     let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
     if let Some(last) = blocks.last() {
         let last = Block { attention: last.attention, ffn: Ffn::Moe(moe) };
-        next_token_layers(b, &dims, drafts, style.layers, |b| style.block(b, &dims, &last));
+        next_token_layers(b, &dims, drafts, (style.layers, dims.layers), |b| style.block(b, &dims, &last));
     }
     Ok(())
 }
 
-/// Layers that predict further tokens (MTP), as DeepSeek-V3 lays them out: in the file, loaded for speculation.
+/// Layers that predict further tokens (MTP), as DeepSeek-V3 lays them out: in the file, loaded for speculation. They
+/// are numbered from `first`.
 pub(super) fn next_token_layers(
     b: &mut Builder,
     dims: &Dims,
     count: u64,
-    layers: &str,
+    (layers, first): (&str, u64),
     mut block: impl FnMut(&mut Builder),
 ) {
     // The draft head must not change what the model's own layers are.
     let before = (b.shape.heads, b.shape.head_dim, b.shape.intermediate_size, b.shape.experts);
     for index in 0..count {
-        b.begin_draft(format!("{layers}.{}.", dims.layers + index));
+        b.begin_draft(format!("{layers}.{}.", first + index));
         b.norm("enorm", dims.hidden, false);
         b.norm("hnorm", dims.hidden, false);
         b.linear("eh_proj", Role::Draft, (dims.hidden, 2 * dims.hidden), Split::Replicated, false);

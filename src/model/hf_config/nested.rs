@@ -34,15 +34,7 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
         "kimi_vl" => "deepseek_v3",
         _ => "",
     });
-    let own = match own {
-        "qwen2_vl_text" | "qwen2_5_vl_text" => "qwen2",
-        "qwen3_vl_text" => "qwen3",
-        "qwen3_vl_moe_text" => "qwen3_moe",
-        "llama4_text" => "llama4",
-        "glm4v_text" => "glm4",
-        "glm4v_moe_text" => "glm4_moe",
-        other => other,
-    };
+    let own = super::without_suffix(own);
     let mut owned = nested.owned();
     for (field, value) in defaults(own) {
         owned.insert_missing(field, Value::from(*value));

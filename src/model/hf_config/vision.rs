@@ -18,6 +18,7 @@ pub(super) const TYPES: &[&str] = &[
     "qwen3_5_moe",
     "qwen2_audio",
     "internvl_chat",
+    "internvl",
     "llava",
     "llava_next",
     "mllama",
@@ -52,7 +53,7 @@ pub(super) fn knows(model_type: &str, f: &Fields<'_>) -> bool {
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let (prefix, model_prefix) = match model_type {
         "qwen3_vl" | "qwen3_vl_moe" | "qwen3_5" | "qwen3_5_moe" | "gemma3n" | "gemma4" | "glm4v"
-        | "glm4v_moe" | "lfm2_vl" => ("", Some("model.language_model.")),
+        | "glm4v_moe" | "lfm2_vl" | "internvl" => ("", Some("model.language_model.")),
         "llava" | "llava_next" | "mllama" | "gemma3" | "mistral3" | "ministral3" | "llama4"
         | "internvl_chat" | "kimi_vl" | "kimi_k25" | "kimi_k3" | "qwen2_audio" => {
             let flat = !TEXT_KEYS.iter().any(|key| f.has(key));
@@ -152,12 +153,13 @@ fn tower(
                 project(b, &name("linear_fc2"), (out, merged), true);
             }
         }
-        "internvl_chat" => {
+        "internvl_chat" | "internvl" => {
             tower.positions += 1;
             tower.class = true;
-            tower.qkv_bias = vision.flag_or("qkv_bias", true)?;
+            let bias = if model_type == "internvl" { "attention_bias" } else { "qkv_bias" };
+            tower.qkv_bias = vision.flag_or(bias, model_type != "internvl")?;
             tower.norm_bias = vision.text("norm_type")? != Some("rms_norm");
-            if vision.flag_or("qk_normalization", false)? {
+            if vision.flag_or("qk_normalization", false)? || vision.flag_or("use_qk_norm", false)? {
                 tower.qk_norm = own;
             }
             tower.build(b, "vision_model");
@@ -409,6 +411,6 @@ fn gemma4(
     project(b, "model.audio_tower.subsample_conv_projection.input_proj_linear", (width, width), false);
     project(b, "model.audio_tower.output_proj", (out, width), true);
     project(b, "model.embed_audio.embedding_projection", (hidden, out), false);
-    b.note("The audio tower is counted from its published description.");
+    b.described("The audio tower");
     Ok(())
 }

@@ -79,7 +79,7 @@ fn the_state_of_a_sequence_is_the_published_one() {
     let shape = by_name("whisper-large-v3");
     assert_eq!(per_token(&shape.layers, true) * 448, 70 << 20);
     assert_eq!(
-        shape.encoder_tokens.map(|tokens| tokens * per_token(&shape.layers, true) * 10 >> 20),
+        shape.encoder_tokens.map(|tokens| (tokens * per_token(&shape.layers, true) * 10) >> 20),
         Some(2343)
     );
 }

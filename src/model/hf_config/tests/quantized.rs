@@ -115,3 +115,38 @@ fn an_unknown_method_is_counted_at_16_bits_and_says_so() {
     assert_eq!((shape.quantization.is_none(), shape.weights_confidence), (true, Confidence::Assumed));
     assert!(shape.notes.iter().any(|note| note.contains("aqlm")), "{:?}", shape.notes);
 }
+
+/// Lists of modules left alone name real modules of the checkpoint: so they check the names of the tensors too.
+#[test]
+fn modules_left_alone_are_modules_of_the_model() {
+    // Towers have names of their own here; a tied head is no tensor; the rest are names without a layer, or of buffers.
+    let elsewhere = [
+        "vision_model.",
+        "model.vision_tower",
+        "model.multi_modal_projector",
+        "lm_head",
+        "gate",
+        "e_score_correction_bias",
+    ];
+    let mut unknown = Vec::new();
+    let mut checked = 0;
+    for fixture in fixtures() {
+        let shape = fixture.parse().unwrap_or_else(|error| panic!("{}: {error}", fixture.stem));
+        for entry in shape.quantization.iter().flat_map(|quantization| &quantization.ignored) {
+            let module = entry.trim_end_matches('*').trim_end_matches('.');
+            let skipped = elsewhere.iter().any(|name| module.starts_with(name))
+                || module.ends_with("indexers_proj")
+                || module.contains('*')
+                || module.starts_with("re:");
+            if skipped {
+                continue;
+            }
+            checked += 1;
+            if !shape.tensors.iter().any(|tensor| tensor.name.starts_with(module)) {
+                unknown.push(format!("{}: {entry}", fixture.stem));
+            }
+        }
+    }
+    assert!(checked > 3000, "{checked} names");
+    assert!(unknown.is_empty(), "{} of {checked}:\n{}", unknown.len(), unknown.join("\n"));
+}
