@@ -344,14 +344,12 @@ fn invalid(field: &'static str, problem: String) -> SourceError {
     SourceError::Invalid { field, problem }
 }
 
-/// Names of the catalog that begin alike, for a message.
+/// The names of the catalog that are most like one, for a message.
 fn near(name: &str) -> String {
-    let start: String = name.to_ascii_lowercase().chars().take(4).collect();
-    let alike: Vec<&str> =
-        catalog::names().into_iter().filter(|known| known.starts_with(&start)).take(6).collect();
+    let alike = catalog::suggest(name);
     if alike.is_empty() {
         "`loadline estimate --list-models` lists it".to_owned()
     } else {
-        format!("names like it are {}", alike.join(", "))
+        format!("did you mean {}?", alike.join(", "))
     }
 }

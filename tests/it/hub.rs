@@ -447,3 +447,19 @@ fn references_that_lead_elsewhere_are_refused() {
         Some("/a/b/resolve/refs%2Fpr%2F1/config.json".to_owned())
     );
 }
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_an_error() {
+    let server = Server::start(|seen, _| sharded(seen));
+    let endpoint = format!("https://{}", server.address);
+    let tls = Settings { endpoint, attempts: 1, ..settings(&server) };
+    let error = Sources::new(tls).expect("valid").resolve(&hub("org/m")).expect_err("no TLS");
+    assert!(matches!(error, SourceError::Network { .. }), "{error}");
+    for endpoint in ["", "huggingface.co", "ftp://x", "https://", "https://x y"] {
+        let wrong = Settings { endpoint: endpoint.to_owned(), ..settings(&server) };
+        assert!(
+            matches!(Sources::new(wrong), Err(SourceError::Invalid { field: "endpoint", .. })),
+            "{endpoint}"
+        );
+    }
+}

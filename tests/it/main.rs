@@ -1,8 +1,12 @@
-//! The integration tests, as one crate: it links once.
+//! Loadline as a whole.
 
-// Clippy's own exception for tests covers functions with `#[test]` only, not what they call.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
+// What helps a test may fail like one.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-mod accuracy;
-mod architecture;
-mod cli;
+mod files;
+mod fuzz;
+mod hub;
+mod server;
+// Shared with the unit tests and benchmarks: not every one uses all of it.
+#[allow(dead_code)]
+mod weights;
