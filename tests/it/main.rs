@@ -1,12 +1,17 @@
-//! Loadline as a whole.
+//! The integration tests, as one crate: it links once.
 
-// What helps a test may fail like one.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+// Clippy's own exception for tests covers functions with `#[test]` only, not what they call.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
 
+mod accuracy;
+mod architecture;
+mod cli;
 mod files;
 mod fuzz;
+mod generated;
 mod hub;
 mod server;
+mod training_accuracy;
 // Shared with the unit tests and benchmarks: not every one uses all of it.
 #[allow(dead_code)]
 mod weights;
