@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::connection::ConnectionArguments;
 use super::failure::ExitStatus;
+use super::hub::HubArguments;
 use crate::controller::{self, Options};
 use crate::telemetry::logs::{self, LogFormat};
 
@@ -15,6 +16,8 @@ use crate::telemetry::logs::{self, LogFormat};
 pub(super) struct ControllerArguments {
     #[command(flatten)]
     connection: ConnectionArguments,
+    #[command(flatten)]
+    hub: HubArguments,
     /// See to the ModelDeployments of this namespace only. Nodes and pods are read cluster-wide all the same
     #[arg(short, long, value_name = "NAMESPACE", env = "LOADLINE_NAMESPACE")]
     pub(super) namespace: Option<String>,
@@ -39,6 +42,7 @@ impl From<ControllerArguments> for Options {
         Self {
             metrics_address: arguments.metrics_address,
             label_grace: arguments.label_grace,
+            sources: arguments.hub.settings(),
             namespace: arguments.namespace,
         }
     }

@@ -9,6 +9,7 @@ pub mod build;
 pub mod error;
 pub mod events;
 pub mod gather;
+pub mod hub;
 pub mod memory;
 pub mod reconcile;
 pub mod resolve;
@@ -37,9 +38,11 @@ use tracing::{debug, info, warn};
 
 use self::build::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use self::error::{Error, within};
+use self::hub::Hub;
 use self::memory::Memory;
 use self::reconcile::{Context, Guarded};
 use crate::cluster::{self, Views};
+use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
 
 /// Objects that are reconciled at the same time.
@@ -56,6 +59,8 @@ pub struct Options {
     pub metrics_address: SocketAddr,
     /// How long the labels of a node's GPUs may be gone before that counts.
     pub label_grace: Duration,
+    /// Where models are read from.
+    pub sources: Settings,
     /// The one namespace whose ModelDeployments are seen to; by default all.
     pub namespace: Option<String>,
 }
@@ -63,6 +68,9 @@ pub struct Options {
 /// Why the controller could not be started, or did not stay up.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The settings of the Hub are wrong.
+    #[error("{0}")]
+    Sources(SourceError),
     /// No client can be made of the configuration.
     #[error("cannot connect to the cluster: {0}")]
     Client(kube::Error),
@@ -146,6 +154,17 @@ where
         })
     };
     let (wake, woken) = mpsc::unbounded_channel();
+    let (hub, mut told) = Hub::new(Sources::new(options.sources).map_err(RunError::Sources)?);
+    let told = {
+        let wake = wake.clone();
+        tokio::spawn(async move {
+            while let Some(key) = told.recv().await {
+                if wake.send(reconcile::reference(&key)).is_err() {
+                    return;
+                }
+            }
+        })
+    };
     let memory = Arc::new(Memory::default());
     let waker = tokio::spawn(wake_on_change(
         views.clone(),
@@ -163,6 +182,7 @@ where
         views,
         deployments: child_store,
         deployments_read: both_read.1.clone(),
+        hub,
         memory,
         metrics,
         recorder: Recorder::new(
@@ -210,6 +230,7 @@ where
         _ = watched => Err(RunError::Ended("the watch of the cluster")),
     };
     waker.abort();
+    told.abort();
     read.abort();
     info!("stopped");
     ended

@@ -17,7 +17,8 @@ use tracing::{debug, info, warn};
 use super::apply;
 use super::error::{Error, within};
 use super::events::{self, Note};
-use super::gather::{self, Gathered, REREAD};
+use super::gather::{self, Gathered, Places, REREAD};
+use super::hub::Hub;
 use super::memory::{Key, Memory, Tracked};
 use super::resolve::{self, Resolved};
 use super::status::{self, Facts, Workload};
@@ -45,6 +46,8 @@ pub struct Context {
     pub deployments: Store<Deployment>,
     /// Whether they have been read.
     pub deployments_read: watch::Receiver<bool>,
+    /// Where models are read from.
+    pub hub: Hub,
     /// What is remembered of the objects.
     pub memory: Arc<Memory>,
     /// What is counted.
@@ -90,7 +93,10 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
 impl Context {
     async fn settle(&self, key: &Key, object: &ModelDeployment) -> Result<Action, Error> {
         self.deployments_read.clone().wait_for(|read| *read).await.map_err(|_| Error::Stopping)?;
-        let gathered = gather::gather(&self.client, &key.0, &object.spec).await?;
+        let gathered = {
+            let places = Places { client: &self.client, hub: &self.hub };
+            gather::gather(places, key, &object.spec).await?
+        };
         let view = self.view().await?;
         let seen = self.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
         let (resolved, hopeless, again) = match gathered {
@@ -103,6 +109,10 @@ impl Context {
             Gathered::Refused(error) => {
                 self.memory.track(key, None);
                 (Resolved { found: Found::Refused(error), built: None }, true, AGAIN)
+            }
+            Gathered::Pending => {
+                self.memory.track(key, None);
+                (Resolved { found: Found::Pending, built: None }, false, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
                 self.memory.track(key, None);
@@ -149,7 +159,9 @@ impl Context {
         let plan = match &resolved.found {
             Found::Planned(plan) => Ok(plan.clone()),
             Found::Refused(error) => Err(error.clone()),
-            Found::Malformed(_) | Found::Unresolved(_) => return self.memory.track(key, None),
+            Found::Malformed(_) | Found::Unresolved(_) | Found::Pending => {
+                return self.memory.track(key, None);
+            }
         };
         let mut planned = object.clone();
         planned.status = None;
@@ -253,6 +265,7 @@ impl Context {
 
     /// Forgets an object that is gone.
     pub fn forget(&self, key: &Key) {
+        self.hub.forget(key);
         self.metrics.decided(self.memory.forget(key), None);
     }
 }

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controller::testing::{Answer, Recorded, refusal};
+use crate::source::{Settings, Sources};
 
 const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
     "intermediate_size": 14336, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
@@ -15,7 +16,16 @@ async fn gathered(
     let server = Recorded::default();
     let client = server.client(answer);
     let spec: ModelDeploymentSpec = serde_json::from_value(json!({"model": source})).unwrap();
-    (gather(&client, "team-a", &spec).await, server.calls())
+    let settings = Settings { offline: true, ..Settings::default() };
+    let (hub, _told) = Hub::new(Sources::new(settings).unwrap());
+    let key = ("team-a".to_owned(), "llama".to_owned());
+    let mut found = gather(Places { client: &client, hub: &hub }, &key, &spec).await;
+    // What is read beside is there soon.
+    while matches!(found, Ok(Gathered::Pending)) {
+        tokio::task::yield_now().await;
+        found = gather(Places { client: &client, hub: &hub }, &key, &spec).await;
+    }
+    (found, server.calls())
 }
 
 fn unreachable(_: &str, _: &Value) -> Answer {
@@ -68,11 +78,7 @@ async fn a_server_that_does_not_answer_is_an_error() {
 
 #[tokio::test]
 async fn what_the_spec_says_needs_no_call() {
-    for (source, words) in [
-        (json!({"config": {"model_type": "nonsense"}}), "spec.model.config: "),
-        (json!({"huggingFace": {"repository": "org/name"}}), "spec.model.huggingFace: "),
-        (json!({"gguf": {"url": "https://example.com/x.gguf"}}), "spec.model.gguf: "),
-    ] {
+    for (source, words) in [(json!({"config": {"model_type": "nonsense"}}), "spec.model.config: ")] {
         let (result, calls) = gathered(source, unreachable).await;
         let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
         assert!(unresolved.message.starts_with(words), "{}", unresolved.message);
@@ -98,4 +104,33 @@ async fn what_the_spec_says_needs_no_call() {
     let config: Value = serde_json::from_str(CONFIG).unwrap();
     let (result, _) = gathered(json!({"config": config}), unreachable).await;
     assert!(matches!(result, Ok(Gathered::Model(_))));
+}
+
+#[tokio::test]
+async fn a_model_that_is_far_away_is_asked_for_with_its_token() {
+    let gated =
+        json!({"huggingFace": {"repository": "org/name", "tokenSecretRef": {"name": "hub", "key": "token"}}});
+    let secret = |key: &str| (200, json!({"data": {key: base64(b"hf_abc\n")}}));
+    for (answer, words) in [
+        (refusal(404, "NotFound", ""), "there is no Secret hub"),
+        (refusal(403, "Forbidden", ""), "may not read Secret hub; grant it `get`"),
+        (secret("other"), "Secret hub has no key token"),
+        ((200, json!({"data": {"token": base64(b" ")}})), "Secret hub has no key token"),
+        (secret("token"), "offline mode is on"),
+    ] {
+        let (result, calls) = gathered(gated.clone(), move |_: &str, _: &Value| answer.clone()).await;
+        let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
+        assert!(unresolved.message.contains(words), "{}", unresolved.message);
+        assert!(unresolved.again.is_some());
+        assert!(calls.iter().all(|call| call == "GET /api/v1/namespaces/team-a/secrets/hub"), "{calls:?}");
+    }
+    for source in [
+        json!({"huggingFace": {"repository": "org/name"}}),
+        json!({"gguf": {"url": "https://example.com/x.gguf"}}),
+    ] {
+        let (result, calls) = gathered(source, unreachable).await;
+        let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
+        assert!(unresolved.message.contains("offline mode is on"), "{}", unresolved.message);
+        assert_eq!(calls.len(), 0);
+    }
 }

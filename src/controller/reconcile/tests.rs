@@ -7,6 +7,7 @@ use super::*;
 use crate::controller::testing::{Answer, Recorded, cluster, object, refusal};
 use crate::inventory::testing::{golden, gpu_node};
 use crate::inventory::{Inventory, Node};
+use crate::source::{Settings, Sources};
 
 const BASE: &str = "/apis/loadline.dev/v1alpha1/namespaces/team-a/modeldeployments/llama";
 
@@ -36,6 +37,7 @@ impl Harness {
             views: view,
             deployments: children.as_reader(),
             deployments_read: watch::channel(true).1,
+            hub: Hub::new(Sources::new(Settings { offline: true, ..Settings::default() }).unwrap()).0,
             memory: Arc::new(Memory::default()),
             metrics: Arc::new(Metrics::default()),
             recorder: Recorder::new(client, Reporter { controller: "loadline".to_owned(), instance: None }),
@@ -188,11 +190,11 @@ async fn a_change_of_the_cluster_while_an_object_is_planned_is_not_missed() {
     // The view that is taken is the newest; one that is published in between is told by its version.
     let old = seen(1, golden());
     harness.views.send_replace(Some(seen(2, Vec::new())));
-    let model =
-        match gather::gather(&harness.context.client, "team-a", &llama().0.unwrap().spec).await.unwrap() {
-            Gathered::Model(model) => *model,
-            other => panic!("{other:?}"),
-        };
+    let places = Places { client: &harness.context.client, hub: &harness.context.hub };
+    let model = match gather::gather(places, &name(), &llama().0.unwrap().spec).await.unwrap() {
+        Gathered::Model(model) => *model,
+        other => panic!("{other:?}"),
+    };
     let object = llama().0.unwrap();
     let resolved = resolve::resolve(&object, &model, &old.inventory, None);
     harness.context.track(&name(), &object, model.shape, &resolved, &old);

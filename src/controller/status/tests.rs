@@ -215,6 +215,18 @@ fn each_case_has_its_conditions() {
             ],
         ),
         (
+            "a model that is being read",
+            Found::Pending,
+            Workload::LeftAlone(None),
+            [
+                "False EstimatePending",
+                "Unknown EstimatePending",
+                "Unknown EstimatePending",
+                "True EstimatePending",
+                "False EstimatePending",
+            ],
+        ),
+        (
             "the name is another's",
             planned(20, &l4()),
             Workload::NameTaken,
