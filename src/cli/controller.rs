@@ -67,7 +67,7 @@ pub(super) fn run(arguments: ControllerArguments) -> anyhow::Result<ExitStatus> 
 
 /// Whole hours, minutes, seconds or milliseconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_secs(24 * 3600);
+    const LONGEST: Duration = Duration::from_hours(24);
     let wrong = || {
         format!(
             "\"{}\" is not a duration; write a whole number with a unit, such as 30s, 5m or 1h",

@@ -73,7 +73,7 @@ fn gpu_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 
 /// Whether a label says the memory of a GPU: `nvidia.com/gpu.memory`, `nvidia.com/mig-1g.10gb.memory`, `amd.com/gpu.vram`.
 fn has_memory_label(labels: &BTreeMap<String, String>) -> bool {
-    labels.keys().any(|key| in_domain(key) && (key.ends_with(".memory") || key.ends_with(".vram")))
+    labels.keys().any(|key| in_domain(key) && ([".memory", ".vram"].iter().any(|name| key.ends_with(name))))
 }
 
 /// Whether a product label is there and names another GPU than it did.

@@ -17,7 +17,7 @@ use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::telemetry::Metrics;
 
 /// How long a Deployment that the server refuses is not offered again, unless it is another by then.
-pub const REFUSED: Duration = Duration::from_secs(600);
+pub const REFUSED: Duration = Duration::from_mins(10);
 
 /// Who writes, and what is known of the last time.
 #[derive(Clone, Copy)]

@@ -17,12 +17,12 @@ use crate::source::{self, SourceError, SourceRef, Token};
 use crate::units::shorten;
 
 /// How often what a ConfigMap says is read again: ConfigMaps are not watched.
-pub const REREAD: Duration = Duration::from_secs(300);
+pub const REREAD: Duration = Duration::from_mins(5);
 /// How soon a ConfigMap that is not there is looked for again.
 const MISSING: Duration = Duration::from_secs(30);
 
 /// How soon a source that is out of order is tried again.
-const OUTAGE: Duration = Duration::from_secs(60);
+const OUTAGE: Duration = Duration::from_mins(1);
 
 /// What came of the search.
 #[derive(Clone, Debug, PartialEq)]

@@ -89,16 +89,16 @@ impl Hub {
             let permit = permits.acquire_owned().await;
             let found = sources.resolve_async(source.clone()).await;
             drop(permit);
-            match &found {
-                Ok(shape) => info!(namespace = key.0, name = key.1, model = shape.name, "read the model"),
-                Err(error) => warn!(namespace = key.0, name = key.1, %error, "cannot read the model"),
-            }
             let is_news = {
                 let mut state = locked(&state);
                 state.busy.remove(&key);
-                state.take(&key, &source, found)
+                state.take(&key, &source, found.clone())
             };
             if is_news {
+                match found {
+                    Ok(shape) => info!(namespace = key.0, name = key.1, model = shape.name, "read the model"),
+                    Err(error) => warn!(namespace = key.0, name = key.1, %error, "cannot read the model"),
+                }
                 // The receiver is gone only when the process is stopping.
                 let _ = read.send(key);
             }

@@ -75,6 +75,7 @@ struct Inner {
     failures: HashMap<Key, u32>,
     reasons: HashMap<Key, Reason>,
     attempts: HashMap<Key, Attempt>,
+    written_at: HashMap<Key, Instant>,
 }
 
 /// What is remembered of all objects.
@@ -83,8 +84,11 @@ pub struct Memory(Mutex<Inner>);
 
 /// The first wait after a failure; every further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Statuses that differ in words only are written no more often than this: one pod that comes or goes changes the numbers
+/// in the messages of all.
+const WORDS: Duration = Duration::from_secs(30);
 /// The longest wait after failures: the API server may be back at any time.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 impl Memory {
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -139,11 +143,19 @@ impl Memory {
         resource_version: Option<&str>,
         status: ModelDeploymentStatus,
     ) {
+        self.inner().written_at.insert(key.clone(), Instant::now());
         let Some(resource_version) = resource_version.and_then(|version| version.parse().ok()) else {
             return;
         };
         let written = Written { uid: uid.map(str::to_owned), resource_version, status };
         self.inner().written.insert(key.clone(), written);
+    }
+
+    /// How long a status that differs in words only is still to wait before it is written.
+    #[must_use]
+    pub fn wait_for_words(&self, key: &Key) -> Option<Duration> {
+        let written_at = self.inner().written_at.get(key).copied()?;
+        WORDS.checked_sub(written_at.elapsed()).filter(|wait| !wait.is_zero())
     }
 
     /// The status of an object: the one that was written last, as long as the watch has not caught up with it.
@@ -202,6 +214,7 @@ impl Memory {
         inner.written.remove(key);
         inner.failures.remove(key);
         inner.attempts.remove(key);
+        inner.written_at.remove(key);
         inner.reasons.remove(key)
     }
 }

@@ -31,10 +31,10 @@ use crate::telemetry::Metrics;
 pub type Guarded = DeserializeGuard<ModelDeployment>;
 
 /// Every object is looked at again after so long, whatever is seen of it.
-const AGAIN: Duration = Duration::from_secs(1800);
+const AGAIN: Duration = Duration::from_mins(30);
 
 /// How soon a Deployment of the same name that belongs to another is looked at again.
-const TAKEN: Duration = Duration::from_secs(60);
+const TAKEN: Duration = Duration::from_mins(1);
 
 /// What a reconcile needs.
 pub struct Context {
@@ -136,7 +136,7 @@ impl Context {
             hopeless,
             workload: &workload,
         };
-        self.write_status(key, object, object.status.clone(), facts).await?;
+        let again = self.write_status(key, object, object.status.clone(), facts).await?.unwrap_or(again);
         Ok(Action::requeue(again))
     }
 
@@ -176,20 +176,21 @@ impl Context {
         }
     }
 
+    /// Writes the status if it has changed. When to come back, if that is put off.
     async fn write_status(
         &self,
         key: &Key,
         object: &impl Resource<DynamicType = ()>,
         seen: Option<ModelDeploymentStatus>,
         facts: Facts<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Duration>, Error> {
         let metadata = object.meta();
         let uid = metadata.uid.as_deref();
         let previous = self.memory.status(key, uid, metadata.resource_version.as_deref(), seen);
         let is_behind = previous.as_ref().is_some_and(|status| status.observed_generation > facts.generation);
         if is_behind {
             // A newer spec has been dealt with; its event is on the way.
-            return Ok(());
+            return Ok(None);
         }
         let next = status::status(facts, previous.as_ref(), jiff::Timestamp::now());
         let reason = Outcome {
@@ -200,13 +201,19 @@ impl Context {
         }
         .reason();
         self.metrics.decided(self.memory.decided(key, Some(reason)), Some(reason));
-        if previous.as_ref() == Some(&next) {
-            return Ok(());
+        match &previous {
+            Some(previous) if *previous == next => return Ok(None),
+            Some(previous) if status::differ_in_words_only(previous, &next) => {
+                if let Some(wait) = self.memory.wait_for_words(key) {
+                    return Ok(Some(wait));
+                }
+            }
+            _ => {}
         }
         let version = apply::status(&self.client, &key.0, &key.1, uid, &next).await?;
         if version.is_none() {
             debug!(namespace = key.0, name = key.1, "gone before its status was written");
-            return Ok(());
+            return Ok(None);
         }
         self.metrics.status_written();
         let before = previous.map(|status| status.conditions).unwrap_or_default();
@@ -216,7 +223,7 @@ impl Context {
             info!(namespace = key.0, name = key.1, reason = note.reason, "{}", note.message);
             self.publish(object, note).await;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Publishes an event. One that is lost is no reason to fail: the status has been written.

@@ -100,10 +100,7 @@ pub fn status(
 ) -> ModelDeploymentStatus {
     let before = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let findings = findings(facts);
-    let plan = match facts.found {
-        Found::Planned(plan) => Some(plan.as_ref()),
-        _ => None,
-    };
+    let plan = if let Found::Planned(plan) = facts.found { Some(plan.as_ref()) } else { None };
     let child = match facts.workload {
         Workload::Written(child) => Some(child),
         Workload::LeftAlone(child) => child.as_ref(),
@@ -119,6 +116,22 @@ pub fn status(
         selector: Some(build::selector(facts.name)),
         conditions: conditions::merge(before, &findings, facts.generation, now),
     }
+}
+
+/// Whether two statuses say the same but for the words: the numbers of free GPUs in a message change with every pod that
+/// comes or goes, and concern every object.
+#[must_use]
+pub fn differ_in_words_only(a: &ModelDeploymentStatus, b: &ModelDeploymentStatus) -> bool {
+    a != b && without_words(a) == without_words(b)
+}
+
+fn without_words(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
+    let mut status = status.clone();
+    status.conditions.iter_mut().for_each(|condition| condition.message.clear());
+    if let Some(placement) = &mut status.placement {
+        placement.nodes.iter_mut().for_each(|node| node.message.clear());
+    }
+    status
 }
 
 /// What the Ready condition says, and whether there is hope.

@@ -135,7 +135,7 @@ pub(super) fn launch(subject: Subject<'_>, plan: &Plan) -> Result<Launch, PlanEr
     }))
 }
 
-fn weights<'a>(subject: Subject<'a>) -> Weights<'a> {
+fn weights(subject: Subject<'_>) -> Weights<'_> {
     let model = &subject.spec.model;
     let gguf = model.gguf.as_ref();
     let reference = model.hugging_face.as_ref().or_else(|| gguf.and_then(|gguf| gguf.hugging_face.as_ref()));

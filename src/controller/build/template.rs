@@ -86,10 +86,10 @@ fn checked(template: &Value) -> Result<Value, PlanError> {
                 container.entry("name").or_insert(Value::String(name));
             }
         }
-    } else if let Some(spec) = filled.get_mut("spec").and_then(Value::as_object_mut) {
-        if spec.get("containers").is_none_or(Value::is_null) {
-            spec.insert("containers".to_owned(), json!([{"name": CONTAINER}]));
-        }
+    } else if let Some(spec) = filled.get_mut("spec").and_then(Value::as_object_mut)
+        && spec.get("containers").is_none_or(Value::is_null)
+    {
+        spec.insert("containers".to_owned(), json!([{"name": CONTAINER}]));
     }
     let typed: Result<PodTemplateSpec, _> = serde_path_to_error::deserialize(&filled);
     match typed {

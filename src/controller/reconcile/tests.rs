@@ -183,6 +183,25 @@ async fn only_what_a_change_of_the_cluster_concerns_is_woken() {
 }
 
 #[tokio::test]
+async fn words_alone_are_not_written_at_once() {
+    let harness = Harness::new(golden(), willing);
+    harness.reconcile(&llama()).await.unwrap();
+    harness.calls();
+    let busier = |gpus| {
+        let pods = vec![crate::inventory::testing::gpu_pod("other", "h100", gpus)];
+        Some(Arc::new(View { version: 2, inventory: cluster(golden(), pods) }))
+    };
+    let written = |calls: Vec<String>| calls.contains(&format!("PATCH {BASE}/status"));
+    harness.views.send_replace(busier(1));
+    let action = harness.reconcile(&llama()).await.unwrap();
+    assert!(!written(harness.calls()));
+    assert_ne!(action, Action::requeue(AGAIN), "it comes back for them");
+    harness.views.send_replace(busier(4));
+    harness.reconcile(&llama()).await.unwrap();
+    assert!(written(harness.calls()), "a node less fits");
+}
+
+#[tokio::test]
 async fn a_change_of_the_cluster_while_an_object_is_planned_is_not_missed() {
     let mut harness = Harness::new(golden(), willing);
     harness.reconcile(&llama()).await.unwrap();

@@ -278,6 +278,20 @@ fn the_same_facts_give_the_same_status() {
 }
 
 #[test]
+fn a_free_gpu_more_or_less_is_a_matter_of_words() {
+    let workload = child(2);
+    let with = |pods| {
+        let found = planned(20, &cluster(golden(), pods));
+        status(facts(&found, &workload), None, at(1))
+    };
+    let (idle, one, all) =
+        (with(vec![]), with(vec![gpu_pod("a", "h100", 1)]), with(vec![gpu_pod("a", "h100", 4)]));
+    assert!(differ_in_words_only(&idle, &one));
+    assert!(!differ_in_words_only(&idle, &idle), "nothing differs");
+    assert!(!differ_in_words_only(&idle, &all), "a node less fits");
+}
+
+#[test]
 fn nothing_wanted_is_ready() {
     let (found, workload) = (planned(20, &l4()), child(0));
     let none = Workload::Written(Child { is_current: true, ..Child::default() });
