@@ -118,6 +118,7 @@ use crate::precision::{CachePrecision, Engine, Precision};
         priority = 1
     )
 )]
+#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.training) || (!has(self.context) && !has(self.engine))")
@@ -130,15 +131,19 @@ pub struct ModelDeploymentSpec {
     pub model: ModelSource,
     /// How the weights are held in GPU memory. Default: as the checkpoint stores them; bf16 where it does not say. `int4` and `int8` are the bare half byte and byte per parameter; `gptq-int4`, `awq-int4`, `nf4`, … include scales and what the format leaves in 16 bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Precision")]
     pub precision: Option<Precision>,
     /// The context that is held in the KV cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ContextSpec")]
     pub context: Option<ContextSpec>,
     /// How one replica is divided over GPUs. One replica takes tensor x pipeline GPUs, all on one node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ParallelismSpec")]
     pub parallelism: Option<ParallelismSpec>,
     /// What serves the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "EngineSpec")]
     pub engine: Option<EngineSpec>,
     /// The factor by which a GPU must be larger than the estimate: a decimal from "1.0" to "10.0", in quotes. Default: "1.2".
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,9 +152,11 @@ pub struct ModelDeploymentSpec {
     pub safety_margin: Option<String>,
     /// What `kubectl apply` does when no node fits now. Default: Warn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AdmissionMode")]
     pub admission: Option<AdmissionMode>,
     /// Which nodes may be picked, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PlacementSpec")]
     pub placement: Option<PlacementSpec>,
     /// How many copies run. Set by `kubectl scale` too.
     #[serde(default = "one")]
@@ -161,6 +168,7 @@ pub struct ModelDeploymentSpec {
     pub template: Option<serde_json::Value>,
     /// Training instead of serving. Estimated and checked against the nodes; no workload is made of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TrainingSpec")]
     pub training: Option<TrainingSpec>,
 }
 
@@ -179,9 +187,11 @@ pub struct ModelSource {
     pub parameters: Option<String>,
     /// A model on the Hugging Face Hub. Only its config and the headers of its weight files are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HuggingFaceRef")]
     pub hugging_face: Option<HuggingFaceRef>,
     /// A GGUF file. Only its header is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "GgufRef")]
     pub gguf: Option<GgufRef>,
     /// The content of a Hugging Face config.json, inline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,6 +199,7 @@ pub struct ModelSource {
     pub config: Option<serde_json::Value>,
     /// A ConfigMap of the same namespace that holds a config.json, a safetensors index or header, or a catalog entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "KeyRef")]
     pub config_map_ref: Option<KeyRef>,
     /// A model of the built-in catalog, such as `llama-3.1-8b`. Needs no network. `loadline estimate --list-models` lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,6 +225,7 @@ pub struct HuggingFaceRef {
     pub file: Option<String>,
     /// A Secret of the same namespace that holds an access token for a gated or private repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "KeyRef")]
     pub token_secret_ref: Option<KeyRef>,
 }
 
@@ -229,6 +241,7 @@ pub struct GgufRef {
     pub url: Option<String>,
     /// A file of a Hugging Face repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HuggingFaceRef")]
     pub hugging_face: Option<HuggingFaceRef>,
 }
 
@@ -236,7 +249,7 @@ pub struct GgufRef {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
-    /// Its name.
+    /// The name of the ConfigMap or Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The key in it.
@@ -258,6 +271,7 @@ pub struct ContextSpec {
     pub sequences: Option<i64>,
     /// How the cache is held. Default: auto, which is the model's own 16-bit type unless the checkpoint says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "CachePrecision")]
     pub cache_precision: Option<CachePrecision>,
 }
 
@@ -267,7 +281,7 @@ pub struct ContextSpec {
 pub struct ParallelismSpec {
     /// GPUs that share each layer: a number that divides the model's attention heads, or `auto`, the smallest that fits. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("type(self) == int ? (self >= 1 && self <= 1024) : self == 'auto'").message("tensor must be a number from 1 to 1024, or auto"))]
+    #[x_kube(validation = Rule::new("string(self).matches('^(auto|[1-9][0-9]{0,2}|10[01][0-9]|102[0-4])$')").message("tensor must be a number from 1 to 1024, or auto"))]
     #[schemars(schema_with = "int_or_string")]
     pub tensor: Option<TensorParallel>,
     /// Stages that the layers are divided into. Default: 1.
@@ -324,12 +338,15 @@ pub struct PlacementSpec {
     pub vendors: Option<Vec<Vendor>>,
     /// Whether a GPU that is handed out more than once (time slicing, MPS) will do. Default: Exclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SharingMode")]
     pub sharing: Option<SharingMode>,
     /// Which of the nodes that fit is preferred. Default: SmallestFit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Strategy")]
     pub strategy: Option<Strategy>,
     /// How the scheduler is told. Default: NodeAffinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PlacementMode")]
     pub mode: Option<PlacementMode>,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -380,6 +397,7 @@ pub struct TrainingSpec {
     pub method: Method,
     /// The optimizer. Default: adamw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Optimizer")]
     pub optimizer: Option<Optimizer>,
     /// Sequences per step and GPU. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -399,12 +417,15 @@ pub struct TrainingSpec {
     pub lora_targets: Option<Vec<String>>,
     /// Whether activations are recomputed. Default: full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Checkpointing")]
     pub gradient_checkpointing: Option<Checkpointing>,
     /// The attention kernel. Default: sdpa.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AttentionKernel")]
     pub attention: Option<AttentionKernel>,
     /// How state is sharded over GPUs. Default: none on one GPU, ddp on more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Sharding")]
     pub sharding: Option<Sharding>,
     /// GPUs that train together, all on one node. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -425,12 +446,15 @@ pub struct ModelDeploymentStatus {
     pub observed_generation: Option<i64>,
     /// What the model needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "EstimateStatus")]
     pub estimate: Option<EstimateStatus>,
     /// Where it could go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PlacementStatus")]
     pub placement: Option<PlacementStatus>,
     /// The figures that `kubectl get` shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SummaryStatus")]
     pub summary: Option<SummaryStatus>,
     /// Pods of the workload.
     #[serde(default)]
@@ -500,6 +524,7 @@ pub struct PlacementStatus {
     pub rejected: Vec<RejectedNodes>,
     /// The node that suits best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BestNode")]
     pub best: Option<BestNode>,
     /// At most ten nodes with their reasons, one per kind first; `loadline plan` shows all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -528,7 +553,7 @@ pub struct BestNode {
     pub product: Option<String>,
     /// Bytes per GPU.
     pub memory: i64,
-    /// Its name.
+    /// The name of the node.
     pub node: String,
 }
 
@@ -536,7 +561,7 @@ pub struct BestNode {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
-    /// Its name.
+    /// The name of the node.
     pub name: String,
     /// fits, busy, unknown or rejected.
     pub verdict: String,
@@ -585,4 +610,65 @@ fn free_form_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 
 fn int_or_string(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the definition's own rules say of a spec, evaluated as the API server does.
+    fn rules(spec: &str) -> Result<(), String> {
+        let spec: ModelDeploymentSpec = serde_yaml::from_str(spec).map_err(|error| error.to_string())?;
+        ModelDeployment::new("test", spec).validate_cel().map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn right_specs_pass_the_rules() {
+        for spec in [
+            "model: {parameters: 8B}",
+            "model: {parameters: \"8030261248\"}",
+            "model: {parameters: 8B, config: {model_type: llama}}",
+            "model: {catalog: llama-3.1-8b}\nsafetyMargin: \"1.2\"",
+            "model: {catalog: llama-3.1-8b}\nsafetyMargin: \"10\"",
+            "model: {huggingFace: {repository: meta-llama/Llama-3.1-8B-Instruct}}",
+            "model: {gguf: {url: \"https://models.example/a.gguf\"}}",
+            "model: {parameters: 70B}\nparallelism: {tensor: auto}",
+            "model: {parameters: 70B}\nparallelism: {tensor: 4}",
+            "model: {parameters: 8B}\ntraining: {method: lora}",
+        ] {
+            assert_eq!(rules(spec), Ok(()), "{spec}");
+        }
+    }
+
+    #[test]
+    fn wrong_specs_are_refused_with_the_remedy() {
+        for (spec, remedy) in [
+            ("model: {}", "exactly one source"),
+            ("model: {parameters: 8B, catalog: llama-3.1-8b}", "exactly one source"),
+            ("model: {config: {}, catalog: llama-3.1-8b}", "exactly one source"),
+            ("model: {parameters: 8Q}", "such as \"8B\""),
+            ("model: {parameters: \"-8B\"}", "such as \"8B\""),
+            ("model: {parameters: 8B}\nsafetyMargin: \"0.5\"", "from 1.0 to 10.0"),
+            ("model: {parameters: 8B}\nsafetyMargin: NaN", "from 1.0 to 10.0"),
+            ("model: {parameters: 8B}\nsafetyMargin: \"1,2\"", "from 1.0 to 10.0"),
+            ("model: {parameters: 8B}\nsafetyMargin: \"10.5\"", "from 1.0 to 10.0"),
+            ("model: {parameters: 8B}\nparallelism: {tensor: 0}", "from 1 to 1024, or auto"),
+            ("model: {parameters: 8B}\nparallelism: {tensor: many}", "from 1 to 1024, or auto"),
+            ("model: {huggingFace: {repository: llama}}", "organisation/name"),
+            ("model: {gguf: {url: \"http://models.example/a.gguf\"}}", "https://"),
+            ("model: {gguf: {}}", "exactly one of url and huggingFace"),
+            (
+                "model: {parameters: 8B}\ntraining: {method: lora}\ncontext: {length: 8192}",
+                "training.sequenceLength",
+            ),
+            (
+                "model: {parameters: 8B}\ntraining: {method: lora}\nengine: {name: vllm}",
+                "training.sequenceLength",
+            ),
+            ("model: {parameters: 8B}\ntraining: {method: lora}\nparallelism: {tensor: 2}", "training.gpus"),
+        ] {
+            let error = rules(spec).expect_err(spec);
+            assert!(error.contains(remedy), "{spec}: {error}");
+        }
+    }
 }

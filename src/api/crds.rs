@@ -1,0 +1,114 @@
+//! The custom resource definition as the API server gets it.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+
+use super::ModelDeployment;
+
+/// `modeldeployments.loadline.dev`, made from the types of [`super::v1alpha1`].
+#[must_use]
+pub fn model_deployment() -> CustomResourceDefinition {
+    let mut crd = ModelDeployment::crd();
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            for_each_schema(schema, &mut tidy);
+        }
+    }
+    crd
+}
+
+/// The definition as YAML, with a line that says where it comes from.
+///
+/// # Errors
+/// Only if the definition cannot be written as YAML, which a test rules out.
+pub fn yaml() -> Result<String, serde_yaml::Error> {
+    let body = serde_yaml::to_string(&model_deployment())?;
+    Ok(format!("# Made from src/api/v1alpha1.rs by `loadline crds`; a test keeps it in step.\n{body}"))
+}
+
+/// What the derive writes and an API server warns of or rejects.
+fn tidy(schema: &mut JSONSchemaProps) {
+    // Formats that are not of OpenAPI: newer servers warn of them.
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    // An optional enum is optional by absence; a null in the list makes `kubectl explain` show one.
+    if let Some(values) = &mut schema.enum_ {
+        values.retain(|value| !value.0.is_null());
+    }
+    // A null is the same as absence, and a field that may be both is one more state to explain.
+    schema.nullable = None;
+    // Doc comments are wrapped for the source, not for the reader.
+    if let Some(description) = &mut schema.description {
+        *description = description.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
+}
+
+/// Calls `visit` on a schema and on every schema in it.
+pub(crate) fn for_each_schema(schema: &mut JSONSchemaProps, visit: &mut impl FnMut(&mut JSONSchemaProps)) {
+    visit(schema);
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        for_each_schema(property, visit);
+    }
+    match schema.items.as_mut() {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => for_each_schema(items, visit),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
+            items.iter_mut().for_each(|item| for_each_schema(item, visit))
+        }
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = schema.additional_properties.as_mut() {
+        for_each_schema(values, visit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema() -> JSONSchemaProps {
+        model_deployment()
+            .spec
+            .versions
+            .remove(0)
+            .schema
+            .and_then(|schema| schema.open_api_v3_schema)
+            .expect("a schema")
+    }
+
+    #[test]
+    fn the_server_finds_nothing_to_warn_of() {
+        let mut schemas = 0;
+        for_each_schema(&mut schema(), &mut |schema| {
+            schemas += 1;
+            let format = schema.format.as_deref().unwrap_or("int64");
+            assert!(["int32", "int64", "double", "date-time"].contains(&format), "format {format}");
+            assert!(schema.one_of.is_none() && schema.not.is_none(), "not structural: {schema:?}");
+        });
+        assert!(schemas > 60, "only {schemas} schemas were visited");
+    }
+
+    #[test]
+    fn every_field_is_described() {
+        fn check(path: &str, schema: &JSONSchemaProps, missing: &mut Vec<String>) {
+            for (name, property) in schema.properties.iter().flatten() {
+                let path = format!("{path}.{name}");
+                if property.description.as_deref().unwrap_or_default().len() < 10 {
+                    missing.push(path.clone());
+                }
+                check(&path, property, missing);
+                if let Some(JSONSchemaPropsOrArray::Schema(items)) = &property.items {
+                    check(&format!("{path}[]"), items, missing);
+                }
+            }
+        }
+        let mut missing = Vec::new();
+        let schema = schema();
+        for part in ["spec", "status"] {
+            check(part, &schema.properties.as_ref().expect("properties")[part], &mut missing);
+        }
+        assert_eq!(missing, Vec::<String>::new(), "fields without a description");
+    }
+}

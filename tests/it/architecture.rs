@@ -1,0 +1,130 @@
+//! The invariants of ARCHITECTURE.md that can be checked by reading the source.
+
+use std::path::{Path, PathBuf};
+
+/// The modules that have no kube client, no tokio, no clock, no file system, no network and no environment.
+const PURE: &[&str] = &[
+    "api",
+    "units.rs",
+    "precision.rs",
+    "model",
+    "estimate",
+    "inventory",
+    "decide",
+    "plan.rs",
+    "plan",
+    "render",
+];
+
+/// What a pure module must not name, and why.
+const BANNED: &[(&str, &str)] = &[
+    ("kube::Client", "a kube client"),
+    ("kube::Api", "a kube client"),
+    ("kube::client", "a kube client"),
+    ("kube::runtime", "a kube client"),
+    ("kube::config", "a kube client"),
+    ("kube::api", "a kube client"),
+    ("tokio", "a runtime"),
+    ("std::fs", "the file system"),
+    ("std::net", "the network"),
+    ("ureq", "the network"),
+    ("std::env", "the environment"),
+    ("std::process", "processes"),
+    ("SystemTime", "a clock"),
+    ("Instant::now", "a clock"),
+    ("Timestamp::now", "a clock"),
+    ("Zoned::now", "a clock"),
+    ("println!", "standard output"),
+    ("eprintln!", "standard error"),
+    ("tracing::", "a log"),
+];
+
+fn sources(path: &Path, found: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).expect("a readable directory") {
+            sources(&entry.expect("a readable entry").path(), found);
+        }
+    } else if path.extension().is_some_and(|extension| extension == "rs") {
+        found.push(path.to_owned());
+    }
+}
+
+/// The lines of a file that are code of the product: neither comments nor the tests at its end.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.starts_with("mod tests") && !line.starts_with("#[cfg(test)]"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn violations(text: &str) -> Vec<String> {
+    code(text)
+        .flat_map(|(number, line)| {
+            BANNED
+                .iter()
+                .filter(move |(name, _)| line.contains(name))
+                .map(move |(name, what)| format!("line {}: `{name}` is {what}", number + 1))
+        })
+        .collect()
+}
+
+#[test]
+fn the_pure_modules_touch_nothing_outside() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    for module in PURE {
+        sources(&root.join(module), &mut files);
+    }
+    assert!(files.len() > 8, "only {} files were found: has a module moved?", files.len());
+    let found: Vec<String> = files
+        .iter()
+        .filter(|file| !file.file_name().is_some_and(|name| name.to_string_lossy().ends_with("tests.rs")))
+        .flat_map(|file| {
+            let text = std::fs::read_to_string(file).expect("a readable file");
+            violations(&text)
+                .into_iter()
+                .map(|line| format!("{}: {line}", file.display()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_check_itself_can_fail() {
+    assert_eq!(violations("use kube::Client;\nfn f() { std::fs::read(\"x\"); }\n").len(), 2);
+    assert!(violations("/// tokio\n#[cfg(test)]\nmod tests { use tokio; }\n").is_empty());
+}
+
+#[test]
+fn only_decide_makes_a_verdict() {
+    // Elsewhere a verdict is read, compared or passed on; it is never assigned from a comparison of memory.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let outside: Vec<String> = files
+        .iter()
+        .filter(|file| !file.starts_with(root.join("decide")))
+        .filter(|file| {
+            let text = std::fs::read_to_string(file).expect("a readable file");
+            code(&text).any(|(_, line)| line.contains("ClassVerdict {") || line.contains("Decision {"))
+        })
+        .map(|file| file.display().to_string())
+        .collect();
+    assert!(outside.is_empty(), "verdicts are made outside decide: {outside:?}");
+}
+
+#[test]
+fn the_packages_that_were_asked_for_are_used() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    let text: String =
+        files.iter().map(|file| std::fs::read_to_string(file).expect("a readable file")).collect();
+    for package in ["kube::", "k8s_openapi::", "tokio::", "serde_yaml::", "schemars::", "tracing::"] {
+        assert!(text.contains(package), "{package} is not used");
+    }
+    for directory in ["src", "charts", "crds", "tests", "examples"] {
+        assert!(root.join(directory).is_dir(), "there is no {directory}/");
+    }
+}
