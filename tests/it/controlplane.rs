@@ -9,9 +9,11 @@ use std::time::Duration;
 use harness::guard::Guard;
 use harness::wait::until;
 
-/// Whether a process is running.
+/// Whether a process is running, and not only waiting to be reaped.
 fn running(pid: u32) -> bool {
-    std::path::Path::new(&format!("/proc/{pid}")).exists()
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name in parentheses.
+    !matches!(status.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()), None | Some("Z"))
 }
 
 fn sleeper() -> Command {
@@ -31,15 +33,8 @@ fn what_a_guard_has_started_ends_with_it() {
     // As when the process that holds it is killed: nothing is dropped but the pipe.
     std::mem::forget(process);
     drop(guard);
-    until("the process to end", Duration::from_secs(10), || Ok((!running_or_zombie(pid)).then_some(())))
-        .unwrap();
+    until("the process to end", Duration::from_secs(10), || Ok((!running(pid)).then_some(()))).unwrap();
     assert!(!home.exists(), "{} is left over", home.display());
-}
-
-/// Running, and not only waiting to be reaped by this process.
-fn running_or_zombie(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !matches!(status.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()), None | Some("Z"))
 }
 
 #[test]
@@ -60,34 +55,4 @@ fn ports_are_all_different() {
     let ports = harness::free_ports::<16>().unwrap();
     let distinct: std::collections::BTreeSet<_> = ports.into_iter().collect();
     assert_eq!(distinct.len(), 16);
-}
-#[test]
-fn tmp_start() {
-    let t = std::time::Instant::now();
-    let plane = harness::ControlPlane::start("tmp").unwrap();
-    eprintln!("started {:?}", t.elapsed());
-    plane
-        .kubectl_with_input(
-            ["apply", "-f", "-"],
-            &harness::fleet::list(
-                harness::fleet::STANDARD.iter().map(|k| k.node()).chain([harness::fleet::cpu_node()]),
-            ),
-        )
-        .unwrap()
-        .output()
-        .unwrap();
-    until("ready", Duration::from_secs(60), || {
-        let o = plane.kubectl(["get", "nodes"])?.output()?;
-        Ok((o.matches(" Ready ").count() == 5).then_some(()))
-    })
-    .unwrap();
-    eprintln!("ready {:?}", t.elapsed());
-    plane.kubectl(["create", "deployment", "x", "--image=x", "--replicas=2"]).unwrap().output().unwrap();
-    plane
-        .kubectl(["wait", "--for=condition=Available", "deployment/x", "--timeout=60s"])
-        .unwrap()
-        .output()
-        .unwrap();
-    eprintln!("{}", plane.kubectl(["get", "pods,nodes", "-o", "wide"]).unwrap().output().unwrap());
-    eprintln!("ready {:?}", t.elapsed());
 }

@@ -5,5 +5,6 @@
 
 mod architecture;
 mod chart;
+mod cluster;
 mod controlplane;
 mod generated;

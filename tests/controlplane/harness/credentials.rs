@@ -10,7 +10,7 @@ use serde_json::json;
 /// Writes the key that signs service account tokens and the administrator's token; returns the token.
 pub(crate) fn write(home: &Path) -> Result<String> {
     fs::write(home.join("service-account.key"), private_key(random()?))?;
-    let token: String = random()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = base64(&random()?).replace(['+', '/', '='], "");
     fs::write(home.join("tokens.csv"), format!("{token},admin,admin,system:masters\n"))?;
     Ok(token)
 }

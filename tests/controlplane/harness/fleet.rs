@@ -38,7 +38,9 @@ pub(crate) const STANDARD: [Kind; 4] = [T4, L4, A100, H100];
 
 /// Memory per GPU, in MiB, of a node by its name, whatever its labels say by now.
 pub(crate) fn memory_of(node: &str) -> Option<u64> {
-    [T4, L4, A100, H100, H200].into_iter().find(|kind| kind.name == node).map(|kind| kind.memory)
+    // "l4-2" is an L4.
+    let kind = node.split('-').next();
+    [T4, L4, A100, H100, H200].into_iter().find(|each| Some(each.name) == kind).map(|kind| kind.memory)
 }
 
 impl Kind {
@@ -75,8 +77,11 @@ pub(crate) fn cpu_node() -> Value {
 pub(crate) fn node(name: &str, labels: &Value, gpus: Option<u64>) -> Value {
     let mut labels = labels.clone();
     labels["kubernetes.io/hostname"] = json!(name);
-    labels["kubernetes.io/os"] = json!("linux");
-    labels["kubernetes.io/arch"] = json!("amd64");
+    // The controller manager keeps the beta labels in step, so they are there from the first.
+    for prefix in ["kubernetes.io", "beta.kubernetes.io"] {
+        labels[format!("{prefix}/os")] = json!("linux");
+        labels[format!("{prefix}/arch")] = json!("amd64");
+    }
     let mut resources = json!({"cpu": "64", "memory": "512Gi", "pods": "110"});
     if let Some(gpus) = gpus {
         resources["nvidia.com/gpu"] = json!(gpus.to_string());

@@ -76,7 +76,8 @@ impl Guard {
     pub(crate) fn spawn(&self, name: &str, mut command: Command, log: &Path) -> Result<Process> {
         let file = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
-        let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let child =
+            command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         self.pipe.tell("started", child.id())?;
         Ok(Process { name: name.to_owned(), child, pipe: Arc::clone(&self.pipe) })
     }

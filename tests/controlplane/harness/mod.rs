@@ -28,7 +28,7 @@ use install::Tools;
 use wait::until;
 
 /// How long a part may take to answer after its start, on a machine that is busy with other work.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 /// Another process may take a port between its choice and its use.
 const PORT_ATTEMPTS: usize = 5;
 
