@@ -117,13 +117,11 @@ impl Cluster {
             Ok((ready == wanted.len()).then_some(()))
         });
         ready.with_context(|| {
-            let nodes = items(&last).iter();
-            nodes
-                .map(|node| {
-                    let ready = condition_of(node, "Ready").map_or(&Value::Null, |ready| &ready["status"]);
-                    format!("\nlabels {} spec {} ready {ready}", node["metadata"]["labels"], node["spec"])
-                })
-                .collect::<String>()
+            let state = |node: &Value| {
+                let ready = condition_of(node, "Ready").map_or(&Value::Null, |ready| &ready["status"]);
+                format!("labels {} spec {} ready {ready}", node["metadata"]["labels"], node["spec"])
+            };
+            items(&last).iter().map(state).collect::<Vec<_>>().join("\n")
         })
     }
 

@@ -7,4 +7,5 @@ mod architecture;
 mod chart;
 mod cluster;
 mod controlplane;
+mod e2e;
 mod generated;
