@@ -1,10 +1,15 @@
 //! Loadline estimates the VRAM that a model needs, adds the safety margin, and lets it only onto Kubernetes nodes whose GPUs have it.
 
 pub mod api;
+pub mod cli;
+pub mod cluster;
+pub mod controller;
 pub mod decide;
 pub mod estimate;
 pub mod inventory;
 pub mod model;
 pub mod plan;
 pub mod precision;
+pub mod render;
+pub mod telemetry;
 pub mod units;

@@ -3,11 +3,19 @@
 //! Invariants: nothing selected is smaller than the requirement; adding a node never makes a fitting model unfit;
 //! decisions are made per class of identical nodes.
 
+mod node;
+mod rank;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod toleration;
+
 use std::collections::BTreeMap;
 
-use crate::inventory::{GpuPool, GpuSharing, LabelFault, Taint, Vendor};
+use crate::api::v1alpha1::Strategy;
+use crate::inventory::{GpuPool, GpuSharing, Group, Inventory, LabelFault, Owner, Taint, Vendor};
 use crate::precision::{UnknownName, named};
-use crate::units::{Bytes, shorten};
+use crate::units::{Bytes, GIB, shorten};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -32,7 +40,12 @@ pub struct Policy {
     pub node_selector: BTreeMap<String, String>,
     /// Taints that are tolerated.
     pub tolerations: Vec<Toleration>,
+    /// Which of the nodes that fit come first.
+    pub strategy: Strategy,
 }
+
+/// The largest GPU that is made: AMD's MI355X with 288 GiB (`amd.com/gpu.vram: 288G`); NVIDIA's B300 has 275040 MiB.
+pub const LARGEST_GPU_MADE: Bytes = Bytes(288 * GIB);
 
 /// A toleration, as Kubernetes means it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -224,16 +237,54 @@ pub struct Request<'a> {
     /// Where it may run.
     pub policy: &'a Policy,
     /// Whose own pods do not count against it.
-    pub owner: Option<crate::inventory::Owner<'a>>,
+    pub owner: Option<Owner<'a>>,
 }
 
-/// Decides: which nodes fit, and for every other why not. `alternatives` are tried in order when nothing fits.
+/// Decides: which nodes fit, and for every other why not. `alternatives`, the cheapest first, are tried where it does not
+/// fit now.
+///
+/// The object fits if any node fits; else it is busy if any is, else unknown if any is, else rejected. Its reason is
+/// then that of the class that comes nearest: the one that passes most of the checks, in the order of [`node::CHECKS`],
+/// and of several the one with the largest GPU.
 #[must_use]
-pub fn decide(
-    request: &Request<'_>,
-    inventory: &crate::inventory::Inventory,
-    alternatives: &[Alternative],
-) -> Decision {
-    let _ = (request, inventory, alternatives);
-    unimplemented!()
+pub fn decide(request: &Request<'_>, inventory: &Inventory, alternatives: &[Alternative]) -> Decision {
+    let groups = inventory.groups(request.owner, &request.policy.node_selector);
+    let judged: Vec<node::Judgement> =
+        groups.iter().map(|group| node::judge(group, &request.requirement, request.policy)).collect();
+    let slots = groups.iter().zip(&judged).fold(0_u64, |sum, (group, judgement)| {
+        sum.saturating_add(judgement.slots.saturating_mul(count(group)))
+    });
+    let mut classes: Vec<ClassVerdict> = groups
+        .iter()
+        .zip(judged)
+        .map(|(group, judgement)| ClassVerdict {
+            nodes: group.names.iter().map(|name| (*name).to_owned()).collect(),
+            verdict: judgement.verdict,
+            reason: judgement.reason,
+            detail: judgement.detail,
+            pool: judgement.pool,
+        })
+        .collect();
+    rank::sort(&mut classes, request.policy.strategy);
+    let (verdict, reason) = answer(&classes, &request.requirement, inventory);
+    let suggestions = suggest::suggestions(verdict, request.policy, &groups, alternatives);
+    Decision { verdict, reason, requirement: request.requirement, classes, slots, suggestions }
+}
+
+/// The object's verdict and reason, of its classes in order.
+fn answer(classes: &[ClassVerdict], requirement: &Requirement, inventory: &Inventory) -> (Verdict, Reason) {
+    let largest = inventory.largest_gpu().map_or(LARGEST_GPU_MADE, |known| known.max(LARGEST_GPU_MADE));
+    if requirement.per_gpu > largest {
+        // Not even a GPU whose memory is not known can have it.
+        return (Verdict::Rejected, Reason::NeverFits);
+    }
+    match classes.first() {
+        Some(_) if !inventory.has_gpus() => (Verdict::Rejected, Reason::NoGpuNodes),
+        Some(nearest) => (nearest.verdict, nearest.reason),
+        None => (Verdict::Rejected, Reason::NoGpuNodes),
+    }
+}
+
+fn count(group: &Group<'_>) -> u64 {
+    u64::try_from(group.names.len()).unwrap_or(u64::MAX)
 }

@@ -3,15 +3,26 @@
 //! Invariants: monotone in parameters, context, sequences and bytes per element; splitting over GPUs conserves what it
 //! splits; memory is integer bytes with checked arithmetic; what is assumed is marked assumed.
 
-use serde::{Deserialize, Serialize};
+mod activations;
+mod format;
+mod gguf_mix;
+mod ignored;
+mod kv_cache;
+mod kv_vllm;
+mod overhead;
+mod parallelism;
+mod profile;
+mod serving;
+mod weights;
 
-use crate::model::Confidence;
-use crate::precision::UnknownName;
-use crate::precision::{CachePrecision, Engine, Precision, named};
-use crate::units::Bytes;
-use crate::units::shorten;
 use std::fmt;
 use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Confidence, ModelShape};
+use crate::precision::{CachePrecision, Engine, Precision, UnknownName, named};
+use crate::units::{Bytes, Overflow, shorten};
 
 /// How a model is to be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -192,7 +203,8 @@ pub struct Estimate {
     pub total: Bytes,
     /// Sum of `per_gpu`.
     pub total_per_gpu: Bytes,
-    /// Growth of the KV cache per token of context and sequence, summed over GPUs: the layers that keep growing at this context.
+    /// Growth of the KV cache per token of context and sequence, summed over GPUs: of the layers that keep every token, not of
+    /// those whose window bounds what they keep.
     pub kv_cache_bytes_per_token: Bytes,
     /// The workload with every default filled in.
     pub workload: Workload,
@@ -226,7 +238,53 @@ pub enum EstimateError {
 ///
 /// # Errors
 /// A workload that contradicts the model (a tensor parallelism that does not divide its heads) or itself.
-pub fn estimate(shape: &crate::model::ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
-    let _ = (shape, workload);
-    unimplemented!()
+pub fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
+    serving::estimate(shape, workload)
+}
+
+impl Components {
+    /// The sum.
+    ///
+    /// # Errors
+    /// An overflow.
+    pub fn total(&self) -> Result<Bytes, Overflow> {
+        [self.weights, self.kv_cache, self.activations, self.overhead, self.gradients, self.optimizer]
+            .into_iter()
+            .try_fold(Bytes::ZERO, Bytes::plus)
+    }
+
+    /// Each component of both together.
+    ///
+    /// # Errors
+    /// An overflow.
+    pub fn plus(&self, other: &Self) -> Result<Self, Overflow> {
+        Ok(Self {
+            weights: self.weights.plus(other.weights)?,
+            kv_cache: self.kv_cache.plus(other.kv_cache)?,
+            activations: self.activations.plus(other.activations)?,
+            overhead: self.overhead.plus(other.overhead)?,
+            gradients: self.gradients.plus(other.gradients)?,
+            optimizer: self.optimizer.plus(other.optimizer)?,
+        })
+    }
+
+    /// Each component so many times.
+    ///
+    /// # Errors
+    /// An overflow.
+    pub fn times(&self, factor: u64) -> Result<Self, Overflow> {
+        Ok(Self {
+            weights: self.weights.times(factor)?,
+            kv_cache: self.kv_cache.times(factor)?,
+            activations: self.activations.times(factor)?,
+            overhead: self.overhead.times(factor)?,
+            gradients: self.gradients.times(factor)?,
+            optimizer: self.optimizer.times(factor)?,
+        })
+    }
+}
+
+/// A wide intermediate result as memory.
+fn bytes_of(wide: u128) -> Result<Bytes, Overflow> {
+    u64::try_from(wide).map(Bytes).map_err(|_| Overflow)
 }

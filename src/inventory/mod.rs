@@ -3,11 +3,29 @@
 //! Invariants: a figure that cannot be believed is carried as such, never as zero and never as memory; GPUs in use are
 //! counted from the requests of bound, unfinished pods, never from a count label.
 
+mod bounded;
+mod export;
+mod nodes;
+mod nvidia;
+mod object;
+mod quantity;
+mod redact;
+mod snapshot;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::Bytes;
+
+pub use nodes::{Inventory, MemoryLabelSource, NodeGpus};
+pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
+
+pub(crate) use nodes::Group;
 
 /// The label that ties a pod to the ModelDeployment it serves, in the pod's own namespace.
 pub const MODEL_DEPLOYMENT_LABEL: &str = "loadline.dev/model-deployment";
@@ -80,6 +98,18 @@ pub enum Vendor {
     Intel,
 }
 
+impl Vendor {
+    /// The resource that stands for a whole GPU of theirs.
+    #[must_use]
+    pub const fn resource(self) -> &'static str {
+        match self {
+            Self::Nvidia => nvidia::GPU,
+            Self::Amd => "amd.com/gpu",
+            Self::Intel => "gpu.intel.com/xe",
+        }
+    }
+}
+
 /// The GPUs of one kind on one node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GpuPool {
@@ -97,6 +127,19 @@ pub struct GpuPool {
     pub free: u64,
     /// Whether one GPU is handed out more than once.
     pub sharing: GpuSharing,
+}
+
+impl GpuPool {
+    /// What one pod gets of each: the memory that the label states, divided among the clients where MPS divides it.
+    /// `None` where the memory is not known.
+    #[must_use]
+    pub fn usable_memory(&self) -> Option<Bytes> {
+        match (&self.memory, self.sharing) {
+            (Memory::Known { bytes, .. }, GpuSharing::Mps(clients)) => Some(Bytes(bytes.0 / clients.max(1))),
+            (Memory::Known { bytes, .. }, _) => Some(*bytes),
+            (Memory::Missing { .. } | Memory::Untrusted { .. }, _) => None,
+        }
+    }
 }
 
 /// Memory per GPU, or why it is not known.
@@ -153,6 +196,8 @@ pub enum GpuSharing {
     TimeSliced(u64),
     /// Each GPU is divided evenly among so many clients.
     Mps(u64),
+    /// Each is an isolated slice of a GPU (MIG). A process sees only one of them, so several do not add up.
+    Mig,
 }
 
 /// A ModelDeployment, whose own pods do not count against it.
@@ -162,18 +207,4 @@ pub struct Owner<'a> {
     pub namespace: &'a str,
     /// Its name.
     pub name: &'a str,
-}
-
-/// A snapshot with everything that does not depend on a question worked out: pools, usage, classes of identical nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inventory {
-    snapshot: Snapshot,
-}
-
-impl Inventory {
-    /// Reads a snapshot.
-    #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot }
-    }
 }

@@ -1,0 +1,65 @@
+//! How flags' values are read: each refusal names the value and what would be right.
+
+use std::str::FromStr;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding};
+use crate::precision::{CachePrecision, Engine, Precision, UnknownName};
+use crate::units::shorten;
+
+/// The most tokens of a context, sequences and so on that the custom resource allows too.
+const MOST_TOKENS: u64 = 100_000_000;
+const MOST_SEQUENCES: u64 = 65_536;
+const MOST_GPUS: u64 = 1024;
+
+/// Tokens per sequence.
+pub(super) fn tokens(text: &str) -> Result<u64, String> {
+    whole_number(text, MOST_TOKENS, "number of tokens", "8192")
+}
+
+/// Sequences held at once, or a rank.
+pub(super) fn sequences(text: &str) -> Result<u64, String> {
+    whole_number(text, MOST_SEQUENCES, "number", "8")
+}
+
+/// GPUs, or ranks.
+pub(super) fn gpus(text: &str) -> Result<u64, String> {
+    whole_number(text, MOST_GPUS, "number of GPUs", "2")
+}
+
+fn whole_number(text: &str, most: u64, what: &str, example: &str) -> Result<u64, String> {
+    text.parse::<u64>()
+        .ok()
+        .filter(|number| (1..=most).contains(number))
+        .ok_or_else(|| format!("\"{}\" is not a {what} from 1 to {most}, such as {example}", shorten(text)))
+}
+
+/// The names of a closed list, for help and completion too.
+pub(super) trait Named: FromStr<Err = UnknownName> + Copy + Send + Sync + 'static {
+    /// Every name.
+    const NAMES: &'static [Self];
+
+    /// Its spelling.
+    fn name(self) -> &'static str;
+}
+
+macro_rules! named {
+    ($($type:ty)+) => {
+        $(impl Named for $type {
+            const NAMES: &'static [Self] = Self::ALL;
+
+            fn name(self) -> &'static str {
+                self.as_str()
+            }
+        })+
+    };
+}
+
+named! { Precision CachePrecision Engine Method Optimizer Checkpointing AttentionKernel Sharding Offload }
+
+/// A parser for one name of a closed list.
+pub(super) fn one_of<T: Named>() -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(T::NAMES.iter().map(|value| PossibleValue::new(value.name())))
+        .try_map(|name| name.parse::<T>())
+}

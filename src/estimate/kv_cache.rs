@@ -1,0 +1,298 @@
+//! Keys, values and recurrent state: what each layer keeps per sequence, as the engine sizes it.
+
+use super::parallelism::{Layout, Stage};
+use super::profile::Profile;
+use super::weights::Loading;
+use super::{EstimateError, Workload, bytes_of};
+use crate::model::{Attention, CacheKind, Layer, ModelShape, Span, State, StateKind};
+use crate::precision::{CachePrecision, Engine};
+use crate::units::{Bytes, Overflow};
+
+/// An element type of the cache: so many bytes for so many elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Element {
+    bytes: u64,
+    per: u64,
+}
+
+impl Element {
+    fn of(self, elements: u128) -> Result<u128, Overflow> {
+        let bytes = elements.checked_mul(u128::from(self.bytes)).ok_or(Overflow)?;
+        Ok(bytes.div_ceil(u128::from(self.per.max(1))))
+    }
+}
+
+/// The cache's element type, `auto` resolved: the checkpoint's wish, else llama.cpp's f16, else the model's own type.
+pub(super) fn resolve(shape: &ModelShape, workload: &Workload, loading: &Loading) -> CachePrecision {
+    if workload.cache_precision != CachePrecision::Auto {
+        return workload.cache_precision;
+    }
+    if workload.engine == Engine::LlamaCpp {
+        return CachePrecision::Fp16;
+    }
+    let wish = shape.quantization.as_ref().and_then(|quantization| quantization.cache_precision);
+    match wish.filter(|wish| *wish != CachePrecision::Auto) {
+        Some(wish) => wish,
+        None if loading.element_bytes() == 4 => CachePrecision::Fp32,
+        None if loading.precision == crate::precision::Precision::Fp16 => CachePrecision::Fp16,
+        None => CachePrecision::Bf16,
+    }
+}
+
+/// Bytes of an element: floating and integer types by their bits, llama.cpp's by their blocks of 32 (ggml-common.h).
+const fn element(precision: CachePrecision) -> Element {
+    match precision {
+        CachePrecision::Fp32 => Element { bytes: 4, per: 1 },
+        CachePrecision::Auto | CachePrecision::Fp16 | CachePrecision::Bf16 => Element { bytes: 2, per: 1 },
+        CachePrecision::Fp8 | CachePrecision::Int8 => Element { bytes: 1, per: 1 },
+        CachePrecision::Q80 => Element { bytes: 34, per: 32 },
+        CachePrecision::Q51 => Element { bytes: 24, per: 32 },
+        CachePrecision::Q50 => Element { bytes: 22, per: 32 },
+        CachePrecision::Q41 => Element { bytes: 20, per: 32 },
+        CachePrecision::Q40 => Element { bytes: 18, per: 32 },
+    }
+}
+
+/// What decides the size of the cache, with every default filled in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cache {
+    /// The engine, whose allocator counts.
+    pub engine: Engine,
+    /// The element type, never `Auto`.
+    pub precision: CachePrecision,
+    /// Bytes of an element of the model's own type, for states.
+    pub model_element: u64,
+    /// Tokens per sequence.
+    pub context: u64,
+    /// Sequences held at once.
+    pub sequences: u64,
+    /// Tokens in one forward pass.
+    pub batched_tokens: u64,
+    /// Ranks that share a layer.
+    pub tensor: u64,
+    /// Tokens of a block.
+    pub block: u64,
+}
+
+impl Cache {
+    pub(super) fn new(workload: &Workload, loading: &Loading, layout: &Layout, profile: &Profile) -> Self {
+        Self {
+            engine: workload.engine,
+            precision: workload.cache_precision,
+            model_element: loading.element_bytes(),
+            context: workload.context.unwrap_or(1),
+            sequences: workload.sequences,
+            batched_tokens: workload.batched_tokens.unwrap_or(profile.batched_tokens),
+            tensor: layout.tensor,
+            block: profile.block,
+        }
+    }
+
+    /// The caches on one GPU of a stage.
+    ///
+    /// # Errors
+    /// An overflow.
+    pub(super) fn stage(&self, shape: &ModelShape, stage: &Stage) -> Result<Bytes, EstimateError> {
+        let layers: Vec<&Layer> = stage.caches(&shape.layers).collect();
+        let own = if self.engine == Engine::Vllm {
+            super::kv_vllm::pool(self, shape, &layers)?
+        } else {
+            self.by_layer(shape, &layers)?
+        };
+        Ok(bytes_of(own.checked_add(self.cross_attention(shape, &layers)?).ok_or(Overflow)?)?)
+    }
+
+    /// Growth per token of context and sequence, summed over GPUs: of the layers that keep every token.
+    pub(super) fn growth(&self, shape: &ModelShape) -> Result<Bytes, Overflow> {
+        let mut total: u128 = 0;
+        // Compressed caches grow by an entry every `ratio` tokens: added up by ratio first, so that rounding counts once.
+        let mut compressed: Vec<(u64, u128)> = Vec::new();
+        for attention in shape.layers.iter().filter_map(|layer| layer.attention) {
+            if attention.span != Span::Full {
+                continue;
+            }
+            match attention.cache {
+                CacheKind::Compressed { ratio: 0, .. } => {}
+                CacheKind::Compressed { head_dim, ratio, index_dim, .. } => {
+                    let entry = self.compressed_entry(head_dim, index_dim);
+                    if let Some(sum) = compressed.iter_mut().find(|sum| sum.0 == ratio) {
+                        sum.1 = sum.1.checked_add(entry).ok_or(Overflow)?;
+                    } else {
+                        compressed.push((ratio, entry));
+                    }
+                }
+                cache => total = total.checked_add(self.tokens(shape, cache, 1)?).ok_or(Overflow)?,
+            }
+        }
+        for (ratio, bytes) in compressed {
+            total = total.checked_add(bytes.div_ceil(u128::from(ratio))).ok_or(Overflow)?;
+        }
+        bytes_of(total.checked_mul(u128::from(self.tensor)).ok_or(Overflow)?)
+    }
+
+    /// Bytes of so many tokens of one layer's cache on one rank; a compressed cache is counted by its own rule.
+    pub(super) fn tokens(
+        &self,
+        shape: &ModelShape,
+        cache: CacheKind,
+        tokens: u128,
+    ) -> Result<u128, Overflow> {
+        let element = element(self.precision);
+        let per_token = match cache {
+            CacheKind::Heads { kv_heads, key_dim, value_dim } => {
+                // A rank holds at least one head: where there are fewer heads than ranks they are replicated.
+                let held = u128::from(kv_heads.div_ceil(self.tensor.max(1)));
+                let keys = element.of(held.checked_mul(u128::from(key_dim)).ok_or(Overflow)?)?;
+                let values = element.of(held.checked_mul(u128::from(value_dim)).ok_or(Overflow)?)?;
+                // vLLM's int8 cache has a 32-bit scale per token and head, for keys and for values.
+                let scales = if self.precision == CachePrecision::Int8 && self.engine == Engine::Vllm {
+                    held.checked_mul(8).ok_or(Overflow)?
+                } else {
+                    0
+                };
+                keys.checked_add(values).and_then(|sum| sum.checked_add(scales)).ok_or(Overflow)?
+            }
+            CacheKind::Latent { rank, rope_dim, index_dim } => {
+                if self.engine == Engine::Transformers {
+                    // The latent vector is expanded before it is cached: keys and values of every head.
+                    let width = u128::from(shape.heads) * u128::from(shape.head_dim);
+                    return element
+                        .of(width.checked_mul(2).ok_or(Overflow)?)?
+                        .checked_mul(tokens)
+                        .ok_or(Overflow);
+                }
+                let sparse = index_dim > 0;
+                let latent = if sparse && self.precision == CachePrecision::Fp8 {
+                    // `fp8_ds_mla`: 8-bit latents with a 32-bit scale per 128, the rotary part at 16 bits.
+                    u128::from(rank) + u128::from(rank.div_ceil(128)) * 4 + u128::from(rope_dim) * 2
+                } else {
+                    element.of(u128::from(rank) + u128::from(rope_dim))?
+                };
+                latent.checked_add(indexer(index_dim)).ok_or(Overflow)?
+            }
+            CacheKind::Compressed { .. } | CacheKind::Shared => 0,
+        };
+        per_token.checked_mul(tokens).ok_or(Overflow)
+    }
+
+    /// One entry of a compressed cache: DeepSeek-V4's 8-bit layout (head, 64 rotary elements at 16 bits, padded scales) is 584
+    /// bytes for a head of 512.
+    fn compressed_entry(&self, head_dim: u64, index_dim: u64) -> u128 {
+        let entry = if self.precision == CachePrecision::Fp8 {
+            u128::from(head_dim) + 72
+        } else {
+            u128::from(head_dim) * 2
+        };
+        entry + indexer(index_dim)
+    }
+
+    /// DeepSeek-V4's cache of one sequence on one layer: the window, the compressed entries, and the compressor's state.
+    pub(super) fn compressed(&self, cache: CacheKind, window_tokens: u64) -> Result<u128, Overflow> {
+        let CacheKind::Compressed { head_dim, ratio, index_dim, .. } = cache else { return Ok(0) };
+        let window = element(self.precision)
+            .of(u128::from(head_dim).checked_mul(u128::from(window_tokens)).ok_or(Overflow)?)?;
+        if ratio == 0 {
+            return Ok(window);
+        }
+        let entries = u128::from(self.context.div_ceil(ratio));
+        let compressed = self.compressed_entry(head_dim, index_dim).checked_mul(entries).ok_or(Overflow)?;
+        // Two 32-bit vectors per token of the ratio; both halves overlap where the ratio is 4.
+        let overlap: u128 = if ratio == 4 { 2 } else { 1 };
+        let state =
+            (u128::from(head_dim) * 8 * overlap * overlap).checked_mul(u128::from(ratio)).ok_or(Overflow)?;
+        window.checked_add(compressed).and_then(|sum| sum.checked_add(state)).ok_or(Overflow)
+    }
+
+    /// Layer by layer: every engine but vLLM.
+    fn by_layer(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
+        let mut total: u128 = 0;
+        for layer in layers {
+            if let Some(attention) = layer.attention {
+                let bytes = match attention.cache {
+                    CacheKind::Compressed { window, .. } => self
+                        .compressed(attention.cache, window.min(self.context))?
+                        .checked_mul(u128::from(self.sequences))
+                        .ok_or(Overflow)?,
+                    cache => self.tokens(shape, cache, self.cells(attention)?)?,
+                };
+                total = total.checked_add(bytes).ok_or(Overflow)?;
+            }
+            if let Some(state) = layer.state {
+                let slots = u128::from(self.sequences)
+                    .checked_mul(if self.engine == Engine::Sglang { 3 } else { 1 })
+                    .ok_or(Overflow)?;
+                let bytes = self.state(shape, state)?.checked_mul(slots).ok_or(Overflow)?;
+                total = total.checked_add(bytes).ok_or(Overflow)?;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Tokens that a layer has room for, over all sequences.
+    fn cells(&self, attention: Attention) -> Result<u128, Overflow> {
+        let context = u128::from(self.context);
+        let window = match attention.span {
+            Span::Full => None,
+            Span::Sliding(tokens) | Span::Chunked(tokens) => Some(u128::from(tokens)),
+        };
+        let pad = |tokens: u128, multiple: u128| tokens.div_ceil(multiple).saturating_mul(multiple);
+        let per_sequence = match (self.engine, window) {
+            // llama.cpp: cells in multiples of 256; a windowed cache also holds the batch in flight.
+            (Engine::LlamaCpp, None) => pad(context, 256),
+            (Engine::LlamaCpp, Some(window)) => {
+                pad(context, 256).min(pad(window.saturating_add(u128::from(self.batched_tokens)), 256))
+            }
+            // SGLang: the windowed pool is 0.8 of the full one (`swa_full_tokens_ratio`).
+            (Engine::Sglang, Some(window)) => context.min(window.max(context.saturating_mul(4).div_ceil(5))),
+            // Text-generation-inference keeps every token, in blocks.
+            (Engine::Tgi, _) => pad(context, u128::from(self.block.max(1))),
+            (_, None) => context,
+            (_, Some(window)) => context.min(window),
+        };
+        per_sequence.checked_mul(u128::from(self.sequences)).ok_or(Overflow)
+    }
+
+    /// Recurrent state of one sequence on one rank.
+    pub(super) fn state(&self, shape: &ModelShape, state: State) -> Result<u128, Overflow> {
+        let model = Element { bytes: self.model_element, per: 1 };
+        let full = Element { bytes: 4, per: 1 };
+        let (convolution, matrix) = if self.engine == Engine::LlamaCpp {
+            (full, full)
+        } else {
+            let told = shape.state_precision.filter(|precision| *precision != CachePrecision::Auto);
+            let matrix = match (told, state.kind) {
+                (Some(precision), _) => element(precision),
+                (None, StateKind::KimiDelta) => full,
+                (None, _) => model,
+            };
+            (model, matrix)
+        };
+        let ranks = self.tensor.max(1);
+        let taps = u128::from(state.conv_kernel.saturating_sub(1));
+        let held = u128::from(state.conv_width.div_ceil(ranks)).checked_mul(taps).ok_or(Overflow)?;
+        convolution
+            .of(held)?
+            .checked_add(matrix.of(u128::from(state.matrix.div_ceil(ranks)))?)
+            .ok_or(Overflow)
+    }
+
+    /// Keys and values of an encoder's output, which every decoder layer keeps beside its own.
+    fn cross_attention(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
+        let Some(tokens) = shape.encoder_tokens else { return Ok(0) };
+        let mut total: u128 = 0;
+        for attention in layers.iter().filter_map(|layer| layer.attention) {
+            let held = u128::from(tokens).checked_mul(u128::from(self.sequences)).ok_or(Overflow)?;
+            total = total.checked_add(self.tokens(shape, attention.cache, held)?).ok_or(Overflow)?;
+        }
+        Ok(total)
+    }
+}
+
+/// The indexer of sparse attention: 8-bit keys and a 32-bit scale per 128 (DeepSeek-V3.2).
+fn indexer(dimension: u64) -> u128 {
+    u128::from(dimension) + u128::from(dimension.div_ceil(128)) * 4
+}
+
+#[cfg(test)]
+#[path = "kv_cache_tests.rs"]
+mod tests;

@@ -1,0 +1,248 @@
+//! How a model is divided among GPUs: tensor-parallel ranks share each layer, pipeline stages share the layers.
+
+use std::ops::Range;
+
+use super::{EstimateError, Workload};
+use crate::model::{CacheKind, Layer, ModelShape, Role, Split, Tensor};
+use crate::precision::Engine;
+
+/// The division of a model among GPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Ranks that share each layer; all are alike.
+    pub tensor: u64,
+    /// The stages, in order.
+    pub stages: Vec<Stage>,
+    /// What the user should know of it.
+    pub notes: Vec<String>,
+}
+
+/// One stage of the pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stage {
+    /// Its place among the stages.
+    pub index: u64,
+    /// How many stages there are.
+    pub of: u64,
+    /// The decoder layers that it holds.
+    pub layers: Range<u64>,
+    /// How many layers there are in all.
+    pub all_layers: u64,
+}
+
+impl Stage {
+    /// Whether the embeddings live here.
+    pub(super) const fn first(&self) -> bool {
+        self.index == 0
+    }
+
+    /// Whether the output head lives here.
+    pub(super) const fn last(&self) -> bool {
+        self.index + 1 == self.of
+    }
+
+    /// Its layers' caches.
+    pub(super) fn caches<'a>(&self, layers: &'a [Layer]) -> impl Iterator<Item = &'a Layer> {
+        let start = usize::try_from(self.layers.start).unwrap_or(usize::MAX);
+        let count = usize::try_from(self.layers.end - self.layers.start).unwrap_or(usize::MAX);
+        layers.iter().skip(start).take(count)
+    }
+}
+
+/// Whether the engine gives whole layers to each GPU instead of sharing each layer: llama.cpp's `--split-mode layer`
+/// and transformers' `device_map="auto"`.
+const fn splits_by_layer(engine: Engine) -> bool {
+    matches!(engine, Engine::LlamaCpp | Engine::Transformers)
+}
+
+/// How the workload divides the model.
+///
+/// # Errors
+/// A parallelism of 0, more stages than layers, or a tensor parallelism that does not divide the heads.
+pub(super) fn layout(shape: &ModelShape, workload: &Workload) -> Result<Layout, EstimateError> {
+    for (field, value) in
+        [("parallelism.tensor", workload.tensor), ("parallelism.pipeline", workload.pipeline)]
+    {
+        if value == 0 {
+            return Err(EstimateError::Invalid {
+                field,
+                problem: "0 GPUs cannot hold a model".to_owned(),
+                remedy: "write 1 or more".to_owned(),
+            });
+        }
+    }
+    let gpus = workload.tensor.checked_mul(workload.pipeline).ok_or(crate::units::Overflow)?;
+    let mut notes = Vec::new();
+    let (tensor, stages, field) = if splits_by_layer(workload.engine) {
+        if workload.tensor > 1 {
+            notes.push(format!(
+                "{} gives whole layers to each GPU, so tensor {} is counted as {gpus} stages.",
+                workload.engine, workload.tensor
+            ));
+        }
+        (1, gpus, if workload.pipeline > 1 { "parallelism.pipeline" } else { "parallelism.tensor" })
+    } else {
+        (workload.tensor, workload.pipeline, "parallelism.pipeline")
+    };
+    let all_layers = layer_count(shape);
+    if stages > all_layers.max(1) {
+        return Err(EstimateError::Invalid {
+            field,
+            problem: format!("{stages} stages cannot share {all_layers} layers"),
+            remedy: format!("write at most {}", all_layers.max(1)),
+        });
+    }
+    if tensor > 1 {
+        check_heads(shape, workload, &mut notes)?;
+    }
+    let stages = (0..stages)
+        .map(|index| Stage { index, of: stages, layers: stage_layers(all_layers, index, stages), all_layers })
+        .collect();
+    Ok(Layout { tensor, stages, notes })
+}
+
+/// Decoder (or encoder) layers, by the caches and by the tensors.
+fn layer_count(shape: &ModelShape) -> u64 {
+    let by_tensor =
+        shape.tensors.iter().filter_map(|tensor| tensor.layer).max().map_or(0, |last| u64::from(last) + 1);
+    by_tensor.max(u64::try_from(shape.layers.len()).unwrap_or(u64::MAX))
+}
+
+/// The layers of one stage: an even share, and one more on the last stages but the very last, which has the output head
+/// (vLLM's rule, as of 0.11).
+fn stage_layers(layers: u64, index: u64, stages: u64) -> Range<u64> {
+    let (share, rest) = (layers / stages, layers % stages);
+    // Stages that hold one more: the `rest` ones before the last.
+    let first_larger = stages - 1 - rest;
+    let before = |stage: u64| stage * share + stage.saturating_sub(first_larger).min(rest);
+    before(index)..before(index + 1)
+}
+
+fn check_heads(
+    shape: &ModelShape,
+    workload: &Workload,
+    notes: &mut Vec<String>,
+) -> Result<(), EstimateError> {
+    let tensor = workload.tensor;
+    let mut problems = Vec::new();
+    if shape.heads % tensor != 0 {
+        problems.push(format!("{} attention heads", shape.heads));
+    }
+    let mut seen = Vec::new();
+    for layer in &shape.layers {
+        if let Some(attention) = layer.attention
+            && let CacheKind::Heads { kv_heads, .. } = attention.cache
+            && kv_heads > 0
+            && kv_heads % tensor != 0
+            && tensor % kv_heads != 0
+            && !seen.contains(&kv_heads)
+        {
+            seen.push(kv_heads);
+            problems.push(format!("{kv_heads} KV heads"));
+        }
+        if let Some(state) = layer.state
+            && state.heads > 0
+            && state.heads % tensor != 0
+            && !seen.contains(&state.heads)
+        {
+            seen.push(state.heads);
+            problems.push(format!("{} state heads", state.heads));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let problem = format!("{tensor} ranks cannot share {}", problems.join(" and "));
+    if shape.tensors.is_empty() {
+        notes.push(format!(
+            "The model's heads are assumed from its size alone; with them, {problem}, and the engine would not start."
+        ));
+        return Ok(());
+    }
+    Err(EstimateError::Invalid { field: "parallelism.tensor", problem, remedy: remedy(shape, tensor) })
+}
+
+/// The nearest tensor parallelism that works, in words.
+fn remedy(shape: &ModelShape, tensor: u64) -> String {
+    let divides = |ranks: u64| {
+        shape.heads % ranks == 0
+            && shape.layers.iter().all(|layer| {
+                let attention = match layer.attention.map(|attention| attention.cache) {
+                    Some(CacheKind::Heads { kv_heads, .. }) => {
+                        kv_heads == 0 || kv_heads % ranks == 0 || ranks % kv_heads == 0
+                    }
+                    _ => true,
+                };
+                attention && layer.state.is_none_or(|state| state.heads % ranks == 0)
+            })
+    };
+    // No engine shares a layer among more GPUs than this.
+    let candidates: Vec<u64> = (1..=64).filter(|&ranks| divides(ranks)).collect();
+    let below = candidates.iter().copied().filter(|&ranks| ranks < tensor).max();
+    let above = candidates.iter().copied().find(|&ranks| ranks > tensor);
+    match (below, above) {
+        (Some(below), Some(above)) => format!("write {below} or {above}"),
+        (Some(only), None) | (None, Some(only)) => format!("write {only}"),
+        (None, None) => "write 1".to_owned(),
+    }
+}
+
+/// The rows and columns of a tensor that one rank holds: those of the rank that holds most.
+pub(super) fn shard(tensor: &Tensor, ranks: u64, vocabulary_multiple: u64) -> (u64, u64) {
+    let (rows, columns) = (tensor.rows, tensor.columns);
+    // A vector lies along its columns, whatever it is split by.
+    let along_rows = |share: u64| if rows == 1 { (1, columns.min(share)) } else { (share, columns) };
+    let long = if rows == 1 { columns } else { rows };
+    match tensor.split {
+        Split::Replicated => (rows, columns),
+        Split::Rows => along_rows(long.div_ceil(ranks)),
+        Split::Columns => (rows, columns.div_ceil(ranks)),
+        Split::KeyValueHeads(heads) => {
+            let heads = heads.max(1);
+            let held = heads.div_ceil(ranks);
+            let share = u128::from(long) * u128::from(held);
+            along_rows(u64::try_from(share.div_ceil(u128::from(heads))).unwrap_or(long))
+        }
+        Split::Vocabulary => {
+            let multiple = vocabulary_multiple.max(1);
+            let padded = rows.div_ceil(multiple).checked_mul(multiple).unwrap_or(rows);
+            (padded.div_ceil(ranks), columns)
+        }
+    }
+}
+
+/// Whether a stage holds a tensor. A tied embedding is the output head too, so both ends hold it.
+pub(super) fn holds(stage: &Stage, tensor: &Tensor, tied: bool) -> bool {
+    if let Some(layer) = tensor.layer {
+        return stage.layers.contains(&u64::from(layer));
+    }
+    match tensor.role {
+        Role::Embedding => stage.first() || (tied && stage.last()),
+        Role::OutputHead | Role::Norm => stage.last(),
+        // Every stage builds the tower, though only the first runs it.
+        Role::Vision | Role::Projector => true,
+        _ => stage.first(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_cover_every_layer_once() {
+        for (layers, stages) in [(32, 1), (32, 2), (32, 4), (61, 4), (5, 5), (7, 3), (80, 64)] {
+            let mut next = 0;
+            let mut sizes = Vec::new();
+            for index in 0..stages {
+                let range = stage_layers(layers, index, stages);
+                assert_eq!(range.start, next, "{layers} over {stages}");
+                sizes.push(range.end - range.start);
+                next = range.end;
+            }
+            assert_eq!(next, layers, "{layers} over {stages}");
+            let (least, most) = (sizes.iter().min().copied(), sizes.iter().max().copied());
+            assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{sizes:?}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The estimate of a serving workload: every component on every stage, and the GPU that needs most.
+
+use super::kv_cache::{self, Cache};
+use super::parallelism::{self, Layout, Stage};
+use super::profile::{self, Profile};
+use super::weights::{self, Loading};
+use super::{Components, Estimate, EstimateError, Term, Workload, activations, overhead};
+use crate::model::{Confidence, ModelShape};
+use crate::units::{Bytes, Overflow};
+
+/// The context that is assumed where neither the user nor the model names one.
+const ASSUMED_CONTEXT: u64 = 8192;
+
+/// A component that is at least this fraction of the total decides how sure the total is.
+const MATTERS: u64 = 10;
+
+/// One GPU of a stage.
+struct Gpu {
+    components: Components,
+    terms: Vec<Term>,
+}
+
+/// What serving a model needs.
+pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
+    let profile = profile::of(workload.engine);
+    let mut notes = shape.notes.clone();
+    let loading = weights::loading(shape, workload);
+    let workload = complete(shape, workload, &loading, &profile, &mut notes)?;
+    let layout = parallelism::layout(shape, &workload)?;
+    notes.extend(loading.notes.iter().cloned());
+    notes.extend(layout.notes.iter().cloned());
+
+    let cache = Cache::new(&workload, &loading, &layout, &profile);
+    let mut components = Components::default();
+    let mut most: Option<(Bytes, Gpu)> = None;
+    for stage in &layout.stages {
+        let gpu = gpu(shape, &workload, &profile, &layout, &loading, &cache, stage)?;
+        components = components.plus(&gpu.components.times(layout.tensor)?)?;
+        let total = gpu.components.total()?;
+        if most.as_ref().is_none_or(|(largest, _)| total > *largest) {
+            most = Some((total, gpu));
+        }
+    }
+    let (total_per_gpu, gpu) = most.ok_or(Overflow)?;
+    let gpus = workload.tensor.checked_mul(workload.pipeline).ok_or(Overflow)?;
+    Ok(Estimate {
+        total: components.total()?,
+        components,
+        per_gpu: gpu.components,
+        gpus,
+        total_per_gpu,
+        kv_cache_bytes_per_token: cache.growth(shape)?,
+        confidence: confidence(&gpu, shape, &loading),
+        workload,
+        terms: gpu.terms,
+        notes,
+    })
+}
+
+/// The workload with every default filled in.
+fn complete(
+    shape: &ModelShape,
+    workload: &Workload,
+    loading: &Loading,
+    profile: &Profile,
+    notes: &mut Vec<String>,
+) -> Result<Workload, EstimateError> {
+    let mut workload = workload.clone();
+    for (field, value, what) in [
+        ("context.length", workload.context, "tokens are no context"),
+        ("context.sequences", Some(workload.sequences), "sequences are no load"),
+        ("engine.batchedTokens", workload.batched_tokens, "tokens are no batch"),
+    ] {
+        if value == Some(0) {
+            return Err(EstimateError::Invalid {
+                field,
+                problem: format!("0 {what}"),
+                remedy: "write 1 or more".to_owned(),
+            });
+        }
+    }
+    let context = match (workload.context, shape.max_context) {
+        (Some(context), Some(longest)) => {
+            if context > longest {
+                notes.push(format!(
+                    "A context of {context} tokens is more than the {longest} that the model was made for; an engine refuses it unless it is told to stretch them."
+                ));
+            }
+            context
+        }
+        (Some(context), None) => context,
+        (None, Some(longest)) if longest > 0 => longest,
+        (None, _) => {
+            notes.push(format!(
+                "Neither the workload nor the model names a context: {ASSUMED_CONTEXT} tokens are assumed."
+            ));
+            ASSUMED_CONTEXT
+        }
+    };
+    workload.context = Some(context);
+    workload.precision = Some(loading.precision);
+    workload.cache_precision = kv_cache::resolve(shape, &workload, loading);
+    // No pass is longer than all that is held.
+    let held = context.saturating_mul(workload.sequences);
+    workload.batched_tokens = Some(workload.batched_tokens.unwrap_or(profile.batched_tokens.min(held)));
+    Ok(workload)
+}
+
+/// What one GPU of a stage needs.
+fn gpu(
+    shape: &ModelShape,
+    workload: &Workload,
+    profile: &Profile,
+    layout: &Layout,
+    loading: &Loading,
+    cache: &Cache,
+    stage: &Stage,
+) -> Result<Gpu, EstimateError> {
+    let weights = loading.stage(shape, workload, profile, layout, stage)?;
+    let kv_cache = cache.stage(shape, stage)?;
+    let activations = activations::stage(shape, workload, loading.element_bytes(), layout.tensor, stage)?;
+    let gpus = workload.tensor.saturating_mul(workload.pipeline);
+    let overhead = overhead::gpu(profile, gpus);
+    let overhead_total = overhead.context.plus(overhead.libraries)?.plus(overhead.graphs)?;
+
+    let exact = |component, formula, bytes, confidence| Term {
+        component,
+        formula,
+        bytes,
+        confidence,
+        low: bytes,
+        high: bytes,
+    };
+    let mut terms = vec![
+        exact("weights", loading.formula(shape, layout), weights, loading.confidence),
+        exact(
+            "kvCache",
+            format!(
+                "{} sequences x {} tokens x {} per token",
+                workload.sequences,
+                cache.context,
+                cache.growth(shape)?
+            ),
+            kv_cache,
+            shape.cache_confidence,
+        ),
+    ];
+    terms.push(ranged("activations", activations.formula, activations.bytes, (1, 2), (3, 2))?);
+    terms.push(ranged(
+        "overhead",
+        format!("CUDA context ({})", profile.source),
+        overhead.context,
+        (4, 5),
+        (6, 5),
+    )?);
+    if overhead.libraries > Bytes::ZERO {
+        terms.push(ranged(
+            "overhead",
+            format!("libraries and communication buffers ({})", profile.source),
+            overhead.libraries,
+            (1, 2),
+            (3, 2),
+        )?);
+    }
+    if overhead.graphs > Bytes::ZERO {
+        terms.push(ranged(
+            "overhead",
+            format!("CUDA graphs ({})", profile.source),
+            overhead.graphs,
+            (1, 2),
+            (2, 1),
+        )?);
+    }
+    Ok(Gpu {
+        components: Components {
+            weights,
+            kv_cache,
+            activations: activations.bytes,
+            overhead: overhead_total,
+            ..Components::default()
+        },
+        terms,
+    })
+}
+
+/// A calibrated figure with the range that measurements spread over.
+fn ranged(
+    component: &'static str,
+    formula: String,
+    bytes: Bytes,
+    low: (u64, u64),
+    high: (u64, u64),
+) -> Result<Term, Overflow> {
+    Ok(Term {
+        component,
+        formula,
+        bytes,
+        confidence: Confidence::Derived,
+        low: bytes.scaled(low.0, low.1)?,
+        high: bytes.scaled(high.0, high.1)?,
+    })
+}
+
+/// The least sure of the components that matter: weights and caches always, the rest where it is a tenth of the whole.
+fn confidence(gpu: &Gpu, shape: &ModelShape, loading: &Loading) -> Confidence {
+    let mut worst = loading.confidence;
+    if !shape.layers.is_empty() {
+        worst = worst.max(shape.cache_confidence);
+    }
+    let total = gpu.components.total().unwrap_or(Bytes(u64::MAX));
+    let matters = |part: Bytes| part.0 >= total.0 / MATTERS;
+    if matters(gpu.components.activations) || matters(gpu.components.overhead) {
+        worst = worst.max(Confidence::Derived);
+    }
+    worst
+}

@@ -1,0 +1,348 @@
+//! The weights: which tensors the engine loads, at what size, on which GPU.
+
+use super::parallelism::{Layout, Stage, holds, shard};
+use super::profile::Profile;
+use super::{EstimateError, Workload, bytes_of, format, gguf_mix, ignored};
+use crate::model::{Confidence, ModelShape, Role, ShapeSource, Tensor};
+use crate::precision::{Engine, Precision};
+use crate::units::{Bytes, Overflow, Parameters};
+
+/// How the weights come into memory.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Loading {
+    /// The precision that is loaded.
+    pub precision: Precision,
+    /// How sure the bytes are.
+    pub confidence: Confidence,
+    /// What the user should know of it.
+    pub notes: Vec<String>,
+    scheme: Scheme,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scheme {
+    /// The seed's rule: so many bits for each parameter, whatever it is.
+    Bare { bits: u64, per: u64 },
+    /// Every tensor at so many bits.
+    Uniform(u64),
+    /// The quantizable tensors in a format, the rest at so many bits.
+    Quantized(format::Format, u64),
+    /// The same, but for the modules that the checkpoint leaves alone.
+    Checkpoint(format::Format),
+    /// Per tensor, as llama.cpp's quantiser assigns them.
+    Mix(Precision),
+    /// As the header says.
+    Stored,
+}
+
+/// Decides how the weights are loaded.
+pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
+    let own = shape.quantization.as_ref().map(|q| q.precision).or(shape.stored_precision);
+    let mut notes = Vec::new();
+    if shape.tensors.is_empty() {
+        let precision = workload.precision.or(own).unwrap_or(Precision::Bf16);
+        let (bits, per) = format::bits_per_parameter(precision);
+        return Loading {
+            precision,
+            confidence: shape.weights_confidence.max(Confidence::Derived),
+            notes,
+            scheme: Scheme::Bare { bits, per },
+        };
+    }
+    let headers = shape.tensors.iter().any(|tensor| tensor.stored_bytes.is_some());
+    let as_stored = match (workload.precision, own) {
+        (None, _) => true,
+        (Some(wanted), Some(own)) => same_family(wanted, own),
+        (Some(_), None) => false,
+    };
+    if as_stored {
+        let own = own.unwrap_or(Precision::Bf16);
+        let confidence = shape.weights_confidence;
+        if let Some(quantization) = &shape.quantization {
+            let scheme = match format::of_checkpoint(quantization) {
+                _ if headers => Scheme::Stored,
+                Some(format) => Scheme::Checkpoint(format),
+                None => Scheme::Mix(own),
+            };
+            return Loading { precision: own, confidence, notes, scheme };
+        }
+        if shape.source == ShapeSource::Gguf && headers {
+            return Loading { precision: own, confidence, notes, scheme: Scheme::Stored };
+        }
+        let (precision, scheme) = match own {
+            Precision::Fp32 if workload.precision.is_none() && halves_by_default(workload.engine) => {
+                notes.push(format!(
+                    "The checkpoint is fp32; {} loads it at 16 bits unless precision says fp32.",
+                    workload.engine
+                ));
+                (Precision::Bf16, Scheme::Uniform(16))
+            }
+            Precision::Fp32 => (own, Scheme::Uniform(32)),
+            Precision::Fp16 | Precision::Bf16 => (workload.precision.unwrap_or(own), Scheme::Uniform(16)),
+            _ if headers => (own, Scheme::Stored),
+            _ => (own, format::of(own).map_or(Scheme::Mix(own), |format| Scheme::Quantized(format, 16))),
+        };
+        return Loading { precision, confidence, notes, scheme };
+    }
+    let precision = workload.precision.unwrap_or(Precision::Bf16);
+    if let Some(own) = own.filter(|own| is_quantized(*own) && !is_quantized(precision)) {
+        notes.push(format!(
+            "The checkpoint is stored as {own}; {precision} is the size of the model before it was quantised."
+        ));
+    }
+    let scheme = match precision {
+        Precision::Fp32 => Scheme::Uniform(32),
+        Precision::Fp16 | Precision::Bf16 => Scheme::Uniform(16),
+        Precision::Int8 | Precision::Int4 => {
+            let (bits, per) = format::bits_per_parameter(precision);
+            let layouts = if precision == Precision::Int8 {
+                "gptq-int8, bnb-int8 or q8_0"
+            } else {
+                "gptq-int4, awq-int4, nf4 or q4_k_m"
+            };
+            notes.push(format!(
+                "{precision} counts every parameter at {bits} bits; scales and 16-bit embeddings come on top: {layouts} count them."
+            ));
+            Scheme::Bare { bits, per }
+        }
+        other => format::of(other).map_or(Scheme::Mix(other), |format| Scheme::Quantized(format, 16)),
+    };
+    // The tensors are known, but not which of them a quantiser would have left alone.
+    let confidence = match scheme {
+        Scheme::Uniform(_) => shape.weights_confidence,
+        _ => shape.weights_confidence.max(Confidence::Derived),
+    };
+    Loading { precision, confidence, notes, scheme }
+}
+
+/// Whether asking for `wanted` of a checkpoint stored as `own` means the checkpoint as it is.
+fn same_family(wanted: Precision, own: Precision) -> bool {
+    use Precision::{AwqInt4, Bf16, BnbInt8, Fp8, Fp8Block, Fp16, GptqInt4, GptqInt8, Int4, Int8, Nf4};
+    wanted == own
+        || matches!(
+            (wanted, own),
+            (Fp16, Bf16)
+                | (Bf16, Fp16)
+                | (Fp8, Fp8Block)
+                | (Int4, GptqInt4 | AwqInt4 | Nf4)
+                | (Int8, GptqInt8 | BnbInt8)
+        )
+}
+
+const fn is_quantized(precision: Precision) -> bool {
+    !matches!(precision, Precision::Fp32 | Precision::Fp16 | Precision::Bf16)
+}
+
+/// vLLM's `--dtype auto`, SGLang's, and text-generation-inference's default turn 32-bit checkpoints into 16-bit weights.
+const fn halves_by_default(engine: Engine) -> bool {
+    matches!(engine, Engine::Vllm | Engine::Sglang | Engine::Tgi)
+}
+
+impl Loading {
+    /// Bytes of an element of what is not quantised: the model's own element type, which caches and activations follow.
+    pub(super) const fn element_bytes(&self) -> u64 {
+        if matches!(self.scheme, Scheme::Uniform(32)) { 4 } else { 2 }
+    }
+
+    /// The weights on one GPU of a stage.
+    ///
+    /// # Errors
+    /// An overflow.
+    pub(super) fn stage(
+        &self,
+        shape: &ModelShape,
+        workload: &Workload,
+        profile: &Profile,
+        layout: &Layout,
+        stage: &Stage,
+    ) -> Result<Bytes, EstimateError> {
+        let ranks = u128::from(layout.tensor);
+        if shape.tensors.is_empty() {
+            let whole = self.bare(shape.parameters)?;
+            let share = whole.div_ceil(ranks.saturating_mul(u128::from(stage.of)).max(1));
+            return Ok(bytes_of(share)?);
+        }
+        let host_embeddings =
+            workload.engine == Engine::LlamaCpp && !matches!(self.scheme, Scheme::Bare { .. });
+        let mut total: u128 = 0;
+        let mut elements: u128 = 0;
+        for tensor in shape.tensors.iter().filter(|tensor| loaded(tensor, shape, workload.engine)) {
+            let here = if host_embeddings && tensor.role == Role::Embedding {
+                // The input matrix stays in host memory; a tied one is copied to the GPU as the output head.
+                shape.tied_embeddings && stage.last() && is_token_embedding(tensor, shape)
+            } else {
+                holds(stage, tensor, shape.tied_embeddings)
+            };
+            if !here {
+                continue;
+            }
+            let (rows, columns) = shard(tensor, layout.tensor, profile.vocabulary_multiple);
+            let held = product(rows, columns, tensor.count)?;
+            elements = elements.checked_add(held).ok_or(Overflow)?;
+            if !matches!(self.scheme, Scheme::Bare { .. }) {
+                let bytes = self.tensor(shape, workload.engine, tensor, (rows, columns))?;
+                total = total.checked_add(bytes).ok_or(Overflow)?;
+            }
+        }
+        if matches!(self.scheme, Scheme::Bare { .. }) {
+            let mut all: u128 = 0;
+            for tensor in shape.tensors.iter().filter(|tensor| loaded(tensor, shape, workload.engine)) {
+                all = all.checked_add(product(tensor.rows, tensor.columns, tensor.count)?).ok_or(Overflow)?;
+            }
+            let whole = self.bare(shape.parameters)?;
+            // A fraction of the whole, but never more than it: padding is not counted by this rule.
+            let held = elements.min(all);
+            total = if held == all {
+                whole
+            } else {
+                whole.checked_mul(held).ok_or(Overflow)?.div_ceil(all.max(1))
+            };
+        }
+        Ok(bytes_of(total)?)
+    }
+
+    fn bare(&self, parameters: u64) -> Result<u128, Overflow> {
+        match self.scheme {
+            Scheme::Bare { bits, per } => {
+                let bits = u128::from(parameters).checked_mul(u128::from(bits)).ok_or(Overflow)?;
+                Ok(bits.div_ceil(8 * u128::from(per.max(1))))
+            }
+            _ => Err(Overflow),
+        }
+    }
+
+    /// Bytes of one rank's share of a tensor.
+    fn tensor(
+        &self,
+        shape: &ModelShape,
+        engine: Engine,
+        tensor: &Tensor,
+        (rows, columns): (u64, u64),
+    ) -> Result<u128, Overflow> {
+        let count = u128::from(tensor.count);
+        let times = |format: format::Format, rows, columns| {
+            format.bytes(rows, columns)?.checked_mul(count).ok_or(Overflow)
+        };
+        match self.scheme {
+            Scheme::Uniform(bits) => times(format::Format::Plain(bits), rows, columns),
+            Scheme::Quantized(format, rest) => {
+                if tensor.quantizable {
+                    let (rows, columns) = self.padded(shape, engine, tensor, rows, columns);
+                    times(format, rows, columns)
+                } else {
+                    times(format::Format::Plain(rest), rows, columns)
+                }
+            }
+            Scheme::Checkpoint(format) => {
+                let left_alone = shape
+                    .quantization
+                    .as_ref()
+                    .is_some_and(|quantization| ignored::matches(&quantization.ignored, &tensor.name));
+                if tensor.quantizable && !left_alone {
+                    let (rows, columns) = self.padded(shape, engine, tensor, rows, columns);
+                    times(format, rows, columns)
+                } else {
+                    times(format::HALF, rows, columns)
+                }
+            }
+            Scheme::Mix(precision) => times(gguf_mix::format(precision, tensor, shape), rows, columns),
+            Scheme::Stored => {
+                let Some(stored) = tensor.stored_bytes else {
+                    return times(format::HALF, rows, columns);
+                };
+                let whole = product(tensor.rows, tensor.columns, tensor.count)?;
+                let held = product(rows, columns, tensor.count)?;
+                if whole == 0 {
+                    return Ok(0);
+                }
+                let stored = u128::from(stored);
+                // What is not quantised is loaded at the engine's 16-bit type, whatever 32-bit type it is stored at.
+                let full_width = shape.source == ShapeSource::Safetensors
+                    && !tensor.quantizable
+                    && whole.checked_mul(4) == Some(stored);
+                let stored = if full_width { stored / 2 } else { stored };
+                if held == whole {
+                    return Ok(stored);
+                }
+                Ok(stored.checked_mul(held).ok_or(Overflow)?.div_ceil(whole))
+            }
+            Scheme::Bare { .. } => Err(Overflow),
+        }
+    }
+
+    /// vLLM's MXFP4 kernels want the experts' hidden width in multiples of 256 (gpt-oss-20b: 12.8 GiB in the file, 13.47
+    /// loaded).
+    fn padded(
+        &self,
+        shape: &ModelShape,
+        engine: Engine,
+        tensor: &Tensor,
+        rows: u64,
+        columns: u64,
+    ) -> (u64, u64) {
+        let applies =
+            self.precision == Precision::Mxfp4 && engine == Engine::Vllm && tensor.role == Role::Expert;
+        let Some(experts) = shape.experts.filter(|experts| applies && experts.intermediate_size > 0) else {
+            return (rows, columns);
+        };
+        let width = experts.intermediate_size;
+        // The share of a rank of `factor` matrices of `width`, each padded.
+        let pad = |held: u64, whole: u64| {
+            let factor = if whole.is_multiple_of(width) { (whole / width).max(1) } else { 1 };
+            held.div_ceil(factor).div_ceil(256).saturating_mul(256).saturating_mul(factor)
+        };
+        match tensor.split {
+            crate::model::Split::Rows => (pad(rows, tensor.rows), columns),
+            crate::model::Split::Columns => (rows, pad(columns, tensor.columns)),
+            _ => (rows, columns),
+        }
+    }
+
+    /// The arithmetic in words.
+    pub(super) fn formula(&self, shape: &ModelShape, layout: &Layout) -> String {
+        let parameters = Parameters(shape.parameters);
+        let gpus = layout.tensor.saturating_mul(u64::try_from(layout.stages.len()).unwrap_or(1));
+        let over = if gpus > 1 { format!(", on {gpus} GPUs") } else { String::new() };
+        match self.scheme {
+            Scheme::Bare { bits, per } => {
+                let thousandths = u128::from(bits) * 125 / u128::from(per.max(1));
+                let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+                let text = text.trim_end_matches('0').trim_end_matches('.');
+                format!("{parameters} parameters x {text} bytes ({}){over}", self.precision)
+            }
+            Scheme::Uniform(bits) => {
+                format!("{parameters} parameters x {} bytes ({}){over}", bits / 8, self.precision)
+            }
+            Scheme::Quantized(..) | Scheme::Checkpoint(_) => format!(
+                "{parameters} parameters: the linear layers as {}, the rest at 16 bits{over}",
+                self.precision
+            ),
+            Scheme::Mix(_) => {
+                format!("{parameters} parameters, tensor by tensor as {}{over}", self.precision)
+            }
+            Scheme::Stored => format!("{parameters} parameters as stored ({}){over}", self.precision),
+        }
+    }
+}
+
+fn product(rows: u64, columns: u64, count: u64) -> Result<u128, Overflow> {
+    (u128::from(rows) * u128::from(columns)).checked_mul(u128::from(count)).ok_or(Overflow)
+}
+
+/// Whether the engine loads a tensor at all.
+fn loaded(tensor: &Tensor, shape: &ModelShape, engine: Engine) -> bool {
+    match tensor.role {
+        Role::Draft => false,
+        // A tied head that is in the file all the same is dropped by every engine but llama.cpp, which uses it.
+        Role::OutputHead => !shape.tied_embeddings || engine == Engine::LlamaCpp,
+        _ => true,
+    }
+}
+
+/// The matrix that a tied output head is a copy of, not a position or type embedding; where the file has the head too,
+/// there is no need of a copy.
+fn is_token_embedding(tensor: &Tensor, shape: &ModelShape) -> bool {
+    tensor.rows == shape.vocabulary
+        && tensor.columns == shape.hidden_size
+        && !shape.tensors.iter().any(|other| other.role == Role::OutputHead)
+}

@@ -1,0 +1,105 @@
+//! Takes the names out of a snapshot, so that it can be shown to others, and leaves every decision on it as it was.
+
+use std::collections::BTreeMap;
+
+use super::{Node, Snapshot, Taint};
+
+/// Labels, taints and resources whose keys and values say what the GPUs are, and nothing of whose they are.
+const GPU_KEYS: [&str; 14] = [
+    "nvidia.com/",
+    "gpu.nvidia.com/",
+    "amd.com/",
+    "beta.amd.com/",
+    "gpu.intel.com/",
+    "aliyun.accelerator/",
+    "aliyun.com/gpu",
+    "cloud.google.com/gke-accelerator",
+    "cloud.google.com/gke-gpu",
+    "karpenter.k8s.aws/instance-gpu",
+    "karpenter.k8s.gcp/instance-gpu",
+    "karpenter.azure.com/sku-gpu",
+    "eks.amazonaws.com/instance-gpu",
+    "kubernetes.azure.com/accelerator",
+];
+
+/// The taints and labels whose keys Kubernetes itself defines. Their values may still be names.
+const KUBERNETES_KEYS: [&str; 3] = ["node.kubernetes.io/", "kubernetes.io/", "topology.kubernetes.io/"];
+
+/// The label that repeats the node's name.
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+impl Snapshot {
+    /// Replaces the names of nodes, pods, namespaces and ModelDeployments, and every label and taint that does not
+    /// describe a GPU, by pseudonyms: the same for the same name all through this snapshot. Resources that are not
+    /// GPUs are left out.
+    pub fn redact(&mut self) {
+        let mut names = Pseudonyms::default();
+        let nodes = std::mem::take(&mut self.nodes);
+        self.nodes = nodes
+            .into_values()
+            .map(|node| {
+                let node = redact_node(node, &mut names);
+                (node.name.clone(), node)
+            })
+            .collect();
+        for pod in &mut self.pods {
+            // A pod's name is only unique in its namespace.
+            pod.name = names.of("pod", &format!("{}/{}", pod.namespace, pod.name));
+            pod.namespace = names.of("namespace", &pod.namespace);
+            pod.node = pod.node.as_ref().map(|node| names.of("node", node));
+            pod.model_deployment = pod.model_deployment.as_ref().map(|name| names.of("model", name));
+            pod.requests.retain(|resource, _| is_gpu_key(resource));
+        }
+        self.pods.retain(|pod| !pod.requests.is_empty());
+        self.pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    }
+}
+
+fn redact_node(node: Node, names: &mut Pseudonyms) -> Node {
+    let name = names.of("node", &node.name);
+    let labels = node
+        .labels
+        .into_iter()
+        .map(|(key, value)| match key.as_str() {
+            HOSTNAME => (key, name.clone()),
+            gpu if is_gpu_key(gpu) => (key, value),
+            _ => (names.key("label", key), names.of("value", &value)),
+        })
+        .collect();
+    let taints = node
+        .taints
+        .into_iter()
+        .map(|taint| {
+            if is_gpu_key(&taint.key) {
+                return taint;
+            }
+            let value = if taint.value.is_empty() { String::new() } else { names.of("value", &taint.value) };
+            Taint { key: names.key("label", taint.key), value, effect: taint.effect }
+        })
+        .collect();
+    let mut allocatable = node.allocatable;
+    allocatable.retain(|resource, _| is_gpu_key(resource));
+    Node { name, labels, taints, allocatable, ready: node.ready, unschedulable: node.unschedulable }
+}
+
+fn is_gpu_key(key: &str) -> bool {
+    GPU_KEYS.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// A pseudonym per kind of name and name, numbered in order of appearance.
+#[derive(Default)]
+struct Pseudonyms {
+    given: BTreeMap<&'static str, BTreeMap<String, String>>,
+}
+
+impl Pseudonyms {
+    fn of(&mut self, kind: &'static str, name: &str) -> String {
+        let given = self.given.entry(kind).or_default();
+        let next = given.len() + 1;
+        given.entry(name.to_owned()).or_insert_with(|| format!("{kind}-{next:05}")).clone()
+    }
+
+    fn key(&mut self, kind: &'static str, key: String) -> String {
+        if KUBERNETES_KEYS.iter().any(|prefix| key.starts_with(prefix)) { key } else { self.of(kind, &key) }
+    }
+}

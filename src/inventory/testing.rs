@@ -1,0 +1,152 @@
+//! Nodes, pods and whole clusters for tests: by hand, and at random.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{Node, Pod, Snapshot, Taint};
+
+/// A ready node with these labels and allocatable resources.
+pub(crate) fn node(name: &str, labels: &[(&str, &str)], allocatable: &[(&str, u64)]) -> Node {
+    Node {
+        name: name.to_owned(),
+        labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        allocatable: allocatable.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+        ready: true,
+        ..Node::default()
+    }
+}
+
+/// A ready node with so many whole NVIDIA GPUs of so many MiB.
+pub(crate) fn gpu_node(name: &str, mib: u64, gpus: u64) -> Node {
+    let memory = mib.to_string();
+    node(
+        name,
+        &[("nvidia.com/gpu.memory", &memory), ("nvidia.com/gpu.product", name)],
+        &[("nvidia.com/gpu", gpus)],
+    )
+}
+
+/// A pod that holds so many NVIDIA GPUs of a node.
+pub(crate) fn gpu_pod(name: &str, node: &str, gpus: u64) -> Pod {
+    Pod {
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        node: Some(node.to_owned()),
+        requests: BTreeMap::from([("nvidia.com/gpu".to_owned(), gpus)]),
+        ..Pod::default()
+    }
+}
+
+/// The cluster that most examples are about: four GPUs each of T4, L4, A100 80 GB and H100 80 GB, and a node without.
+pub(crate) fn golden() -> Vec<Node> {
+    vec![
+        gpu_node("t4", 15360, 4),
+        gpu_node("l4", 23034, 4),
+        gpu_node("a100", 81920, 4),
+        gpu_node("h100", 81559, 4),
+        node("cpu", &[("kubernetes.io/arch", "amd64")], &[]),
+    ]
+}
+
+fn label() -> impl Strategy<Value = (String, String)> {
+    let key = select(vec![
+        "nvidia.com/gpu.memory",
+        "nvidia.com/gpu.product",
+        "nvidia.com/gpu.replicas",
+        "nvidia.com/gpu.sharing-strategy",
+        "nvidia.com/mig.strategy",
+        "nvidia.com/mig.config.state",
+        "nvidia.com/mig-1g.10gb.memory",
+        "nvidia.com/mig-1g.10gb.sharing-strategy",
+        "nvidia.com/gpu.count",
+        "nvidia.com/gpu.present",
+        "team",
+        "kubernetes.io/hostname",
+    ]);
+    let value = prop_oneof![
+        4 => select(vec!["15360", "23034", "40960", "81559", "81920", "143771"]).prop_map(str::to_owned),
+        2 => select(vec!["none", "mps", "time-slicing", "success", "pending", "mixed", "single", "true", "0", "2", "4", "",
+            "A100-MIG-INVALID", "T4-SHARED", "A100-SXM4-80GB-MIG-1g.10gb", "192G", "15360MiB", "-1", "1e30"])
+            .prop_map(str::to_owned),
+        1 => vec(any::<char>(), 0..8).prop_map(String::from_iter),
+    ];
+    (key.prop_map(str::to_owned), value)
+}
+
+fn amount() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0_u64..10, 1 => any::<u64>()]
+}
+
+fn resource() -> impl Strategy<Value = String> {
+    select(vec![
+        "nvidia.com/gpu",
+        "nvidia.com/gpu.shared",
+        "nvidia.com/mig-1g.10gb",
+        "amd.com/gpu",
+        "example.com/nic",
+    ])
+    .prop_map(str::to_owned)
+}
+
+fn taint() -> impl Strategy<Value = Taint> {
+    let key = select(vec![
+        "nvidia.com/gpu",
+        "team",
+        "node.kubernetes.io/unschedulable",
+        "node.kubernetes.io/not-ready",
+    ]);
+    let effect = select(vec!["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+    (key, select(vec!["", "a"]), effect).prop_map(|(key, value, effect)| Taint {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        effect: effect.to_owned(),
+    })
+}
+
+/// Any node: mostly one that could have GPUs.
+pub(crate) fn any_node(name: impl Strategy<Value = String>) -> impl Strategy<Value = Node> {
+    (
+        name,
+        vec(label(), 0..6),
+        btree_map(resource(), amount(), 0..3),
+        prop_oneof![3 => Just(Vec::new()), 1 => vec(taint(), 0..3)],
+        prop::bool::weighted(0.9),
+        prop::bool::weighted(0.1),
+        prop_oneof![3 => select(vec!["15360", "23034", "81920"]).prop_map(Some), 1 => Just(None)],
+    )
+        .prop_map(|(name, labels, allocatable, taints, ready, unschedulable, memory)| {
+            let mut labels: BTreeMap<String, String> = labels.into_iter().collect();
+            if let Some(memory) = memory {
+                labels.insert("nvidia.com/gpu.memory".to_owned(), memory.to_owned());
+            }
+            Node { name, labels, taints, allocatable, ready, unschedulable }
+        })
+}
+
+/// Any pod, bound to one of a few nodes or to none.
+pub(crate) fn any_pod() -> impl Strategy<Value = Pod> {
+    (
+        select(vec!["team-a", "team-b"]),
+        "[a-z]{1,3}",
+        prop_oneof![Just(None), "n[0-9]".prop_map(Some)],
+        any::<bool>(),
+        btree_map(resource(), prop_oneof![8 => 1_u64..6, 1 => 1..=u64::MAX], 1..3),
+        prop_oneof![Just(None), select(vec!["m", "x"]).prop_map(|name| Some(name.to_owned()))],
+    )
+        .prop_map(|(namespace, name, node, finished, requests, model_deployment)| Pod {
+            namespace: namespace.to_owned(),
+            name,
+            node,
+            finished,
+            requests,
+            model_deployment,
+        })
+}
+
+/// Any cluster of a few nodes and pods.
+pub(crate) fn any_snapshot() -> impl Strategy<Value = Snapshot> {
+    (vec(any_node("n[0-9]"), 0..5), vec(any_pod(), 0..5)).prop_map(|(nodes, pods)| Snapshot::new(nodes, pods))
+}

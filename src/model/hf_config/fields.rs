@@ -1,0 +1,214 @@
+//! Typed, bounded access to the fields of a config: what is out of range is an error that names the field.
+
+use serde_json::{Map, Value};
+
+use super::json::kind;
+use crate::model::ParseError;
+use crate::units::shorten;
+
+/// What is read, for messages.
+pub(super) const WHAT: &str = "config.json";
+
+/// The largest value of a kind of field that is believed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    most: u64,
+    of: &'static str,
+}
+
+/// Layers.
+pub(super) const LAYERS: Limit = Limit { most: 10_000, of: "layers" };
+/// Routed or shared experts.
+pub(super) const EXPERTS: Limit = Limit { most: 100_000, of: "experts" };
+/// Attention heads.
+pub(super) const HEADS: Limit = Limit { most: 1 << 16, of: "heads" };
+/// Widths of layers and heads.
+pub(super) const WIDTH: Limit = Limit { most: 1 << 24, of: "features" };
+/// Rows of an embedding.
+pub(super) const VOCABULARY: Limit = Limit { most: 1 << 26, of: "vocabulary entries" };
+/// Tokens of a context or a window.
+pub(super) const TOKENS: Limit = Limit { most: 1 << 40, of: "tokens" };
+/// Small factors: periods, patch sizes, kernel taps.
+pub(super) const FACTOR: Limit = Limit { most: 1 << 16, of: "units" };
+
+/// The longest list that is read from a field.
+const LONGEST_LIST: usize = 10_000;
+
+/// One JSON object of a config, and where it stands in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    path: String,
+}
+
+impl<'a> Fields<'a> {
+    /// The whole file.
+    pub(super) fn root(map: &'a Map<String, Value>) -> Self {
+        Self { map, path: String::new() }
+    }
+
+    /// An error about a field.
+    pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> ParseError {
+        ParseError::Field {
+            what: WHAT,
+            field: format!("{}{}", self.path, shorten(key)),
+            problem: problem.into(),
+        }
+    }
+
+    /// Whether the field is there and not null.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The field's value; null is the same as absent.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A whole number from 0 to the limit.
+    pub(super) fn number(&self, key: &str, limit: Limit) -> Result<Option<u64>, ParseError> {
+        self.get(key).map(|value| self.whole(key, value, limit)).transpose()
+    }
+
+    /// The first of several spellings of one number that is there.
+    pub(super) fn any(&self, keys: &[&str], limit: Limit) -> Result<Option<u64>, ParseError> {
+        match keys.iter().find(|key| self.has(key)) {
+            Some(key) => self.number(key, limit),
+            None => Ok(None),
+        }
+    }
+
+    /// The same, which must be there and at least 1.
+    pub(super) fn need(&self, keys: &[&str], limit: Limit) -> Result<u64, ParseError> {
+        match (self.any(keys, limit)?, keys.iter().find(|key| self.has(key)).or(keys.first())) {
+            (Some(0), Some(key)) => {
+                Err(self.error(key, format!("is 0; write a whole number from 1 to {}", limit.most)))
+            }
+            (None, Some(key)) => {
+                Err(self.error(key, format!("is missing; write a whole number from 1 to {}", limit.most)))
+            }
+            (value, _) => Ok(value.unwrap_or(1)),
+        }
+    }
+
+    /// The number, or `default` where it is absent.
+    pub(super) fn or(&self, key: &str, limit: Limit, default: u64) -> Result<u64, ParseError> {
+        Ok(self.number(key, limit)?.unwrap_or(default))
+    }
+
+    /// The number, which must be at least 1 where it is there.
+    pub(super) fn positive_or(&self, key: &str, limit: Limit, default: u64) -> Result<u64, ParseError> {
+        if self.has(key) { self.need(&[key], limit) } else { Ok(default) }
+    }
+
+    /// True or false.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ParseError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(other) => {
+                Err(self.error(key, format!("is {}; write true or false without quotes", quoted(other))))
+            }
+        }
+    }
+
+    /// True or false, or `default` where it is absent.
+    pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool, ParseError> {
+        Ok(self.flag(key)?.unwrap_or(default))
+    }
+
+    /// A string.
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, ParseError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(value)) => Ok(Some(value)),
+            Some(other) => Err(self.error(key, format!("is {}; write a string", quoted(other)))),
+        }
+    }
+
+    /// A nested object.
+    pub(super) fn object(&self, key: &str) -> Result<Option<Self>, ParseError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Self { map, path: format!("{}{key}.", self.path) })),
+            Some(other) => Err(self.error(key, format!("is {}; write an object", quoted(other)))),
+        }
+    }
+
+    /// A nested object that must be there.
+    pub(super) fn need_object(&self, key: &str) -> Result<Self, ParseError> {
+        self.object(key)?.ok_or_else(|| self.error(key, "is missing; write an object"))
+    }
+
+    /// A list.
+    pub(super) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ParseError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Array(items)) if items.len() > LONGEST_LIST => {
+                Err(self.error(key, format!("has {} entries; the most is {LONGEST_LIST}", items.len())))
+            }
+            Some(Value::Array(items)) => Ok(Some(items)),
+            Some(other) => Err(self.error(key, format!("is {}; write a list", quoted(other)))),
+        }
+    }
+
+    /// A list of strings.
+    pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, ParseError> {
+        let Some(items) = self.list(key)? else { return Ok(None) };
+        let read = |item: &'a Value| {
+            item.as_str().ok_or_else(|| {
+                self.error(key, format!("has the entry {}; write a list of strings", quoted(item)))
+            })
+        };
+        items.iter().map(read).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// A list of whole numbers.
+    pub(super) fn numbers(&self, key: &str, limit: Limit) -> Result<Option<Vec<u64>>, ParseError> {
+        let Some(items) = self.list(key)? else { return Ok(None) };
+        items.iter().map(|item| self.whole(key, item, limit)).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// A list of objects.
+    pub(super) fn objects(&self, key: &str) -> Result<Option<Vec<Self>>, ParseError> {
+        let Some(items) = self.list(key)? else { return Ok(None) };
+        let read = |(index, item): (usize, &'a Value)| match item {
+            Value::Object(map) => Ok(Self { map, path: format!("{}{key}[{index}].", self.path) }),
+            other => {
+                Err(self.error(key, format!("has the entry {}; write a list of objects", quoted(other))))
+            }
+        };
+        items.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn whole(&self, key: &str, value: &Value, limit: Limit) -> Result<u64, ParseError> {
+        let right = || format!("write a whole number from 0 to {}, without quotes", limit.most);
+        let Value::Number(number) = value else {
+            return Err(self.error(key, format!("is {}; {}", quoted(value), right())));
+        };
+        // A number such as 4096.0 is whole, and files written from floats have it.
+        let text = number.to_string();
+        let whole: u64 = text
+            .strip_suffix(".0")
+            .unwrap_or(&text)
+            .parse()
+            .map_err(|_| self.error(key, format!("is {}; {}", quoted(value), right())))?;
+        if whole > limit.most {
+            return Err(
+                self.error(key, format!("is {whole}; no model has more than {} {}", limit.most, limit.of))
+            );
+        }
+        Ok(whole)
+    }
+}
+
+/// A value as a message shows it.
+fn quoted(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("\"{}\"", shorten(text)),
+        Value::Number(number) => shorten(&number.to_string()),
+        Value::Bool(value) => value.to_string(),
+        other => kind(other).to_owned(),
+    }
+}

@@ -1,0 +1,594 @@
+//! Hybrids of attention and recurrent layers, and models with recurrent layers alone.
+
+use super::blocks::{AttentionNames, Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
+use super::builder::Builder;
+use super::decoder::{Dims, Ffn, HIDDEN_KEYS, Style};
+use super::dense::LLAMA;
+use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, VOCABULARY, WIDTH};
+use super::mla::Mla;
+use super::moe::{DEEPSEEK_MOE, GRANITE_MOE, MIXTRAL_MOE, next_token_layers, sparse_layers};
+use super::recurrent::{GatedDelta, KimiDelta, Lightning, Mamba1, Mamba2};
+use crate::model::{Layer, ParseError, Role, Span, Split, State, StateKind};
+use crate::precision::CachePrecision;
+use crate::units::shorten;
+
+/// The `model_type`s that are read here.
+pub(super) const TYPES: &[&str] = &[
+    "qwen3_next",
+    "qwen3_5_text",
+    "qwen3_5_moe_text",
+    "kimi_linear",
+    "jamba",
+    "falcon_h1",
+    "bamba",
+    "granitemoehybrid",
+    "lfm2",
+    "lfm2_moe",
+    "mamba",
+    "falcon_mamba",
+    "mamba2",
+    "minimax",
+    "minimax_text_01",
+    "minimax_m1",
+    "rwkv5",
+    "rwkv6",
+];
+
+/// Reads one.
+pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    b.shape.state_precision = state_precision(f)?;
+    match model_type {
+        "qwen3_next" | "qwen3_5_text" | "qwen3_5_moe_text" => qwen(model_type, f, b),
+        "kimi_linear" => kimi_linear(f, b),
+        "jamba" => jamba(f, b),
+        "falcon_h1" => falcon_h1(f, b),
+        "bamba" | "granitemoehybrid" => granite(model_type, f, b),
+        "lfm2" | "lfm2_moe" => lfm2(model_type, f, b),
+        "mamba" | "falcon_mamba" | "mamba2" => pure_mamba(model_type, f, b),
+        "minimax" | "minimax_text_01" | "minimax_m1" => minimax(f, b),
+        _ => rwkv(model_type, f, b),
+    }
+}
+
+/// The element type of recurrent state, where the config fixes it.
+pub(super) fn state_precision(f: &Fields<'_>) -> Result<Option<CachePrecision>, ParseError> {
+    for key in ["mamba_ssm_cache_dtype", "mamba_ssm_dtype", "mamba_cache_dtype"] {
+        match f.text(key)? {
+            Some("float32") => return Ok(Some(CachePrecision::Fp32)),
+            Some("float16") => return Ok(Some(CachePrecision::Fp16)),
+            Some("bfloat16") => return Ok(Some(CachePrecision::Bf16)),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Grouped-query attention as the measures have it.
+pub(super) fn plain(dims: &Dims) -> Gqa {
+    Gqa {
+        heads: dims.heads,
+        kv_heads: dims.kv_heads,
+        key_dim: dims.head_dim,
+        value_dim: dims.head_dim,
+        ..Gqa::default()
+    }
+}
+
+/// The kinds of the layers, one per layer.
+fn kinds<'a>(f: &Fields<'a>, key: &str, layers: u64) -> Result<Option<Vec<&'a str>>, ParseError> {
+    let Some(kinds) = f.texts(key)? else { return Ok(None) };
+    if u64::try_from(kinds.len()).unwrap_or(u64::MAX) < layers {
+        return Err(
+            f.error(key, format!("has {} entries for {layers} layers; write one per layer", kinds.len()))
+        );
+    }
+    Ok(Some(kinds))
+}
+
+fn unknown_kind(f: &Fields<'_>, key: &str, kind: &str, known: &str) -> ParseError {
+    f.error(key, format!("has the entry \"{}\"; known are {known}", shorten(kind)))
+}
+
+/// Qwen3-Next and Qwen3.5: three gated delta nets to one gated attention.
+fn qwen(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let style = Style { tied: f.flag_or("tie_word_embeddings", false)?, ..LLAMA };
+    let delta = GatedDelta::read(f, model_type == "qwen3_next")?;
+    let bias = f.flag_or("attention_bias", false)?;
+    let gqa = Gqa {
+        qk_norm: QkNorm::Head,
+        gated: f.flag_or("attn_output_gate", true)?,
+        qkv_bias: bias,
+        out_bias: bias,
+        ..plain(&dims)
+    };
+    let ffn = match f.any(&["num_experts"], EXPERTS)?.filter(|count| *count > 0) {
+        Some(count) => Ffn::Moe(Moe {
+            count,
+            per_token: f.or("num_experts_per_tok", EXPERTS, 1)?.clamp(1, count),
+            width: f.need(&["moe_intermediate_size"], WIDTH)?,
+            shared_width: f.or("shared_expert_intermediate_size", WIDTH, 0)?,
+            shared_gate: true,
+            gated: true,
+            ..Moe::default()
+        }),
+        None => Ffn::Dense(Mlp { width: f.need(&["intermediate_size"], WIDTH)?, gated: true, bias: false }),
+    };
+    let sparse = sparse_layers(model_type, f, dims.layers)?;
+    let interval = f.positive_or("full_attention_interval", FACTOR, 4)?;
+    let kinds = kinds(f, "layer_types", dims.layers)?;
+    style.open(b, &dims);
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        let at = usize::try_from(layer).unwrap_or(usize::MAX);
+        let full = match kinds.as_ref().and_then(|kinds| kinds.get(at)) {
+            Some(&"full_attention") => true,
+            Some(&"linear_attention") => false,
+            Some(other) => {
+                return Err(unknown_kind(f, "layer_types", other, "full_attention and linear_attention"));
+            }
+            None => (layer + 1).is_multiple_of(interval),
+        };
+        style.layer_norms(b, dims.hidden);
+        let mut kept = Layer::default();
+        if full {
+            gqa.build(b, &style.attention, dims.hidden);
+            kept.attention = Some(gqa.kept(Span::Full));
+        } else {
+            delta.build(b, dims.hidden);
+            kept.state = Some(delta.kept());
+        }
+        let dense = !sparse.get(at).copied().unwrap_or(true);
+        match f.number("intermediate_size", WIDTH)? {
+            Some(width) if dense && matches!(ffn, Ffn::Moe(_)) => {
+                style.ffn(b, dims.hidden, &Ffn::Dense(Mlp { width, gated: true, bias: false }));
+            }
+            _ => style.ffn(b, dims.hidden, &ffn),
+        }
+        b.keep(kept);
+    }
+    style.close(b, &dims);
+    let drafts = f.or("mtp_num_hidden_layers", LAYERS, 0)?;
+    next_token_layers(b, &dims, drafts, "mtp.layers", |b| {
+        let block = super::decoder::Block { attention: Some((gqa, Span::Full)), ffn };
+        style.block(b, &dims, &block);
+    });
+    Ok(())
+}
+
+/// Kimi Linear and K3: delta attention and latent attention, by lists that count layers from 1.
+fn kimi_linear(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let moe_names = MoeNames { ..DEEPSEEK_MOE };
+    let style = Style { tied: f.flag_or("tie_word_embeddings", false)?, moe: moe_names, ..LLAMA };
+    let linear = f.need_object("linear_attn_config")?;
+    let delta = KimiDelta::read(&linear)?;
+    let full = linear.numbers("full_attn_layers", LAYERS)?.unwrap_or_default();
+    let mla = Mla::read(f, dims.heads)?;
+    let mut moe = super::mla::experts(f)?;
+    let latent = f.or("routed_expert_hidden_size", WIDTH, 0)?;
+    if let Some(moe) = &mut moe {
+        moe.input = latent;
+        moe.correction = true;
+    }
+    let sparse = sparse_layers("kimi_linear", f, dims.layers)?;
+    let width = f.need(&["intermediate_size"], WIDTH)?;
+    style.open(b, &dims);
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        style.layer_norms(b, dims.hidden);
+        let mut kept = Layer::default();
+        if full.contains(&(layer + 1)) {
+            mla.build(b, dims.hidden);
+            kept.attention = Some(mla.kept());
+        } else {
+            delta.build(b, dims.hidden);
+            kept.state = Some(delta.kept());
+        }
+        let at = usize::try_from(layer).unwrap_or(usize::MAX);
+        match moe.filter(|_| sparse.get(at).copied().unwrap_or(true)) {
+            Some(moe) => {
+                latent_projections(b, "mlp", dims.hidden, latent);
+                style.ffn(b, dims.hidden, &Ffn::Moe(moe));
+            }
+            None => style.ffn(b, dims.hidden, &Ffn::Dense(Mlp { width, gated: true, bias: false })),
+        }
+        b.keep(kept);
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// From the residual stream to the narrower one of the experts, and back; none where `latent` is 0.
+pub(super) fn latent_projections(b: &mut Builder, module: &str, hidden: u64, latent: u64) {
+    let (down, up) = (format!("{module}.fc1_latent_proj"), format!("{module}.fc2_latent_proj"));
+    b.linear(&down, Role::SharedExpert, (latent, hidden), Split::Replicated, false);
+    b.linear(&up, Role::SharedExpert, (hidden, latent), Split::Replicated, false);
+}
+
+/// Jamba: Mamba-1, every eighth layer attention, every second MLP a mixture of experts.
+fn jamba(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let style = Style {
+        tied: f.flag_or("tie_word_embeddings", false)?,
+        norm: "model.final_layernorm",
+        norms: &["input_layernorm", "pre_ff_layernorm"],
+        mlp: MlpNames { module: "feed_forward", ..LLAMA.mlp },
+        moe: MoeNames { module: "feed_forward", router: "router", ..LLAMA.moe },
+        ..LLAMA
+    };
+    let mamba = Mamba1::read(f, "mamba_", dims.hidden)?;
+    let gqa = plain(&dims);
+    let period = f.positive_or("attn_layer_period", FACTOR, 8)?;
+    let offset = f.or("attn_layer_offset", FACTOR, 4)?;
+    let expert_period = f.positive_or("expert_layer_period", FACTOR, 2)?;
+    let expert_offset = f.or("expert_layer_offset", FACTOR, 1)?;
+    let width = f.need(&["intermediate_size"], WIDTH)?;
+    let count = f.positive_or("num_experts", EXPERTS, 16)?;
+    let per_token = f.or("num_experts_per_tok", EXPERTS, 2)?.clamp(1, count);
+    let moe = Moe { count, per_token, width, gated: true, ..Moe::default() };
+    style.open(b, &dims);
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        style.layer_norms(b, dims.hidden);
+        let mut kept = Layer::default();
+        if layer % period == offset {
+            gqa.build(b, &style.attention, dims.hidden);
+            kept.attention = Some(gqa.kept(Span::Full));
+        } else {
+            mamba.build(b, "mamba", dims.hidden);
+            kept.state = Some(mamba.kept());
+        }
+        let sparse = count > 1 && layer % expert_period == expert_offset;
+        let dense = Ffn::Dense(Mlp { width, gated: true, bias: false });
+        style.ffn(b, dims.hidden, &if sparse { Ffn::Moe(moe) } else { dense });
+        b.keep(kept);
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// The Mamba-2 block of Bamba, Granite 4 and Falcon-H1.
+fn mamba2(f: &Fields<'_>, hidden: u64) -> Result<Mamba2, ParseError> {
+    let heads = f.need(&["mamba_n_heads"], HEADS)?;
+    let expand = f.positive_or("mamba_expand", FACTOR, 2)?;
+    let inner = f.positive_or("mamba_d_ssm", WIDTH, hidden * expand)?;
+    Ok(Mamba2 {
+        inner,
+        heads,
+        groups: f.positive_or("mamba_n_groups", HEADS, 1)?,
+        state: f.positive_or("mamba_d_state", WIDTH, 256)?,
+        kernel: f.positive_or("mamba_d_conv", FACTOR, 4)?,
+        conv_bias: f.flag_or("mamba_conv_bias", true)?,
+        bias: f.flag_or("mamba_proj_bias", false)?,
+        normed: f.flag_or("mamba_rms_norm", true)?,
+    })
+}
+
+/// Falcon-H1: every layer has attention and a Mamba-2 block side by side.
+fn falcon_h1(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let style = Style {
+        tied: f.flag_or("tie_word_embeddings", false)?,
+        norm: "model.final_layernorm",
+        norms: &["input_layernorm", "pre_ff_layernorm"],
+        mlp: MlpNames { module: "feed_forward", ..LLAMA.mlp },
+        ..LLAMA
+    };
+    let mamba = mamba2(f, dims.hidden)?;
+    let gqa = Gqa { qkv_bias: f.flag_or("attention_bias", false)?, ..plain(&dims) };
+    let mlp = Mlp {
+        width: f.need(&["intermediate_size"], WIDTH)?,
+        gated: true,
+        bias: f.flag_or("mlp_bias", false)?,
+    };
+    style.open(b, &dims);
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        style.layer_norms(b, dims.hidden);
+        gqa.build(b, &style.attention, dims.hidden);
+        mamba.build(b, "mamba", dims.hidden);
+        style.ffn(b, dims.hidden, &Ffn::Dense(mlp));
+        b.keep(Layer { attention: Some(gqa.kept(Span::Full)), state: Some(mamba.kept()) });
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// Bamba and Granite 4: Mamba-2 or attention by layer, then an MLP or a mixture of experts with a shared one.
+fn granite(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let bamba = model_type == "bamba";
+    let style = Style {
+        tied: f.flag_or("tie_word_embeddings", false)?,
+        norm: if bamba { "model.final_layernorm" } else { LLAMA.norm },
+        norms: if bamba { &["input_layernorm", "pre_ff_layernorm"] } else { LLAMA.norms },
+        mlp: MlpNames { module: "feed_forward", ..LLAMA.mlp },
+        moe: GRANITE_MOE,
+        ..LLAMA
+    };
+    let gqa = plain(&dims);
+    let kinds = kinds(f, "layer_types", dims.layers)?;
+    let listed = f.numbers("attn_layer_indices", LAYERS)?.unwrap_or_default();
+    let attends = |layer: u64| match kinds.as_ref().and_then(|k| k.get(usize::try_from(layer).ok()?)) {
+        Some(&"attention" | &"full_attention") => Ok(true),
+        Some(&"mamba" | &"mamba2") => Ok(false),
+        Some(other) => Err(unknown_kind(f, "layer_types", other, "attention and mamba")),
+        None => Ok(listed.contains(&layer)),
+    };
+    let mamba = mamba2(f, dims.hidden)?;
+    let shared_width = f.or("shared_intermediate_size", WIDTH, 0)?;
+    let count = f.or("num_local_experts", EXPERTS, 0)?;
+    let width = f.need(&["intermediate_size"], WIDTH)?;
+    let ffn = if bamba {
+        Ffn::Dense(Mlp { width, gated: true, bias: f.flag_or("mlp_bias", false)? })
+    } else if count == 0 {
+        Ffn::None
+    } else {
+        let per_token = f.or("num_experts_per_tok", EXPERTS, 1)?.clamp(1, count);
+        Ffn::Moe(Moe { count, per_token, width, shared_width, gated: true, ..Moe::default() })
+    };
+    style.open(b, &dims);
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        style.layer_norms(b, dims.hidden);
+        let mut kept = Layer::default();
+        if attends(layer)? {
+            gqa.build(b, &style.attention, dims.hidden);
+            kept.attention = Some(gqa.kept(Span::Full));
+        } else {
+            mamba.build(b, "mamba", dims.hidden);
+            kept.state = Some(mamba.kept());
+        }
+        if ffn == Ffn::None {
+            // Granite 4 without experts has the shared one alone.
+            let mlp = Mlp { width: shared_width, gated: true, bias: false };
+            mlp.build(b, &GRANITE_MOE.expert, GRANITE_MOE.shared, Role::Mlp, dims.hidden);
+        } else {
+            style.ffn(b, dims.hidden, &ffn);
+        }
+        b.keep(kept);
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// LFM2: short convolutions and attention.
+fn lfm2(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let style = Style {
+        tied: f.flag("tie_word_embeddings")?.or(f.flag("tie_embedding")?).unwrap_or(true),
+        norm: "model.embedding_norm",
+        norms: &["operator_norm", "ffn_norm"],
+        attention: AttentionNames {
+            out: "out_proj",
+            query_norm: "q_layernorm",
+            key_norm: "k_layernorm",
+            ..LLAMA.attention
+        },
+        mlp: MlpNames { module: "feed_forward", gate: "w1", up: "w3", fused: None, down: "w2" },
+        moe: MoeNames {
+            module: "feed_forward",
+            correction: "expert_bias",
+            expert: MIXTRAL_MOE.expert,
+            ..LLAMA.moe
+        },
+        ..LLAMA
+    };
+    let gqa = Gqa { qk_norm: QkNorm::Head, ..plain(&dims) };
+    let kernel = f.positive_or("conv_L_cache", FACTOR, 3)?;
+    let conv_bias = f.flag_or("conv_bias", false)?;
+    let width = lfm2_width(f)?;
+    let dense_layers = f.or("num_dense_layers", LAYERS, 0)?;
+    let moe = match f.any(&["num_experts"], EXPERTS)?.filter(|_| model_type == "lfm2_moe") {
+        Some(count) if count > 0 => Some(Moe {
+            count,
+            per_token: f.or("num_experts_per_tok", EXPERTS, 1)?.clamp(1, count),
+            width: f.need(&["moe_intermediate_size"], WIDTH)?,
+            gated: true,
+            correction: f.flag_or("use_expert_bias", true)?,
+            ..Moe::default()
+        }),
+        _ => None,
+    };
+    let kinds = kinds(f, "layer_types", dims.layers)?;
+    let listed = f.numbers("full_attn_idxs", LAYERS)?.unwrap_or_default();
+    let state = State {
+        kind: StateKind::ShortConvolution,
+        conv_width: dims.hidden,
+        conv_kernel: kernel,
+        matrix: 0,
+        heads: 0,
+    };
+    style.open(b, &dims);
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        style.layer_norms(b, dims.hidden);
+        let attends = match kinds.as_ref().and_then(|k| k.get(usize::try_from(layer).ok()?)) {
+            Some(&"full_attention") => true,
+            Some(&"conv") => false,
+            Some(other) => return Err(unknown_kind(f, "layer_types", other, "full_attention and conv")),
+            None => listed.contains(&layer),
+        };
+        let mut kept = Layer::default();
+        if attends {
+            gqa.build(b, &style.attention, dims.hidden);
+            kept.attention = Some(gqa.kept(Span::Full));
+        } else {
+            let attention = Role::Attention;
+            let hidden = dims.hidden;
+            b.linear("conv.in_proj", attention, (3 * hidden, hidden), Split::Rows, conv_bias);
+            b.state("conv.conv.weight", hidden, kernel, Split::Rows);
+            b.linear("conv.out_proj", attention, (hidden, hidden), Split::Columns, conv_bias);
+            kept.state = Some(state);
+        }
+        let dense = Ffn::Dense(Mlp { width, gated: true, bias: false });
+        style.ffn(b, dims.hidden, &moe.filter(|_| layer >= dense_layers).map_or(dense, Ffn::Moe));
+        b.keep(kept);
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// The MLP width of LFM2: two thirds of what is written, rounded up to a multiple.
+fn lfm2_width(f: &Fields<'_>) -> Result<u64, ParseError> {
+    let width = f.need(&["intermediate_size", "block_ff_dim"], WIDTH)?;
+    if !f.flag_or("block_auto_adjust_ff_dim", true)? {
+        return Ok(width);
+    }
+    let multiple = f.positive_or("block_multiple_of", FACTOR, 256)?;
+    Ok((2 * width / 3).div_ceil(multiple) * multiple)
+}
+
+/// Mamba and Mamba-2 alone.
+fn pure_mamba(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let hidden = f.need(&HIDDEN_KEYS, WIDTH)?;
+    let layers = f.need(&["num_hidden_layers", "n_layer"], LAYERS)?;
+    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
+    b.shape.hidden_size = hidden;
+    b.shape.vocabulary = vocabulary;
+    let dims = Dims { hidden, layers, heads: 0, kv_heads: 0, head_dim: 0, vocabulary };
+    let style = Style {
+        embed: if model_type == "mamba2" { "backbone.embeddings" } else { "backbone.embedding" },
+        layers: "backbone.layers",
+        norm: "backbone.norm_f",
+        norms: &["norm"],
+        tied: f.flag_or("tie_word_embeddings", model_type != "mamba2")?,
+        ..LLAMA
+    };
+    let second = if model_type == "mamba2" {
+        let inner = hidden * f.positive_or("expand", FACTOR, 2)?;
+        let dim = f.positive_or("head_dim", WIDTH, 64)?;
+        Some(Mamba2 {
+            inner,
+            heads: f.positive_or("num_heads", HEADS, (inner / dim).max(1))?,
+            groups: f.positive_or("n_groups", HEADS, 8)?,
+            state: f.positive_or("state_size", WIDTH, 128)?,
+            kernel: f.positive_or("conv_kernel", FACTOR, 4)?,
+            conv_bias: f.flag_or("use_conv_bias", true)?,
+            bias: f.flag_or("use_bias", false)?,
+            normed: true,
+        })
+    } else {
+        None
+    };
+    let first = Mamba1::read(f, "", hidden)?;
+    style.open(b, &dims);
+    for layer in 0..layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        style.layer_norms(b, hidden);
+        let state = if let Some(mamba) = second {
+            mamba.build(b, "mixer", hidden);
+            mamba.kept()
+        } else {
+            first.build(b, "mixer", hidden);
+            first.kept()
+        };
+        b.keep(Layer { attention: None, state: Some(state) });
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// MiniMax-Text-01 and M1: lightning attention, every eighth layer softmax, all with experts.
+fn minimax(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let style = Style { tied: f.flag_or("tie_word_embeddings", false)?, moe: MIXTRAL_MOE, ..LLAMA };
+    let gqa = plain(&dims);
+    let lightning = Lightning { heads: dims.heads, dim: dims.head_dim };
+    let kinds = kinds(f, "layer_types", dims.layers)?;
+    let types = f.numbers("attn_type_list", FACTOR)?;
+    let count = f.need(&["num_local_experts"], EXPERTS)?;
+    let moe = Moe {
+        count,
+        per_token: f.or("num_experts_per_tok", EXPERTS, 2)?.clamp(1, count),
+        width: f.need(&["intermediate_size"], WIDTH)?,
+        gated: true,
+        ..Moe::default()
+    };
+    style.open(b, &dims);
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        let at = usize::try_from(layer).unwrap_or(usize::MAX);
+        let full = match (kinds.as_ref().and_then(|k| k.get(at)), types.as_ref().and_then(|t| t.get(at))) {
+            (Some(kind), _) => *kind == "full_attention",
+            (None, Some(kind)) => *kind == 1,
+            (None, None) => !layer.is_multiple_of(2),
+        };
+        style.layer_norms(b, dims.hidden);
+        let mut kept = Layer::default();
+        if full {
+            gqa.build(b, &style.attention, dims.hidden);
+            kept.attention = Some(gqa.kept(Span::Full));
+        } else {
+            lightning.build(b, dims.hidden);
+            kept.state = Some(lightning.kept());
+        }
+        style.ffn(b, dims.hidden, &Ffn::Moe(moe));
+        b.keep(kept);
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// RWKV-5 and 6.
+fn rwkv(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let hidden = f.need(&["hidden_size"], WIDTH)?;
+    let layers = f.need(&["num_hidden_layers"], LAYERS)?;
+    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
+    let attention = f.positive_or("attention_hidden_size", WIDTH, hidden)?;
+    let head = f.positive_or("head_size", WIDTH, 64)?;
+    // Three and a half times the residual stream, in whole multiples of 32.
+    let width = f.positive_or("intermediate_size", WIDTH, (hidden * 7 / 2 / 32 * 32).max(1))?;
+    b.shape.hidden_size = hidden;
+    b.shape.intermediate_size = width;
+    b.shape.vocabulary = vocabulary;
+    b.shape.max_context = f.number("context_length", super::fields::TOKENS)?;
+    b.end_layers();
+    b.embedding("rwkv.embeddings.weight", vocabulary, hidden, Split::Vocabulary);
+    b.norm("rwkv.blocks.0.pre_ln", hidden, true);
+    let heads = (attention / head).max(1);
+    let state = State {
+        kind: StateKind::Rwkv,
+        // The last token's input of both halves of the block.
+        conv_width: 2 * hidden,
+        conv_kernel: 2,
+        matrix: attention.saturating_mul(head),
+        heads,
+    };
+    for layer in 0..layers {
+        b.begin_layer(format!("rwkv.blocks.{layer}."), layer);
+        b.norm("ln1", hidden, true);
+        b.norm("ln2", hidden, true);
+        for part in ["receptance", "key", "value", "gate"] {
+            let name = format!("attention.{part}");
+            b.linear(&name, Role::Attention, (attention, hidden), Split::Rows, false);
+        }
+        b.linear("attention.output", Role::Attention, (hidden, attention), Split::Columns, false);
+        b.norm("attention.ln_x", attention, true);
+        b.state("attention.time_decay", heads, head, Split::Rows);
+        b.state("attention.time_faaaa", heads, head, Split::Rows);
+        if model_type == "rwkv6" {
+            // Low-rank, data-dependent mixing and decay.
+            b.state("attention.time_maa_w1", hidden, 160, Split::Replicated);
+            b.state("attention.time_maa_w2", 160, hidden, Split::Replicated);
+            b.state("attention.time_decay_w1", hidden, 64, Split::Replicated);
+            b.state("attention.time_decay_w2", 64, attention, Split::Replicated);
+        }
+        for part in ["key", "value", "receptance", "gate"] {
+            b.state(&format!("attention.time_mix_{part}"), 1, hidden, Split::Replicated);
+        }
+        b.linear("feed_forward.key", Role::Mlp, (width, hidden), Split::Rows, false);
+        b.linear("feed_forward.receptance", Role::Mlp, (hidden, hidden), Split::Replicated, false);
+        b.linear("feed_forward.value", Role::Mlp, (hidden, width), Split::Columns, false);
+        for part in ["key", "receptance"] {
+            b.state(&format!("feed_forward.time_mix_{part}"), 1, hidden, Split::Replicated);
+        }
+        b.keep(Layer { attention: None, state: Some(state) });
+    }
+    b.end_layers();
+    b.norm("rwkv.ln_out", hidden, true);
+    // The published checkpoints have a head of their own, whatever the flag says.
+    b.linear("head", Role::OutputHead, (vocabulary, hidden), Split::Vocabulary, false);
+    Ok(())
+}

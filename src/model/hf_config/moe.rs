@@ -1,0 +1,352 @@
+//! Decoders with a mixture of experts and ordinary (grouped-query) attention.
+
+use super::blocks::{Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
+use super::builder::Builder;
+use super::decoder::{Block, Dims, Ffn, NormKind, Style, spans_by_type};
+use super::dense::LLAMA;
+use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
+use crate::model::{Confidence, ParseError, Role, Span, Split};
+
+/// The `model_type`s that are read here.
+pub(super) const TYPES: &[&str] = &[
+    "mixtral",
+    "qwen2_moe",
+    "qwen3_moe",
+    "phimoe",
+    "glm4_moe",
+    "dots1",
+    "minimax_m2",
+    "minimax_m3",
+    "deepseek",
+    "llama4",
+    "gpt_oss",
+    "step3p5",
+    "step3p7",
+    "granitemoe",
+    "granitemoeshared",
+    "olmoe",
+    "ernie4_5_moe",
+    "mimo_v2_flash",
+];
+
+/// Experts with Mixtral's names.
+pub(super) const MIXTRAL_MOE: MoeNames = MoeNames {
+    module: "block_sparse_moe",
+    correction: "e_score_correction_bias",
+    expert: MlpNames { module: "", gate: "w1", up: "w3", fused: None, down: "w2" },
+    shared: "shared_experts",
+    ..LLAMA.moe
+};
+
+/// Experts with DeepSeek's names.
+pub(super) const DEEPSEEK_MOE: MoeNames = MoeNames { shared: "shared_experts", ..LLAMA.moe };
+
+/// Reads one.
+pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let style = style(model_type, f)?;
+    let attention = attention(model_type, f, &dims)?;
+    let moe = experts(model_type, f)?;
+    let dense = dense_width(model_type, f)?;
+    let sparse = sparse_layers(model_type, f, dims.layers)?;
+    let spans = spans(model_type, f, dims.layers)?;
+    let windowed = windowed_attention(model_type, f, &attention)?;
+    let index = index_heads(model_type, f, b)?;
+    let mut blocks = Vec::new();
+    for layer in 0..dims.layers {
+        let at = usize::try_from(layer).unwrap_or(usize::MAX);
+        let span = spans.get(at).copied().unwrap_or(Span::Full);
+        let mut gqa = if span == Span::Full { attention } else { windowed };
+        let is_sparse = sparse.get(at).copied().unwrap_or(true);
+        if let Some((_, dim)) = index.filter(|_| is_sparse) {
+            gqa.index_dim = dim;
+        }
+        let ffn = if is_sparse {
+            Ffn::Moe(moe)
+        } else {
+            Ffn::Dense(Mlp { width: dense, gated: true, bias: false })
+        };
+        blocks.push(Block { attention: Some((gqa, span)), ffn });
+    }
+    style.open(b, &dims);
+    for (layer, block) in (0_u64..).zip(&blocks) {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        style.block(b, &dims, block);
+        if let (Some((heads, dim)), Ffn::Moe(_)) = (index, block.ffn) {
+            let queries = (heads.saturating_mul(dim), dims.hidden);
+            b.linear("self_attn.index_q_proj", Role::Attention, queries, Split::Replicated, false);
+            b.linear("self_attn.index_k_proj", Role::Attention, (dim, dims.hidden), Split::Replicated, false);
+        }
+    }
+    style.close(b, &dims);
+    let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
+    if let Some(last) = blocks.last() {
+        let last = Block { attention: last.attention, ffn: Ffn::Moe(moe) };
+        next_token_layers(b, &dims, drafts, style.layers, |b| style.block(b, &dims, &last));
+    }
+    Ok(())
+}
+
+/// Layers that predict further tokens (MTP), as DeepSeek-V3 lays them out: in the file, loaded for speculation.
+pub(super) fn next_token_layers(
+    b: &mut Builder,
+    dims: &Dims,
+    count: u64,
+    layers: &str,
+    mut block: impl FnMut(&mut Builder),
+) {
+    // The draft head must not change what the model's own layers are.
+    let before = (b.shape.heads, b.shape.head_dim, b.shape.intermediate_size, b.shape.experts);
+    for index in 0..count {
+        b.begin_draft(format!("{layers}.{}.", dims.layers + index));
+        b.norm("enorm", dims.hidden, false);
+        b.norm("hnorm", dims.hidden, false);
+        b.linear("eh_proj", Role::Draft, (dims.hidden, 2 * dims.hidden), Split::Replicated, false);
+        b.norm("shared_head.norm", dims.hidden, false);
+        block(b);
+    }
+    b.end_layers();
+    (b.shape.heads, b.shape.head_dim, b.shape.intermediate_size, b.shape.experts) = before;
+}
+
+fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
+    let fused = MlpNames { module: "", gate: "", up: "", fused: Some("gate_up_proj"), down: "down_proj" };
+    let mut style = match model_type {
+        "mixtral" | "minimax_m2" | "minimax_m3" => Style { moe: MIXTRAL_MOE, ..LLAMA },
+        "phimoe" => Style {
+            moe: MIXTRAL_MOE,
+            norm_kind: NormKind::WeightAndBias,
+            head_bias: f.flag_or("lm_head_bias", false)?,
+            ..LLAMA
+        },
+        "glm4_moe" | "dots1" | "deepseek" => Style { moe: DEEPSEEK_MOE, ..LLAMA },
+        "llama4" => Style {
+            mlp: MlpNames { module: "feed_forward", ..LLAMA.mlp },
+            moe: MoeNames {
+                module: "feed_forward",
+                router: "router",
+                expert: MlpNames { gate: "gate_proj", up: "up_proj", ..fused },
+                ..LLAMA.moe
+            },
+            ..LLAMA
+        },
+        "gpt_oss" => Style { moe: MoeNames { router: "router", expert: fused, ..LLAMA.moe }, ..LLAMA },
+        "step3p5" | "step3p7" => Style {
+            moe: MoeNames { module: "moe", correction: "router_bias", shared: "share_expert", ..LLAMA.moe },
+            ..LLAMA
+        },
+        "granitemoe" | "granitemoeshared" => Style { moe: GRANITE_MOE, ..LLAMA },
+        "ernie4_5_moe" => Style { moe: DEEPSEEK_MOE, tied: true, ..LLAMA },
+        _ => LLAMA,
+    };
+    style.tied = f.flag("tie_word_embeddings")?.unwrap_or(style.tied);
+    Ok(style)
+}
+
+/// Experts with Granite's names.
+pub(super) const GRANITE_MOE: MoeNames = MoeNames {
+    module: "block_sparse_moe",
+    router: "router.layer",
+    expert: MlpNames { module: "", gate: "", up: "", fused: Some("input_linear"), down: "output_linear" },
+    shared: "shared_mlp",
+    ..LLAMA.moe
+};
+
+fn attention(model_type: &str, f: &Fields<'_>, dims: &Dims) -> Result<Gqa, ParseError> {
+    let bias = |default| f.flag_or("attention_bias", default);
+    let (qkv_bias, out_bias) = match model_type {
+        "qwen2_moe" => (f.flag_or("qkv_bias", true)?, false),
+        "glm4_moe" => (bias(false)?, false),
+        "gpt_oss" => (bias(true)?, bias(true)?),
+        "ernie4_5_moe" => (f.flag_or("use_bias", false)?, f.flag_or("use_bias", false)?),
+        _ => (bias(false)?, bias(false)?),
+    };
+    let qk_norm = match model_type {
+        "qwen3_moe" | "dots1" | "step3p5" | "step3p7" => QkNorm::Head,
+        "glm4_moe" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
+        "minimax_m3" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
+        "minimax_m2" if f.flag_or("use_qk_norm", true)? => QkNorm::Full,
+        "olmoe" => QkNorm::Full,
+        _ => QkNorm::None,
+    };
+    let value_dim = f.positive_or("v_head_dim", WIDTH, dims.head_dim)?;
+    Ok(Gqa {
+        heads: dims.heads,
+        kv_heads: f.positive_or("num_attention_groups", HEADS, dims.kv_heads)?,
+        key_dim: dims.head_dim,
+        value_dim,
+        qkv_bias,
+        out_bias,
+        qk_norm,
+        sinks: model_type == "gpt_oss" || f.flag_or("add_full_attention_sink_bias", false)?,
+        ..Gqa::default()
+    })
+}
+
+/// The attention of layers with a window, where it has other heads (MiMo-V2, Step-3.5).
+fn windowed_attention(model_type: &str, f: &Fields<'_>, full: &Gqa) -> Result<Gqa, ParseError> {
+    let mut windowed = *full;
+    match model_type {
+        "mimo_v2_flash" => {
+            windowed.heads = f.positive_or("swa_num_attention_heads", HEADS, full.heads)?;
+            windowed.kv_heads = f.positive_or("swa_num_key_value_heads", HEADS, full.kv_heads)?;
+            windowed.key_dim = f.positive_or("swa_head_dim", WIDTH, full.key_dim)?;
+            windowed.value_dim = f.positive_or("swa_v_head_dim", WIDTH, full.value_dim)?;
+            windowed.sinks = f.flag_or("add_swa_attention_sink_bias", false)?;
+            super::decoder::check_groups(f, "swa_num_key_value_heads", windowed.heads, windowed.kv_heads)?;
+        }
+        "step3p5" | "step3p7" => {
+            if let Some(other) = f.object("attention_other_setting")? {
+                windowed.heads = other.positive_or("num_attention_heads", HEADS, full.heads)?;
+                windowed.kv_heads = other.positive_or("num_attention_groups", HEADS, full.kv_heads)?;
+                windowed.key_dim = other.positive_or("head_dim", WIDTH, full.key_dim)?;
+                windowed.value_dim = windowed.key_dim;
+                super::decoder::check_groups(
+                    &other,
+                    "num_attention_groups",
+                    windowed.heads,
+                    windowed.kv_heads,
+                )?;
+            }
+        }
+        _ => {}
+    }
+    Ok(windowed)
+}
+
+/// Heads and width of the index that picks the blocks a sparse layer attends to (MiniMax-M3).
+fn index_heads(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<Option<(u64, u64)>, ParseError> {
+    if model_type != "minimax_m3" {
+        return Ok(None);
+    }
+    let Some(sparse) = f.object("sparse_attention_config")? else { return Ok(None) };
+    let heads = sparse.or("sparse_num_index_heads", HEADS, 0)?;
+    let dim = sparse.or("sparse_index_dim", WIDTH, 0)?;
+    b.shape.cache_confidence = Confidence::Derived;
+    b.note("The index keys of the sparse attention layers are counted as one vector per token and layer.");
+    Ok((heads > 0 && dim > 0).then_some((heads, dim)))
+}
+
+fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
+    let count = ["num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts"];
+    let per_token =
+        ["num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_top_k"];
+    let width = f.need(&["moe_intermediate_size", "intermediate_size"], WIDTH)?;
+    let count = f.need(&count, EXPERTS)?;
+    let shared = f.or("n_shared_experts", EXPERTS, 0)?.max(f.or("moe_num_shared_experts", EXPERTS, 0)?);
+    let shared_width = match model_type {
+        "qwen2_moe" => f.or("shared_expert_intermediate_size", WIDTH, 5632)?,
+        "llama4" => width,
+        "minimax_m2" | "granitemoeshared" => f.or("shared_intermediate_size", WIDTH, 0)?,
+        "minimax_m3" => f.or("shared_intermediate_size", WIDTH, shared * width)?,
+        "step3p5" | "step3p7" => f.or("share_expert_dim", WIDTH, shared * width)?,
+        "glm4_moe" | "dots1" | "deepseek" | "ernie4_5_moe" | "mimo_v2_flash" => shared * width,
+        _ => 0,
+    };
+    let default_correction = matches!(model_type, "glm4_moe" | "dots1" | "mimo_v2_flash" | "ernie4_5_moe");
+    let correction = match model_type {
+        "minimax_m2" | "minimax_m3" => f.flag_or("use_routing_bias", false)?,
+        "step3p5" | "step3p7" => f.flag_or("use_moe_router_bias", false)?,
+        _ => default_correction,
+    };
+    Ok(Moe {
+        count,
+        per_token: f.any(&per_token, EXPERTS)?.unwrap_or(1).clamp(1, count),
+        width,
+        shared_width,
+        shared_gate: model_type == "qwen2_moe",
+        gated: true,
+        bias: model_type == "gpt_oss",
+        router_bias: model_type == "gpt_oss",
+        correction,
+        ..Moe::default()
+    })
+}
+
+/// Width of the MLP of layers without experts.
+fn dense_width(model_type: &str, f: &Fields<'_>) -> Result<u64, ParseError> {
+    let key = match model_type {
+        "llama4" => "intermediate_size_mlp",
+        "minimax_m3" => "dense_intermediate_size",
+        _ => "intermediate_size",
+    };
+    Ok(f.or(key, WIDTH, 0)?)
+}
+
+/// Which layers have experts.
+pub(super) fn sparse_layers(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<bool>, ParseError> {
+    // A list with an entry per layer wins over a rule.
+    if let Some(serde_json::Value::Array(_)) = f.get("moe_layer_freq") {
+        let list = f.numbers("moe_layer_freq", FACTOR)?.unwrap_or_default();
+        return Ok(list.into_iter().map(|entry| entry > 0).collect());
+    }
+    if let Some(kinds) = f.texts("mlp_layer_types")? {
+        return Ok(kinds.into_iter().map(|kind| kind != "dense").collect());
+    }
+    if let Some(text) = f.text("moe_layers_enum").unwrap_or_default() {
+        let listed: Vec<u64> = text.split(',').filter_map(|item| item.trim().parse().ok()).collect();
+        return Ok((0..layers).map(|layer| listed.contains(&layer)).collect());
+    }
+    let first = f.any(&["first_k_dense_replace", "moe_layer_start_index"], LAYERS)?.unwrap_or(0);
+    let step = f.positive_or(
+        match model_type {
+            "llama4" => "interleave_moe_layer_step",
+            "qwen2_moe" | "qwen3_moe" | "qwen3_next" | "qwen3_5_moe_text" => "decoder_sparse_step",
+            "ernie4_5_moe" => "moe_layer_interval",
+            _ => "moe_layer_freq",
+        },
+        FACTOR,
+        1,
+    )?;
+    let dense_only = f.numbers("mlp_only_layers", LAYERS)?.unwrap_or_default();
+    let offset = u64::from(matches!(
+        model_type,
+        "llama4" | "qwen2_moe" | "qwen3_moe" | "qwen3_next" | "qwen3_5_moe_text" | "ernie4_5_moe"
+    ));
+    Ok((0..layers)
+        .map(|layer| layer >= first && (layer + offset).is_multiple_of(step) && !dense_only.contains(&layer))
+        .collect())
+}
+
+/// Which tokens each layer keeps.
+fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, ParseError> {
+    let window = f.any(&["sliding_window", "sliding_window_size"], TOKENS)?.filter(|tokens| *tokens > 0);
+    match model_type {
+        "llama4" => {
+            let Some(chunk) = f.or("attention_chunk_size", TOKENS, 8192).map(|c| (c > 0).then_some(c))?
+            else {
+                return Ok(Vec::new());
+            };
+            // 1 marks a layer with rotary positions, which attends within its chunk.
+            let rotary = match f.numbers("no_rope_layers", FACTOR)?.filter(|list| !list.is_empty()) {
+                Some(list) => list,
+                None => {
+                    let interval = f.positive_or("no_rope_layer_interval", FACTOR, 4)?;
+                    (1..=layers).map(|layer| u64::from(!layer.is_multiple_of(interval))).collect()
+                }
+            };
+            Ok(rotary
+                .into_iter()
+                .map(|rotary| if rotary == 0 { Span::Full } else { Span::Chunked(chunk) })
+                .collect())
+        }
+        "mimo_v2_flash" => {
+            let pattern = f.numbers("hybrid_layer_pattern", FACTOR)?.unwrap_or_default();
+            let span = |windowed| match window {
+                Some(window) if windowed == 1 => Span::Sliding(window),
+                _ => Span::Full,
+            };
+            Ok(pattern.into_iter().map(span).collect())
+        }
+        _ => match (spans_by_type(f, layers)?, window) {
+            (Some(spans), _) => Ok(spans),
+            (None, Some(window)) if model_type == "gpt_oss" => Ok((0..layers)
+                .map(|layer| if layer.is_multiple_of(2) { Span::Sliding(window) } else { Span::Full })
+                .collect()),
+            (None, Some(window)) if matches!(model_type, "mixtral" | "phimoe") => {
+                Ok((0..layers).map(|_| Span::Sliding(window)).collect())
+            }
+            _ => Ok(Vec::new()),
+        },
+    }
+}

@@ -1,0 +1,213 @@
+//! The message of an object: what it needs, where it stands, and what would help.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::decide::{ClassVerdict, Decision, LARGEST_GPU_MADE, Reason, Requirement, Suggestion, Verdict};
+use crate::estimate::{Components, Estimate};
+use crate::inventory::GpuPool;
+use crate::plan::{Plan, PlanError};
+use crate::units::{Bytes, Margin};
+
+use super::node::{node_message, product};
+use super::text::{adding_up, clip, compared, counted, length, printable, quoted};
+
+/// The components with the names that people read, in the order in which they are printed. Gradients and optimizer
+/// state are there only when training.
+#[must_use]
+pub fn components(components: &Components, training: bool) -> Vec<(&'static str, Bytes)> {
+    let mut named = vec![
+        ("weights", components.weights),
+        ("KV cache", components.kv_cache),
+        ("activations", components.activations),
+        ("overhead", components.overhead),
+    ];
+    if training {
+        named.insert(1, ("gradients", components.gradients));
+        named.insert(2, ("optimizer", components.optimizer));
+        named.retain(|(name, bytes)| *name != "KV cache" || bytes.0 > 0);
+    }
+    named
+}
+
+/// The message of a plan: a condition's, an event's, and the command line's.
+#[must_use]
+pub fn message(plan: &Plan) -> String {
+    let decision = &plan.decision;
+    let needs = needs(&plan.estimate, plan.margin, &plan.requirement);
+    let text = match decision.verdict {
+        Verdict::Fits => format!("{}; {needs}", fits(decision)),
+        Verdict::Busy => format!("{needs}; {}{}", busy(decision), would_fit(&decision.suggestions)),
+        Verdict::Unknown | Verdict::Rejected => {
+            format!("{needs}; {}{}", why_not(decision, &plan.requirement), would_fit(&decision.suggestions))
+        }
+    };
+    clip(text)
+}
+
+/// The message of a spec that is refused.
+#[must_use]
+pub fn plan_error(error: &PlanError) -> String {
+    clip(printable(&error.to_string()))
+}
+
+/// `needs 21.4 GiB per GPU (weights 15.0 + KV cache 1.0 + activations 1.1 + overhead 0.8 = 17.8, x1.2)`.
+#[must_use]
+pub fn needs(estimate: &Estimate, margin: Margin, requirement: &Requirement) -> String {
+    let parts: Vec<(&str, Bytes)> = components(&estimate.per_gpu, estimate.workload.training.is_some())
+        .into_iter()
+        .filter(|(_, bytes)| bytes.0 > 0)
+        .collect();
+    let amounts: Vec<Bytes> = parts.iter().map(|(_, bytes)| *bytes).collect();
+    let sum: Vec<String> = parts
+        .iter()
+        .zip(adding_up(&amounts, estimate.total_per_gpu))
+        .map(|((name, _), shown)| format!("{name} {shown}"))
+        .collect();
+    format!(
+        "needs {}{} ({} = {}, x{margin})",
+        requirement.per_gpu,
+        per_gpu(requirement),
+        sum.join(" + "),
+        estimate.total_per_gpu.gib()
+    )
+}
+
+fn per_gpu(requirement: &Requirement) -> String {
+    if requirement.gpus > 1 {
+        format!(" per GPU on {} GPUs of one node", requirement.gpus)
+    } else {
+        " per GPU".to_owned()
+    }
+}
+
+fn fits(decision: &Decision) -> String {
+    let fitting: Vec<&ClassVerdict> =
+        decision.classes.iter().filter(|class| class.verdict == Verdict::Fits).collect();
+    let nodes = nodes_of(&fitting);
+    let best = fitting.first().and_then(|class| {
+        let pool = class.pool.as_ref()?;
+        let memory = pool.usable_memory()?;
+        Some(format!(", best {} {memory} on {}", product(pool), printable(class.nodes.first()?)))
+    });
+    format!("fits {}{}", counted(nodes, "node"), best.unwrap_or_default())
+}
+
+fn nodes_of(classes: &[&ClassVerdict]) -> u64 {
+    classes.iter().map(|class| length(class.nodes.len())).fold(0, u64::saturating_add)
+}
+
+/// Which GPUs are in use: per kind, how many are free of how many.
+fn busy(decision: &Decision) -> String {
+    let mut kinds: BTreeMap<(Option<Bytes>, String), (u64, u64, u64)> = BTreeMap::new();
+    for class in decision.classes.iter().filter(|class| class.verdict == Verdict::Busy) {
+        let Some(pool) = &class.pool else { continue };
+        let nodes = length(class.nodes.len());
+        let (free, allocatable, count) = kinds.entry((pool.usable_memory(), product(pool))).or_default();
+        *free = free.saturating_add(pool.free.saturating_mul(nodes));
+        *allocatable = allocatable.saturating_add(pool.allocatable.saturating_mul(nodes));
+        *count = count.saturating_add(nodes);
+    }
+    let shown: Vec<String> = kinds
+        .iter()
+        .take(3)
+        .map(|((memory, product), (free, allocatable, nodes))| {
+            let memory = memory.map_or_else(String::new, |memory| format!(" {memory}"));
+            format!(
+                "{product}{memory} has {free} of {} free on {}",
+                counted(*allocatable, "GPU"),
+                counted(*nodes, "node")
+            )
+        })
+        .collect();
+    let takes = counted(decision.requirement.gpus, "GPU");
+    format!(
+        "GPUs that are large enough are in use: {}; a replica takes {takes} of one node",
+        shown.join(", ")
+    )
+}
+
+fn why_not(decision: &Decision, requirement: &Requirement) -> String {
+    match decision.reason {
+        Reason::NoGpuNodes => return "no node of the cluster has a GPU".to_owned(),
+        Reason::NeverFits => {
+            let here = largest(decision, requirement).map(|here| format!("; {here}")).unwrap_or_default();
+            return format!("no GPU that is made has so much (at most {LARGEST_GPU_MADE}){here}");
+        }
+        _ => {}
+    }
+    let nearest: Vec<&ClassVerdict> =
+        decision.classes.iter().filter(|class| class.reason == decision.reason).collect();
+    let first = match decision.reason {
+        Reason::GpuMemoryTooSmall => largest(decision, requirement),
+        // The nearest class of a reason comes first.
+        _ => nearest.first().map(|class| {
+            let name = class.nodes.first().map_or_else(String::new, |name| printable(name));
+            let others = nodes_of(&nearest).saturating_sub(1);
+            let others = if others == 0 { String::new() } else { format!(" and {others} more") };
+            format!("{name}{others}: {}", node_message(class, requirement))
+        }),
+    };
+    let mut text = first.unwrap_or_else(|| "no node fits".to_owned());
+    text.push_str(&others(decision));
+    text
+}
+
+/// `largest GPU is Tesla-T4 15.0 GiB on 3 nodes`: among those that were judged by their memory.
+fn largest(decision: &Decision, requirement: &Requirement) -> Option<String> {
+    let judged =
+        |class: &&ClassVerdict| matches!(class.reason, Reason::GpuMemoryTooSmall | Reason::NeverFits);
+    let memory_of = |class: &ClassVerdict| class.pool.as_ref().and_then(GpuPool::usable_memory);
+    let largest = decision.classes.iter().filter(judged).filter_map(memory_of).max()?;
+    let same: Vec<&ClassVerdict> =
+        decision.classes.iter().filter(judged).filter(|class| memory_of(class) == Some(largest)).collect();
+    let pool = same.first()?.pool.as_ref()?;
+    let (needed, has) = compared(requirement.per_gpu, largest);
+    // A requirement that prints as the GPU's own memory does is shown in the finer unit too.
+    let exact = if needed == requirement.per_gpu.to_string() {
+        String::new()
+    } else {
+        format!(" where {needed} needed")
+    };
+    Some(format!("largest GPU is {} {has}{exact} on {}", product(pool), counted(nodes_of(&same), "node")))
+}
+
+/// The nodes that have another reason, counted, without those that have no GPU at all.
+fn others(decision: &Decision) -> String {
+    let mut counts: BTreeMap<Reason, u64> = BTreeMap::new();
+    for class in &decision.classes {
+        if class.reason != decision.reason && class.reason != Reason::NoGpus {
+            let count = counts.entry(class.reason).or_default();
+            *count = count.saturating_add(length(class.nodes.len()));
+        }
+    }
+    let mut counts: Vec<(Reason, u64)> = counts.into_iter().collect();
+    counts.sort_by_key(|(reason, nodes)| (Reverse(*nodes), *reason));
+    let shown: Vec<String> = counts
+        .iter()
+        .take(4)
+        .map(|(reason, nodes)| format!("{} {reason}", counted(*nodes, "node")))
+        .collect();
+    if shown.is_empty() { String::new() } else { format!("; also {}", shown.join(", ")) }
+}
+
+/// The words for a change: `precision int4 and tensor 2`.
+#[must_use]
+pub fn change(suggestion: &Suggestion) -> String {
+    let fields: Vec<String> =
+        suggestion.change.fields.iter().map(|(field, value)| format!("{field} {}", quoted(value))).collect();
+    super::text::listed(&fields)
+}
+
+fn would_fit(suggestions: &[Suggestion]) -> String {
+    let shown: Vec<String> = suggestions
+        .iter()
+        .take(3)
+        .map(|suggestion| {
+            let gpus = suggestion.requirement.gpus;
+            let each = if gpus > 1 { format!(" on each of {gpus} GPUs") } else { String::new() };
+            format!("{} ({}{each})", change(suggestion), suggestion.requirement.per_gpu)
+        })
+        .collect();
+    if shown.is_empty() { String::new() } else { format!(". Would fit: {}", shown.join(", or ")) }
+}

@@ -1,0 +1,108 @@
+//! What came of one object, whether or not it has a plan: what every format of `plan` prints.
+
+use crate::decide::{Reason, Verdict};
+use crate::plan::{Plan, PlanError};
+
+use super::message;
+use super::text::{clip, printable};
+
+/// Where an object was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, as it was named; none for an object of a cluster.
+    pub file: Option<String>,
+    /// The line on which the object begins, from 1.
+    pub line: u64,
+}
+
+/// What came of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Where it was read.
+    pub origin: Origin,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What was found for one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// It has a plan.
+    Planned(Box<Plan>),
+    /// Its spec is refused.
+    Refused(PlanError),
+    /// It is not a ModelDeployment as the schema wants it: every fault, with its path.
+    Malformed(Vec<String>),
+    /// Its model's shape could not be had.
+    Unresolved(String),
+}
+
+impl Outcome {
+    /// The answer for the object.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match &self.found {
+            Found::Planned(plan) => plan.decision.verdict,
+            Found::Refused(_) | Found::Malformed(_) => Verdict::Rejected,
+            Found::Unresolved(_) => Verdict::Unknown,
+        }
+    }
+
+    /// The reason for it.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match &self.found {
+            Found::Planned(plan) => plan.decision.reason,
+            Found::Refused(error) => error.reason(),
+            Found::Malformed(_) => Reason::InvalidSpec,
+            Found::Unresolved(_) => Reason::ModelNotResolved,
+        }
+    }
+
+    /// The reason with its numbers.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match &self.found {
+            Found::Planned(plan) => message(plan),
+            Found::Refused(error) => super::plan_error(error),
+            Found::Malformed(faults) => clip(printable(&faults.join("; "))),
+            Found::Unresolved(problem) => clip(printable(problem)),
+        }
+    }
+
+    /// Whether the object itself is wrong, whatever the cluster.
+    #[must_use]
+    pub const fn is_malformed(&self) -> bool {
+        matches!(self.found, Found::Refused(_) | Found::Malformed(_))
+    }
+
+    /// Its plan, if it has one.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Plan> {
+        match &self.found {
+            Found::Planned(plan) => Some(plan),
+            _ => None,
+        }
+    }
+
+    /// `namespace/name`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        printable(&format!("{}/{}", self.namespace, self.name))
+    }
+}
+
+/// The word for a verdict, in every output.
+#[must_use]
+pub const fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Fits => "fits",
+        Verdict::Busy => "busy",
+        Verdict::Unknown => "unknown",
+        Verdict::Rejected => "rejected",
+    }
+}

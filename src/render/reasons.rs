@@ -1,0 +1,125 @@
+//! What each reason means and what to do about it: docs/reasons.md, SARIF's rules.
+
+use std::fmt::Write;
+
+use crate::decide::Reason;
+
+/// What a reason means, in a sentence.
+#[must_use]
+pub const fn meaning(reason: Reason) -> &'static str {
+    match reason {
+        Reason::FitsNow => {
+            "The node has enough free GPUs, and each has at least the memory that is needed with the safety margin."
+        }
+        Reason::GpusBusy => {
+            "The node's GPUs have the memory, and bound, unfinished pods have requested so many of them that a replica finds no room."
+        }
+        Reason::GpuMemoryTooSmall => {
+            "Every GPU that the object may use has less memory than the estimate times the safety margin."
+        }
+        Reason::TooFewGpus => {
+            "The GPUs have the memory, and the node hands out fewer of them than one replica takes (tensor x pipeline). A replica is never spread over nodes."
+        }
+        Reason::NoGpus => {
+            "The node hands out no GPU: its allocatable names none of the GPU resources that Loadline knows."
+        }
+        Reason::NoGpuNodes => "No node of the cluster hands out a GPU.",
+        Reason::LabelMissing => {
+            "The node hands out GPUs, and no label says how much memory they have. Nothing is assumed: the verdict is unknown."
+        }
+        Reason::LabelUntrusted => {
+            "The node's memory label cannot be believed: it is empty, zero, negative, not a whole number of MiB, too large for any GPU, or MIG makes it say something else. The verdict is unknown."
+        }
+        Reason::TaintNotTolerated => {
+            "The node has a taint with the effect NoSchedule or NoExecute that the object does not tolerate. The taint of the GPU resource itself is tolerated without being asked."
+        }
+        Reason::NodeNotReady => "The node's Ready condition is not True.",
+        Reason::NodeCordoned => "The node is marked unschedulable.",
+        Reason::SelectorMismatch => {
+            "A label that spec.placement.nodeSelector asks for has another value on the node, or is not there."
+        }
+        Reason::VendorMismatch => {
+            "The node's GPUs are of a vendor that spec.placement.vendors does not allow."
+        }
+        Reason::SharedGpu => {
+            "The node hands each of its GPUs out more than once (time slicing or MPS), and the object wants GPUs of its own. With time slicing nothing keeps the pods from each other's memory."
+        }
+        Reason::EstimatePending => "The estimate is being made: the model's files are being read.",
+        Reason::ModelNotResolved => {
+            "The model's shape could not be had: a repository, file, ConfigMap or catalog entry is not there, cannot be read, or needs a network that this command does not use. The verdict is unknown."
+        }
+        Reason::InvalidSpec => {
+            "The spec contradicts itself or the model, and nothing in the cluster can change that. The message names the field, its value and what would be right."
+        }
+        Reason::NotSupported => {
+            "The spec asks for something that this version does not do. It is refused rather than ignored."
+        }
+        Reason::NeverFits => "The requirement per GPU is larger than the largest GPU that is made.",
+    }
+}
+
+/// What to do about a reason.
+#[must_use]
+pub const fn remedy(reason: Reason) -> &'static str {
+    match reason {
+        Reason::FitsNow => "Nothing.",
+        Reason::GpusBusy => {
+            "Wait for the pods that hold the GPUs, let an autoscaler add a node, or take one of the suggestions. `loadline nodes` shows how many GPUs are free where."
+        }
+        Reason::GpuMemoryTooSmall => {
+            "Take one of the suggestions that the message ends with: a smaller precision, more tensor parallelism, a shorter context; or add a node whose GPUs have the memory."
+        }
+        Reason::TooFewGpus => {
+            "Lower spec.parallelism, or add a node with more GPUs. A smaller precision may let fewer GPUs do."
+        }
+        Reason::NoGpus => {
+            "If the node has a GPU, see whether its device plugin runs: `kubectl describe node` must show the resource under Allocatable."
+        }
+        Reason::NoGpuNodes => {
+            "Add a node with GPUs, or see whether the device plugin runs on those that have them."
+        }
+        Reason::LabelMissing => {
+            "Run GPU Feature Discovery (a part of NVIDIA's GPU operator), or set nvidia.com/gpu.memory to the MiB of one GPU: `kubectl label node NAME nvidia.com/gpu.memory=23034`."
+        }
+        Reason::LabelUntrusted => {
+            "Remove the label so that GPU Feature Discovery writes it again, or set it to the MiB of one GPU, a whole number with no unit."
+        }
+        Reason::TaintNotTolerated => {
+            "Add the taint's key, value and effect to spec.placement.tolerations, if the model may run on the node."
+        }
+        Reason::NodeNotReady => "See `kubectl describe node`. The node counts again as soon as it is ready.",
+        Reason::NodeCordoned => "`kubectl uncordon NAME`, when whoever cordoned it is done.",
+        Reason::SelectorMismatch => "Change spec.placement.nodeSelector, or label the node.",
+        Reason::VendorMismatch => {
+            "Add the vendor to spec.placement.vendors, if the engine's image runs on its GPUs."
+        }
+        Reason::SharedGpu => {
+            "Set spec.placement.sharing: Shared if the model may share a GPU, or use nodes without sharing. A model on several GPUs always needs its own."
+        }
+        Reason::EstimatePending => {
+            "Wait. If it lasts, the Estimated condition says what is being waited for."
+        }
+        Reason::ModelNotResolved => {
+            "See the message: it names the source and what was wrong. Offline, give the model as catalog, config or parameters."
+        }
+        Reason::InvalidSpec => "Change the field that the message names.",
+        Reason::NotSupported => "Change or remove the field that the message names.",
+        Reason::NeverFits => {
+            "Divide the model over more GPUs (spec.parallelism.tensor), use a smaller precision, or a shorter context."
+        }
+    }
+}
+
+/// The page that documents every reason, in Markdown.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Reasons\n\nA verdict is `fits`, `busy`, `unknown` or `rejected`, and it has one of these reasons, for a node or for an object as a whole. \
+         They are stable: scripts may match them. `loadline plan`, the status and the admission webhook use the same ones.\n",
+    );
+    for reason in Reason::ALL {
+        // Writing to a String does not fail.
+        let _ = write!(page, "\n## {reason}\n\n{}\n\nWhat to do: {}\n", meaning(*reason), remedy(*reason));
+    }
+    page
+}

@@ -1,0 +1,428 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::decide::{
+    Change, ClassVerdict, Decision, Detail, Policy, Reason, Requirement, Suggestion, Verdict,
+};
+use crate::estimate::{Components, Estimate, Term, Workload};
+use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Taint, Vendor};
+use crate::model::Confidence;
+use crate::plan::{Plan, PlanError};
+use crate::precision::{CachePrecision, Engine, Precision};
+use crate::units::{Bytes, GIB, MIB, Margin};
+
+const LABEL: &str = "nvidia.com/gpu.memory";
+
+fn pool(product: &str, mib: u64, free: u64) -> GpuPool {
+    GpuPool {
+        vendor: Vendor::Nvidia,
+        product: Some(product.to_owned()),
+        memory: Memory::Known { bytes: Bytes(mib * MIB), label: LABEL.to_owned() },
+        resource: "nvidia.com/gpu".to_owned(),
+        allocatable: 4,
+        free,
+        sharing: GpuSharing::Exclusive,
+    }
+}
+
+fn class(
+    nodes: &[&str],
+    verdict: Verdict,
+    reason: Reason,
+    detail: Detail,
+    pool: Option<GpuPool>,
+) -> ClassVerdict {
+    ClassVerdict {
+        nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
+        verdict,
+        reason,
+        detail,
+        pool,
+    }
+}
+
+fn needed() -> Bytes {
+    Bytes(214 * GIB / 10)
+}
+
+fn too_small(nodes: &[&str]) -> ClassVerdict {
+    let has = Bytes(15360 * MIB);
+    let pool = Some(pool("Tesla-T4", 15360, 4));
+    class(nodes, Verdict::Rejected, Reason::GpuMemoryTooSmall, Detail::Memory { needed: needed(), has }, pool)
+}
+
+fn fitting(nodes: &[&str]) -> ClassVerdict {
+    let has = Bytes(23034 * MIB);
+    let pool = Some(pool("NVIDIA-L4", 23034, 3));
+    class(nodes, Verdict::Fits, Reason::FitsNow, Detail::Memory { needed: needed(), has }, pool)
+}
+
+fn busy(nodes: &[&str]) -> ClassVerdict {
+    let detail = Detail::Gpus { needed: 1, free: 0, allocatable: 4 };
+    class(nodes, Verdict::Busy, Reason::GpusBusy, detail, Some(pool("NVIDIA-L4", 23034, 0)))
+}
+
+fn no_gpus(nodes: &[&str]) -> ClassVerdict {
+    class(nodes, Verdict::Rejected, Reason::NoGpus, Detail::None, None)
+}
+
+fn estimate() -> Estimate {
+    let per_gpu = Components {
+        weights: Bytes(15 * GIB),
+        kv_cache: Bytes(GIB),
+        activations: Bytes(11 * GIB / 10),
+        overhead: Bytes(8 * GIB / 10),
+        ..Components::default()
+    };
+    let total = Bytes(per_gpu.weights.0 + per_gpu.kv_cache.0 + per_gpu.activations.0 + per_gpu.overhead.0);
+    Estimate {
+        components: per_gpu,
+        per_gpu,
+        gpus: 1,
+        total,
+        total_per_gpu: total,
+        kv_cache_bytes_per_token: Bytes(131_072),
+        workload: Workload {
+            precision: Some(Precision::Bf16),
+            context: Some(8192),
+            sequences: 1,
+            cache_precision: CachePrecision::Bf16,
+            tensor: 1,
+            pipeline: 1,
+            engine: Engine::Vllm,
+            batched_tokens: None,
+            training: None,
+        },
+        confidence: Confidence::Derived,
+        terms: vec![Term {
+            component: "weights",
+            formula: "8.03B parameters x 2 bytes".to_owned(),
+            bytes: per_gpu.weights,
+            confidence: Confidence::Exact,
+            low: per_gpu.weights,
+            high: per_gpu.weights,
+        }],
+        notes: vec!["A note.".to_owned()],
+    }
+}
+
+fn suggestion(fields: &[(&'static str, &str)], gib_tenths: u64, gpus: u64) -> Suggestion {
+    Suggestion {
+        change: Change {
+            fields: fields.iter().map(|(field, value)| (*field, (*value).to_owned())).collect(),
+        },
+        requirement: Requirement { per_gpu: Bytes(gib_tenths * GIB / 10), gpus },
+        nodes: 3,
+    }
+}
+
+fn plan_of(
+    classes: Vec<ClassVerdict>,
+    verdict: Verdict,
+    reason: Reason,
+    suggestions: Vec<Suggestion>,
+) -> Plan {
+    let requirement = Requirement { per_gpu: needed(), gpus: 1 };
+    Plan {
+        model: "llama-3.1-8b".to_owned(),
+        source: "catalog".to_owned(),
+        architecture: "llama".to_owned(),
+        parameters: 8_030_261_248,
+        estimate: estimate(),
+        margin: Margin::DEFAULT,
+        requirement,
+        policy: Policy::default(),
+        decision: Decision { verdict, reason, requirement, classes, slots: 3, suggestions },
+    }
+}
+
+fn outcomes() -> Vec<Outcome> {
+    let outcome = |name: &str, found| Outcome {
+        namespace: "team-a".to_owned(),
+        name: name.to_owned(),
+        origin: Origin { file: Some("apps/models.yaml".to_owned()), line: 7 },
+        found,
+    };
+    let fits = plan_of(
+        vec![fitting(&["l4-a", "l4-b"]), too_small(&["t4-a"])],
+        Verdict::Fits,
+        Reason::FitsNow,
+        vec![],
+    );
+    let small = plan_of(
+        vec![too_small(&["t4-a", "t4-b", "t4-c", "t4-d"]), no_gpus(&["cpu-a"])],
+        Verdict::Rejected,
+        Reason::GpuMemoryTooSmall,
+        vec![suggestion(&[("precision", "int4")], 79, 1)],
+    );
+    let taken = plan_of(vec![busy(&["l4-a"])], Verdict::Busy, Reason::GpusBusy, vec![]);
+    vec![
+        outcome("fits", Found::Planned(Box::new(fits))),
+        outcome("too-large", Found::Planned(Box::new(small))),
+        outcome("waits", Found::Planned(Box::new(taken))),
+        outcome("typo", Found::Malformed(vec!["spec.precison: unknown field".to_owned()])),
+        outcome("remote", Found::Unresolved("spec.model.huggingFace: <not> read offline".to_owned())),
+    ]
+}
+
+#[test]
+fn the_message_says_what_is_needed_and_what_would_help() {
+    let numbers =
+        "needs 21.4 GiB per GPU (weights 15.0 + KV cache 1.0 + activations 1.1 + overhead 0.8 = 17.9, x1.2)";
+    let check = |plan: &Plan, expected: &str| assert_eq!(message(plan), expected.replace("NEEDS", numbers));
+    check(
+        &plan_of(
+            vec![too_small(&["a", "b", "c"]), no_gpus(&["cpu"])],
+            Verdict::Rejected,
+            Reason::GpuMemoryTooSmall,
+            vec![suggestion(&[("precision", "int4")], 79, 1), suggestion(&[("tensor", "2")], 112, 2)],
+        ),
+        "NEEDS; largest GPU is Tesla-T4 15.0 GiB on 3 nodes. Would fit: precision int4 (7.9 GiB), or tensor 2 (11.2 GiB on each of 2 GPUs)",
+    );
+    check(
+        &plan_of(
+            vec![fitting(&["node-a", "node-b"]), no_gpus(&["cpu"])],
+            Verdict::Fits,
+            Reason::FitsNow,
+            vec![],
+        ),
+        "fits 2 nodes, best NVIDIA-L4 22.5 GiB on node-a; NEEDS",
+    );
+    check(
+        &plan_of(vec![busy(&["a", "b"]), too_small(&["c"])], Verdict::Busy, Reason::GpusBusy, vec![]),
+        "NEEDS; GPUs that are large enough are in use: NVIDIA-L4 22.5 GiB has 0 of 8 GPUs free on 2 nodes; a replica takes 1 GPU of one node",
+    );
+    check(
+        &plan_of(vec![no_gpus(&["cpu"])], Verdict::Rejected, Reason::NoGpuNodes, vec![]),
+        "NEEDS; no node of the cluster has a GPU",
+    );
+    let missing = Detail::LabelMissing { label: LABEL.to_owned() };
+    let unlabelled =
+        GpuPool { memory: Memory::Missing { label: LABEL.to_owned() }, ..pool("NVIDIA-L4", 0, 4) };
+    check(
+        &plan_of(
+            vec![
+                class(&["a", "b"], Verdict::Unknown, Reason::LabelMissing, missing, Some(unlabelled)),
+                too_small(&["c"]),
+            ],
+            Verdict::Unknown,
+            Reason::LabelMissing,
+            vec![],
+        ),
+        "NEEDS; a and 1 more: hands out 4 GPUs and has no label nvidia.com/gpu.memory that says their memory; run GPU Feature Discovery, or set the label to the MiB of one GPU; also 1 node GpuMemoryTooSmall",
+    );
+    let cordoned = class(
+        &["a"],
+        Verdict::Rejected,
+        Reason::NodeCordoned,
+        Detail::None,
+        Some(pool("NVIDIA-L4", 23034, 4)),
+    );
+    check(
+        &plan_of(vec![cordoned], Verdict::Rejected, Reason::NodeCordoned, vec![]),
+        "NEEDS; a: cordoned; `kubectl uncordon` lets pods in again",
+    );
+    let never = ClassVerdict { reason: Reason::NeverFits, ..too_small(&["a"]) };
+    check(
+        &plan_of(vec![never], Verdict::Rejected, Reason::NeverFits, vec![]),
+        "NEEDS; no GPU that is made has so much; largest GPU is Tesla-T4 15.0 GiB on 1 node",
+    );
+}
+
+#[test]
+fn a_message_never_prints_the_same_figure_for_needed_and_had() {
+    let mut plan = plan_of(vec![too_small(&["a"])], Verdict::Rejected, Reason::GpuMemoryTooSmall, vec![]);
+    plan.requirement.per_gpu = Bytes(15360 * MIB + 1);
+    plan.decision.requirement = plan.requirement;
+    let message = message(&plan);
+    assert!(
+        message.contains("largest GPU is Tesla-T4 15360 MiB where 15361 MiB needed on 1 node"),
+        "{message}"
+    );
+}
+
+#[test]
+fn every_reason_of_a_node_has_its_numbers_and_a_remedy() {
+    let requirement = Requirement { per_gpu: needed(), gpus: 1 };
+    let l4 = || Some(pool("NVIDIA-L4", 23034, 3));
+    let untrusted = |value: &str, fault| Detail::LabelUntrusted {
+        label: LABEL.to_owned(),
+        value: value.to_owned(),
+        fault,
+    };
+    let taint =
+        Taint { key: "dedicated".to_owned(), value: "batch".to_owned(), effect: "NoSchedule".to_owned() };
+    let selector = |has: Option<&str>| Detail::Selector {
+        key: "zone".to_owned(),
+        wanted: "a".to_owned(),
+        has: has.map(str::to_owned),
+    };
+    let gpus = |needed, free, allocatable| Detail::Gpus { needed, free, allocatable };
+    for (reason, detail, pool, expected) in [
+        (
+            Reason::FitsNow,
+            Detail::Memory { needed: needed(), has: Bytes(23034 * MIB) },
+            l4(),
+            "NVIDIA-L4 has 22.5 GiB per GPU, 21.4 GiB needed, 1.1 GiB to spare; 3 of 4 GPUs free",
+        ),
+        (
+            Reason::GpusBusy,
+            gpus(2, 1, 4),
+            l4(),
+            "NVIDIA-L4 is large enough, and 1 of 4 GPUs free where 2 needed; other pods hold the rest",
+        ),
+        (
+            Reason::GpuMemoryTooSmall,
+            Detail::Memory { needed: needed(), has: Bytes(15360 * MIB) },
+            Some(pool("Tesla-T4", 15360, 4)),
+            "Tesla-T4 has 15.0 GiB per GPU, 21.4 GiB needed, 6.4 GiB short",
+        ),
+        (
+            Reason::TooFewGpus,
+            gpus(8, 4, 4),
+            l4(),
+            "hands out 4 GPUs of NVIDIA-L4 where one replica takes 8; lower spec.parallelism, or use nodes with more",
+        ),
+        (
+            Reason::TooFewGpus,
+            gpus(1, 0, 0),
+            l4(),
+            "NVIDIA-L4 is there, and the node hands out no GPU where one replica takes 1; see whether its device plugin runs",
+        ),
+        (Reason::NoGpus, Detail::None, None, "hands out no GPU"),
+        (
+            Reason::LabelUntrusted,
+            untrusted("15360MiB", LabelFault::NotANumber),
+            l4(),
+            "label nvidia.com/gpu.memory=\"15360MiB\" cannot be believed: it is not a whole number; it must be the MiB of one GPU, a whole number such as 23034",
+        ),
+        (
+            Reason::TaintNotTolerated,
+            Detail::Taint(taint),
+            l4(),
+            "taint dedicated=batch:NoSchedule is not tolerated; add it to spec.placement.tolerations if the model may run there",
+        ),
+        (
+            Reason::SelectorMismatch,
+            selector(None),
+            l4(),
+            "label zone is not set, and spec.placement.nodeSelector wants \"a\"",
+        ),
+        (
+            Reason::SelectorMismatch,
+            selector(Some("b")),
+            l4(),
+            "label zone is \"b\", and spec.placement.nodeSelector wants \"a\"",
+        ),
+        (
+            Reason::VendorMismatch,
+            Detail::Vendor(Vendor::Amd),
+            l4(),
+            "the GPUs are AMD's, which spec.placement.vendors does not allow",
+        ),
+        (
+            Reason::SharedGpu,
+            Detail::Sharing(GpuSharing::TimeSliced(4)),
+            l4(),
+            "NVIDIA-L4 is time-sliced 4 ways, and nothing keeps the others from its memory; set spec.placement.sharing: Shared if the model may share a GPU",
+        ),
+        (
+            Reason::NodeNotReady,
+            Detail::None,
+            l4(),
+            "not ready; it counts again when its Ready condition is True",
+        ),
+    ] {
+        assert_eq!(
+            node_message(&class(&["a"], Verdict::Rejected, reason, detail, pool), &requirement),
+            expected
+        );
+    }
+}
+
+#[test]
+fn every_fault_of_a_label_is_named() {
+    use LabelFault::{Empty, MigInvalid, MigMixed, MigPending, NotANumber, TooLarge, Zero};
+    let words: BTreeMap<_, _> = [Empty, NotANumber, Zero, TooLarge, MigInvalid, MigPending, MigMixed]
+        .into_iter()
+        .map(|fault| (fault_words(fault).0, fault))
+        .collect();
+    assert_eq!(words.len(), 7);
+}
+
+#[test]
+fn documents_keep_their_contract() {
+    let outcomes = outcomes();
+    insta::assert_snapshot!("plan_json", json::print(&json::plan(&outcomes)).unwrap());
+    insta::assert_snapshot!("plan_yaml", yaml::print(&json::plan(&outcomes)).unwrap());
+    insta::assert_snapshot!("plan_junit", junit::plan(&outcomes));
+    insta::assert_snapshot!("plan_sarif", json::print(&sarif::plan(&outcomes, "0.0.0")).unwrap());
+    insta::assert_snapshot!("plan_markdown", markdown::plan(&outcomes));
+    insta::assert_snapshot!("plan_table", table::plan(&outcomes, table::Style::default()));
+    insta::assert_snapshot!("plan_wide", table::plan(&outcomes, table::Style { wide: true, colour: false }));
+    let plan = outcomes[0].plan().unwrap();
+    let document = json::planned_estimate(plan);
+    insta::assert_snapshot!(
+        "estimate_table",
+        table::estimate(&document, &plan.estimate, table::Style::default())
+    );
+    let wide = table::Style { wide: true, colour: false };
+    insta::assert_snapshot!("estimate_wide", table::estimate(&document, &plan.estimate, wide));
+    insta::assert_snapshot!("estimate_explain", table::explain(&plan.estimate));
+}
+
+#[test]
+fn colour_is_only_where_it_is_asked_for() {
+    let coloured = table::plan(&outcomes(), table::Style { wide: false, colour: true });
+    let plain = table::plan(&outcomes(), table::Style { wide: false, colour: false });
+    assert!(coloured.contains("\u{1b}[32mfits\u{1b}[0m"));
+    assert!(!plain.contains('\u{1b}'));
+}
+
+#[test]
+fn a_refused_spec_is_told_in_its_own_words() {
+    let error = PlanError::Invalid {
+        field: "safetyMargin".to_owned(),
+        problem: "\"0.5\" is below 1.0".to_owned(),
+        remedy: "use \"1.2\"".to_owned(),
+    };
+    assert_eq!(plan_error(&error), "spec.safetyMargin: \"0.5\" is below 1.0; use \"1.2\"");
+}
+
+#[test]
+fn every_reason_is_documented() {
+    let page = reasons::page();
+    for reason in Reason::ALL {
+        assert!(page.contains(&format!("\n## {reason}\n")), "{reason}");
+        assert!(
+            reasons::meaning(*reason).ends_with('.') && reasons::remedy(*reason).ends_with('.'),
+            "{reason}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hostile_names_neither_steer_the_terminal_nor_fill_the_message(
+        name in "\\PC{0,300}|[\\x00-\\x1f\u{202e}]{0,40}", product in "\\PC{0,300}|[\\x00-\\x1f]{0,40}", count in 1_usize..30,
+    ) {
+        let named: Vec<String> = (0..count).map(|index| format!("{name}{index}")).collect();
+        let names: Vec<&str> = named.iter().map(String::as_str).collect();
+        let mut fits = fitting(&names);
+        fits.pool = Some(pool(&product, 23034, 3));
+        let mut small = too_small(&names);
+        small.pool = Some(pool(&product, 15360, 3));
+        let requirement = Requirement { per_gpu: needed(), gpus: 1 };
+        let lines = [node_message(&fits, &requirement), node_message(&small, &requirement),
+            message(&plan_of(vec![fits], Verdict::Fits, Reason::FitsNow, vec![])),
+            message(&plan_of(vec![small], Verdict::Rejected, Reason::GpuMemoryTooSmall, vec![]))];
+        for line in lines {
+            prop_assert!(line.len() <= text::LONGEST_MESSAGE);
+            prop_assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{:?}", line);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Small pieces of text that the rest of render is made of.
+
+use crate::units::{Bytes, GIB, MIB, shorten};
+
+/// The longest message that a condition or an event carries.
+pub const LONGEST_MESSAGE: usize = 1024;
+
+/// Text from a label, a file or a user with everything taken out that could steer a terminal or hide in a line: control
+/// characters, bidirectional overrides and characters of no width.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || hides(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same, and no longer than a screen bears.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    shorten(&printable(text))
+}
+
+const fn hides(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// `1 node`, `2 nodes`.
+#[must_use]
+pub fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// A length as a number that cannot be wrong in a message.
+#[must_use]
+pub fn length(items: usize) -> u64 {
+    u64::try_from(items).unwrap_or(u64::MAX)
+}
+
+/// Cuts a message to `LONGEST_MESSAGE` bytes, at a character.
+#[must_use]
+pub fn clip(message: String) -> String {
+    if message.len() <= LONGEST_MESSAGE {
+        return message;
+    }
+    let ellipsis = '…';
+    let room = LONGEST_MESSAGE - ellipsis.len_utf8();
+    let end = message.char_indices().map(|(at, _)| at).take_while(|at| *at <= room).last().unwrap_or(0);
+    let mut clipped: String = message.get(..end).unwrap_or_default().trim_end().to_owned();
+    clipped.push(ellipsis);
+    clipped
+}
+
+/// Two amounts that are compared, in the coarsest unit in which different ones look different.
+#[must_use]
+pub fn compared(needed: Bytes, has: Bytes) -> (String, String) {
+    let unlike = |left: &String, right: &String| needed == has || left != right;
+    let gib = (needed.to_string(), has.to_string());
+    if unlike(&gib.0, &gib.1) {
+        return gib;
+    }
+    // What is needed is rounded up and what is there down, so that the printed figures never claim a fit.
+    let mib = (format!("{} MiB", needed.mib_ceil()), format!("{} MiB", has.0 / MIB));
+    if unlike(&mib.0, &mib.1) { mib } else { (format!("{} B", needed.0), format!("{} B", has.0)) }
+}
+
+/// Tenths of a GiB, rounded to the nearest, as [`Bytes::gib`] prints them.
+fn tenths(bytes: Bytes) -> u128 {
+    (u128::from(bytes.0) * 10 + u128::from(GIB) / 2) / u128::from(GIB)
+}
+
+/// The parts of a sum in GiB with one decimal, rounded so that they add up to the sum as printed: every part is cut to
+/// tenths, and what is missing goes to those that lost most.
+#[must_use]
+pub fn adding_up(parts: &[Bytes], sum: Bytes) -> Vec<String> {
+    let mut rounded: Vec<(u128, u128)> = parts
+        .iter()
+        .map(|part| {
+            let scaled = u128::from(part.0) * 10;
+            (scaled / u128::from(GIB), scaled % u128::from(GIB))
+        })
+        .collect();
+    let printed: u128 = rounded.iter().map(|(whole, _)| whole).sum();
+    let missing = usize::try_from(tenths(sum).saturating_sub(printed)).unwrap_or(0).min(rounded.len());
+    let mut order: Vec<usize> = (0..rounded.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(rounded.get(*index).map(|(_, lost)| *lost)));
+    for index in order.into_iter().take(missing) {
+        if let Some((whole, _)) = rounded.get_mut(index) {
+            *whole += 1;
+        }
+    }
+    rounded.into_iter().map(|(whole, _)| format!("{}.{}", whole / 10, whole % 10)).collect()
+}
+
+/// `a`, `a and b`, `a, b and c`.
+#[must_use]
+pub fn listed(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// The first few names, and how many more there are.
+#[must_use]
+pub fn names(names: &[String], shown: usize) -> String {
+    let listed: Vec<String> = names.iter().take(shown).map(|name| printable(name)).collect();
+    let more = names.len().saturating_sub(shown);
+    if more == 0 { listed.join(", ") } else { format!("{} (+{more})", listed.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hostile_text_is_made_harmless() {
+        assert_eq!(quoted("Tesla-T4\u{1b}[2J\u{202e}x\n"), "Tesla-T4\u{fffd}[2J\u{fffd}x\u{fffd}");
+        assert_eq!(quoted(&"x".repeat(100)).chars().count(), 60);
+    }
+
+    #[test]
+    fn amounts_that_differ_look_different() {
+        for (needed, has, shown) in [
+            (GIB * 21, GIB * 15, ("21.0 GiB", "15.0 GiB")),
+            (15361 * MIB, 15360 * MIB, ("15361 MiB", "15360 MiB")),
+            (15360 * MIB + 1, 15360 * MIB, ("15361 MiB", "15360 MiB")),
+            (15360 * MIB - 1, 15360 * MIB - 2, ("15360 MiB", "15359 MiB")),
+            (15360 * MIB, 15360 * MIB, ("15.0 GiB", "15.0 GiB")),
+        ] {
+            let (left, right) = compared(Bytes(needed), Bytes(has));
+            assert_eq!((left.as_str(), right.as_str()), shown);
+        }
+    }
+
+    #[test]
+    fn names_are_counted_when_there_are_many() {
+        let four: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        assert_eq!(names(&four, 3), "a, b, c (+1)");
+        assert_eq!(names(&four, 4), "a, b, c, d");
+        assert_eq!(listed(&four), "a, b, c and d");
+        assert_eq!(counted(1, "node"), "1 node");
+        assert_eq!(counted(0, "node"), "0 nodes");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_parts_add_up_to_the_printed_sum(parts in prop::collection::vec(0_u64..(1 << 40), 1..7)) {
+            let sum = Bytes(parts.iter().sum());
+            let parts: Vec<Bytes> = parts.into_iter().map(Bytes).collect();
+            let as_tenths = |text: &str| text.replace('.', "").parse::<u128>().unwrap();
+            let printed: u128 = adding_up(&parts, sum).iter().map(|part| as_tenths(part)).sum();
+            prop_assert_eq!(printed, as_tenths(&sum.gib()));
+            for (part, shown) in parts.iter().zip(adding_up(&parts, sum)) {
+                prop_assert!(as_tenths(&shown).abs_diff(tenths(*part)) <= 1);
+            }
+        }
+
+        #[test]
+        fn a_clipped_message_is_within_bounds(text in "\\PC{0,1500}") {
+            let clipped = clip(text.clone());
+            prop_assert!(clipped.len() <= LONGEST_MESSAGE);
+            prop_assert!(text.len() > LONGEST_MESSAGE || clipped == text);
+        }
+
+        #[test]
+        fn a_comparison_never_claims_a_fit(needed in 1_u64..(1 << 45), short in 1_u64..(1 << 35)) {
+            let (left, right) = compared(Bytes(needed), Bytes(needed.saturating_sub(short)));
+            prop_assert_ne!(left, right);
+        }
+    }
+}
