@@ -148,7 +148,7 @@ impl Cluster {
             .arg("controller")
             .arg(format!("--metrics-address=127.0.0.1:{port}"))
             .args(options)
-            .env("RUST_LOG", "info,loadline=debug")
+            .env("LOADLINE_LOG", "info,loadline=debug")
             .env("RUST_BACKTRACE", "1");
         let process = self.plane.spawn_client("controller", command, &kubeconfig)?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
