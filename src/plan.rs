@@ -1,12 +1,23 @@
 //! From a ModelDeployment's spec and its model's shape to a decision: what the controller, the webhook and the command
 //! line all call, so that they cannot disagree. Pure.
 
+mod alternatives;
+mod check;
+mod placement;
+mod source;
+mod tensor;
+#[cfg(test)]
+mod tests;
+mod workload;
+
 use crate::api::ModelDeploymentSpec;
-use crate::decide::{Decision, Policy, Reason, Requirement};
-use crate::estimate::{Estimate, EstimateError};
-use crate::inventory::Inventory;
-use crate::model::ModelShape;
+use crate::decide::{Decision, Policy, Reason, Request, Requirement, Verdict, decide};
+use crate::estimate::{Estimate, EstimateError, Workload, estimate};
+use crate::inventory::{Inventory, Owner};
+use crate::model::{ModelShape, ShapeSource};
 use crate::units::Margin;
+
+pub use source::{ResolveError, SourceRef, resolve_pure, spec_source};
 
 /// The object that is planned.
 #[derive(Clone, Copy, Debug)]
@@ -79,11 +90,102 @@ impl PlanError {
     }
 }
 
+impl PlanError {
+    /// A field with a value that cannot be right.
+    fn invalid(field: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// A field that this version does not act on.
+    fn not_supported(field: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::NotSupported { field: field.into(), remedy: remedy.into() }
+    }
+}
+
+impl From<EstimateError> for PlanError {
+    fn from(error: EstimateError) -> Self {
+        match error {
+            EstimateError::Invalid { .. } => Self::Estimate(error),
+            EstimateError::Overflow(_) => Self::invalid(
+                "model",
+                "the estimate is larger than 2^64 bytes",
+                "no GPU has that much: check the model's size and the context's length and sequences",
+            ),
+        }
+    }
+}
+
+/// Checks what a spec says by itself, without its model: all that the CRD's schema and rules refuse is refused here too,
+/// and what this version does not do.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn check(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
+    spec_source(spec)?;
+    check::unsupported(spec)?;
+    check::fields(spec)?;
+    placement::policy(spec)?;
+    workload::read(spec, None)?;
+    check::margin(spec).map(|_| ())
+}
+
 /// Plans one object against a cluster.
 ///
 /// # Errors
 /// See [`PlanError`].
 pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> Result<Plan, PlanError> {
-    let _ = (subject, shape, inventory);
-    unimplemented!()
+    let spec = subject.spec;
+    check(spec)?;
+    let margin = check::margin(spec)?;
+    let policy = placement::policy(spec)?;
+    let owner = Some(Owner { namespace: subject.namespace, name: subject.name });
+    let asked = workload::read(spec, Some(shape))?;
+    let workload = if asked.tensor_auto {
+        let question = tensor::Question { shape, margin, policy: &policy, owner, inventory };
+        tensor::smallest(&asked.workload, &question)
+    } else {
+        asked.workload
+    };
+
+    let estimate = estimate(shape, &workload)?;
+    let requirement = required(&estimate, margin)?;
+    let request = Request { requirement, policy: &policy, owner };
+    let mut decision = decide(&request, inventory, &[]);
+    if decision.verdict != Verdict::Fits {
+        let alternatives = alternatives::alternatives(shape, &workload, &estimate, margin);
+        decision = decide(&request, inventory, &alternatives);
+    }
+    Ok(Plan {
+        model: shape.name.clone(),
+        source: source_name(shape.source).to_owned(),
+        architecture: shape.architecture.clone(),
+        parameters: shape.parameters,
+        estimate,
+        margin,
+        requirement,
+        policy,
+        decision,
+    })
+}
+
+/// What the nodes must have for an estimate.
+fn required(estimate: &Estimate, margin: Margin) -> Result<Requirement, PlanError> {
+    let per_gpu = margin.apply(estimate.total_per_gpu).map_err(EstimateError::Overflow)?;
+    Ok(Requirement { per_gpu, gpus: estimate.gpus })
+}
+
+/// The same for a workload that may be impossible.
+fn requirement_of(shape: &ModelShape, workload: &Workload, margin: Margin) -> Option<Requirement> {
+    required(&estimate(shape, workload).ok()?, margin).ok()
+}
+
+/// Where a shape came from, as the output spells it.
+const fn source_name(source: ShapeSource) -> &'static str {
+    match source {
+        ShapeSource::Parameters => "parameters",
+        ShapeSource::Config => "config",
+        ShapeSource::Safetensors => "safetensors",
+        ShapeSource::Gguf => "gguf",
+        ShapeSource::Catalog => "catalog",
+    }
 }

@@ -55,7 +55,9 @@ pub(crate) fn for_each_schema(schema: &mut JSONSchemaProps, visit: &mut impl FnM
     match schema.items.as_mut() {
         Some(JSONSchemaPropsOrArray::Schema(items)) => for_each_schema(items, visit),
         Some(JSONSchemaPropsOrArray::Schemas(items)) => {
-            items.iter_mut().for_each(|item| for_each_schema(item, visit))
+            for item in items {
+                for_each_schema(item, visit);
+            }
         }
         None => {}
     }

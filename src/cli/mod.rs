@@ -3,15 +3,19 @@
 //! Invariants: data goes to standard output, words about it to standard error; the exit code is the verdict.
 
 mod completion;
+mod connection;
 mod controller;
 mod crds;
 mod estimate;
 mod failure;
 mod input;
 mod manifest;
+mod nodes;
 mod output;
+mod plan;
 mod printer;
 mod reference;
+mod resolve;
 mod shape;
 mod values;
 
@@ -43,6 +47,14 @@ enum Command {
     Estimate(Box<estimate::EstimateArguments>),
     /// Run the controller, until it is told to stop (SIGTERM, SIGINT).
     Controller(controller::ControllerArguments),
+    /// Say for each ModelDeployment which nodes fit, and for every other why not.
+    Plan(Box<plan::PlanArguments>),
+    /// List the nodes and their GPUs, as their labels declare them.
+    Nodes(Box<nodes::NodesArguments>),
+    /// List every memory label that is missing or cannot be believed, why, and what to do. Exit code 4 if there is one.
+    Doctor(Box<nodes::NodesArguments>),
+    /// Print the nodes and pods, pruned to what Loadline uses, for `--snapshot`.
+    Snapshot(Box<nodes::WriteArguments>),
     /// Print the custom resource definition as YAML.
     Crds,
     /// Print a completion script for a shell.
@@ -83,6 +95,10 @@ fn execute(command: Command, printer: Printer) -> anyhow::Result<ExitStatus> {
     match command {
         Command::Estimate(arguments) => estimate::run(&arguments, printer),
         Command::Controller(arguments) => controller::run(arguments),
+        Command::Plan(arguments) => plan::run(&arguments, printer),
+        Command::Nodes(arguments) => nodes::nodes(&arguments, printer),
+        Command::Doctor(arguments) => nodes::doctor(&arguments, printer),
+        Command::Snapshot(arguments) => nodes::snapshot(&arguments, printer),
         Command::Crds => crds::run(printer),
         Command::Completion(arguments) => completion::run(&arguments, printer),
     }

@@ -1,16 +1,28 @@
-//! What a forward pass needs besides weights and caches.
+//! What a forward pass needs besides weights and caches: the widest layer's transients, the logits, and the sampler's copies.
 
-use super::parallelism::Stage;
+use super::parallelism::{Layout, Stage};
+use super::profile::Profile;
 use super::{EstimateError, Workload, bytes_of};
 use crate::model::ModelShape;
 use crate::precision::Engine;
-use crate::units::{Bytes, Overflow};
+use crate::units::{Bytes, MIB, Overflow};
 
 /// A figure and its arithmetic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Figure {
     pub bytes: Bytes,
     pub formula: String,
+}
+
+/// Widths of the transients, in elements.
+struct Widths {
+    hidden: u128,
+    /// The hidden layer of the widest MLP, on one rank.
+    inner: u128,
+    /// Queries of the widest attention layer, on one rank.
+    queries: u128,
+    /// Bytes of an element.
+    element: u128,
 }
 
 /// The peak of a forward pass on one GPU of a stage.
@@ -20,34 +32,87 @@ pub(super) struct Figure {
 pub(super) fn stage(
     shape: &ModelShape,
     workload: &Workload,
+    profile: &Profile,
     element: u64,
-    tensor: u64,
+    layout: &Layout,
     stage: &Stage,
 ) -> Result<Figure, EstimateError> {
-    let tokens = u128::from(workload.batched_tokens.unwrap_or(1));
-    let element = u128::from(element);
-    let hidden = u128::from(shape.hidden_size);
-    let inner = u128::from(shape.intermediate_size.div_ceil(tensor.max(1)));
-    let per_token = [hidden.checked_mul(2), inner.checked_mul(3)]
-        .into_iter()
-        .try_fold(0_u128, |sum, part| part.and_then(|part| sum.checked_add(part)))
-        .and_then(|elements| elements.checked_mul(element))
-        .ok_or(Overflow)?;
-    let prefill = per_token.checked_mul(tokens).ok_or(Overflow)?;
-    let logits_rows = match workload.engine {
-        Engine::LlamaCpp => tokens,
-        _ => u128::from(workload.sequences),
+    let ranks = layout.tensor.max(1);
+    let queries = u128::from(shape.heads) * u128::from(shape.head_dim);
+    let widths = Widths {
+        hidden: u128::from(shape.hidden_size),
+        inner: u128::from(shape.intermediate_size.div_ceil(ranks)),
+        queries: queries.div_ceil(u128::from(ranks)),
+        element: u128::from(element),
     };
-    let sampler = if stage.last() {
-        logits_rows
-            .checked_mul(u128::from(shape.vocabulary))
-            .and_then(|logits| logits.checked_mul(14))
-            .ok_or(Overflow)?
+    let tokens = u128::from(workload.batched_tokens.unwrap_or(1));
+    if workload.engine == Engine::LlamaCpp {
+        return super::llama_cpp::compute_buffer(shape, workload, stage);
+    }
+    let layer = widest_layer(&widths, tokens)?;
+    let streams = if stage.of > 1 {
+        // What one stage hands to the next: hidden states and residuals.
+        product(&[tokens, 2, widths.hidden, widths.element])?
     } else {
         0
     };
-    Ok(Figure {
-        bytes: bytes_of(prefill.max(sampler))?,
-        formula: format!("{tokens} tokens x {per_token} bytes"),
-    })
+    let experts = expert_workspace(shape, &widths, tokens, ranks)?;
+    let encoder = if shape.multimodal {
+        // The cache of encoded images and sounds: as many tokens as a pass has.
+        product(&[tokens, widths.hidden, widths.element])?
+    } else {
+        0
+    };
+    let rows = u128::from(workload.sequences);
+    let vocabulary = u128::from(shape.vocabulary);
+    let sampler = if stage.last() {
+        // The pass that sizes the pool samples for every sequence while the hidden states of its tokens are still there.
+        let logits = product(&[rows, vocabulary, u128::from(profile.sampler_bytes)])?;
+        let states = product(&[tokens, 2, widths.hidden, widths.element])?;
+        logits.checked_add(states).ok_or(Overflow)?
+    } else {
+        0
+    };
+    let peak = [layer.max(sampler), streams, experts, encoder, u128::from(32 * MIB)]
+        .into_iter()
+        .try_fold(0_u128, u128::checked_add)
+        .ok_or(Overflow)?;
+    let mut formula = if layer >= sampler {
+        format!("{tokens} tokens x {} bytes in the widest layer", layer / tokens.max(1))
+    } else {
+        format!(
+            "{rows} sequences x {vocabulary} tokens of vocabulary x {} bytes to sample",
+            profile.sampler_bytes
+        )
+    };
+    if experts > 0 {
+        formula = format!("{formula}, and the experts' workspace of {}", bytes_of(experts)?);
+    }
+    Ok(Figure { bytes: bytes_of(peak)?, formula })
+}
+
+/// The transients of the widest layer: gate and up projection, their product, and the residual stream in and out; or
+/// queries, keys, values and the output of attention, where that is more.
+fn widest_layer(widths: &Widths, tokens: u128) -> Result<u128, Overflow> {
+    let inner = widths.inner.checked_mul(3).ok_or(Overflow)?;
+    let attention = widths.queries.checked_mul(4).ok_or(Overflow)?;
+    let stream = widths.hidden.checked_mul(4).ok_or(Overflow)?;
+    let width = inner.max(attention).checked_add(stream).ok_or(Overflow)?;
+    product(&[tokens, width, widths.element])
+}
+
+/// The workspace of fused expert kernels, which stays allocated: two buffers of the tokens as routed, and one as they
+/// came (vLLM 0.11 to 0.33).
+fn expert_workspace(shape: &ModelShape, widths: &Widths, tokens: u128, ranks: u64) -> Result<u128, Overflow> {
+    let Some(experts) = shape.experts else { return Ok(0) };
+    let inner = u128::from(experts.intermediate_size.div_ceil(ranks));
+    let gate_and_up = inner.checked_mul(2).ok_or(Overflow)?;
+    let routed = inner.max(widths.hidden).checked_add(gate_and_up.max(widths.hidden)).ok_or(Overflow)?;
+    product(&[tokens, u128::from(experts.per_token), routed, widths.element])?
+        .checked_add(product(&[tokens, widths.hidden, widths.element])?)
+        .ok_or(Overflow)
+}
+
+fn product(factors: &[u128]) -> Result<u128, Overflow> {
+    factors.iter().try_fold(1_u128, |product, factor| product.checked_mul(*factor)).ok_or(Overflow)
 }

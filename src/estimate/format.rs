@@ -36,8 +36,6 @@ pub(super) enum Format {
 /// What one scale covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scales {
-    /// The whole matrix.
-    Tensor,
     /// One output feature.
     Row,
     /// So many consecutive input features of one output feature.
@@ -56,6 +54,15 @@ pub(super) enum Scales {
 /// 16 bits per element: what every format leaves alone.
 pub(super) const HALF: Format = Format::Plain(16);
 
+/// bitsandbytes' NF4 with its scales quantised in turn.
+pub(super) const NF4_NESTED: Format = Format::Scaled {
+    bits: 4,
+    scales: Scales::Flat { block: 64, nested: 256 },
+    scale_bits: 8,
+    zero_bits: 0,
+    activation_order: false,
+};
+
 impl Format {
     /// Bytes of a matrix of `rows` output and `columns` input features.
     pub(super) fn bytes(self, rows: u64, columns: u64) -> Result<u128, Overflow> {
@@ -69,7 +76,6 @@ impl Format {
             }
             Self::Scaled { bits, scales, scale_bits, zero_bits, activation_order } => {
                 let count = match scales {
-                    Scales::Tensor => 1,
                     Scales::Row => rows,
                     Scales::Group(group) => rows * columns.div_ceil(u128::from(group.max(1))),
                     Scales::Square(side) => {
@@ -273,7 +279,7 @@ mod tests {
             ..base.clone()
         };
         let per_row = Quantization { precision: Precision::Int8, group_size: Some(0), ..base.clone() };
-        for (quantization, expected) in [(base, 4625), (order, 4164), (nested, 4127), (per_row, 8008)] {
+        for (quantization, expected) in [(base, 4625), (order, 4165), (nested, 4127), (per_row, 8008)] {
             assert_eq!(of_checkpoint(&quantization).map(thousandths), Some(expected), "{quantization:?}");
         }
     }

@@ -1,1 +1,215 @@
-use super::*;
+//! Figures that are known to the byte: published specifications worked out by hand, and engines' logs.
+
+use crate::estimate::tests::{sized, workload};
+use crate::estimate::{Workload, estimate};
+use crate::model::{Attention, CacheKind, Layer, ModelShape, Span, State, StateKind};
+use crate::precision::{CachePrecision, Engine};
+use crate::units::{GIB, MIB};
+
+fn heads(kv_heads: u64, dim: u64) -> CacheKind {
+    CacheKind::Heads { kv_heads, key_dim: dim, value_dim: dim }
+}
+
+fn attention(cache: CacheKind, span: Span) -> Layer {
+    Layer { attention: Some(Attention { cache, span }), state: None }
+}
+
+fn state(kind: StateKind, conv_width: u64, matrix: u64, heads: u64) -> Layer {
+    Layer { attention: None, state: Some(State { kind, conv_width, conv_kernel: 4, matrix, heads }) }
+}
+
+fn shape(groups: &[(usize, &Layer)]) -> ModelShape {
+    let layers = groups.iter().flat_map(|(count, layer)| std::iter::repeat_n((*layer).clone(), *count));
+    ModelShape { layers: layers.collect(), max_context: None, ..sized(1_000_000_000) }
+}
+
+fn full(layers: usize, kv_heads: u64, dim: u64) -> ModelShape {
+    shape(&[(layers, &attention(heads(kv_heads, dim), Span::Full))])
+}
+
+fn latent(layers: usize, index_dim: u64) -> ModelShape {
+    shape(&[(layers, &attention(CacheKind::Latent { rank: 512, rope_dim: 64, index_dim }, Span::Full))])
+}
+
+/// Qwen3-Next-80B: 12 layers of attention, 36 gated delta nets.
+fn qwen3_next() -> ModelShape {
+    shape(&[
+        (12, &attention(heads(2, 256), Span::Full)),
+        (36, &state(StateKind::GatedDelta, 8192, 32 * 128 * 128, 32)),
+    ])
+}
+
+fn per_token(shape: &ModelShape, workload: &Workload) -> u64 {
+    estimate(shape, workload).expect("fits").kv_cache_bytes_per_token.0
+}
+
+fn cache(shape: &ModelShape, workload: &Workload) -> u64 {
+    estimate(shape, workload).expect("fits").components.kv_cache.0
+}
+
+#[test]
+fn growth_per_token_is_known_to_the_byte() {
+    let windowed = |layers, kv_heads, dim, window| {
+        shape(&[
+            (layers, &attention(heads(kv_heads, dim), Span::Full)),
+            (layers, &attention(heads(kv_heads, dim), Span::Sliding(window))),
+        ])
+    };
+    for (name, shape, expected) in [
+        ("Llama-3.1-8B", full(32, 8, 128), 131_072),
+        ("Llama-3.3-70B", full(80, 8, 128), 327_680),
+        ("Qwen3-0.6B", full(28, 8, 128), 114_688),
+        ("Qwen3-32B", full(64, 8, 128), 262_144),
+        ("Phi-4", full(40, 10, 128), 204_800),
+        ("Mistral-Small-3.2", full(40, 8, 128), 163_840),
+        ("GLM-4.5", full(92, 8, 128), 376_832),
+        ("MiniMax-M2", full(62, 8, 128), 253_952),
+        ("DeepSeek-V3", latent(61, 0), 70_272),
+        ("gpt-oss-20b", windowed(12, 8, 64, 128), 24_576),
+        ("gpt-oss-120b", windowed(18, 8, 64, 128), 36_864),
+        ("Qwen3-Next-80B", qwen3_next(), 24_576),
+    ] {
+        assert_eq!(per_token(&shape, &workload()), expected, "{name}");
+    }
+}
+
+#[test]
+fn cache_precisions_count_their_scales() {
+    let with = |cache_precision, engine| Workload { cache_precision, engine, ..workload() };
+    for (name, shape, workload, expected) in [
+        ("8-bit latents", latent(61, 0), with(CachePrecision::Fp8, Engine::Vllm), 35_136),
+        (
+            "8-bit sparse latents and their index",
+            latent(61, 128),
+            with(CachePrecision::Fp8, Engine::Vllm),
+            40_016 + 8052,
+        ),
+        ("q8_0", full(32, 8, 128), with(CachePrecision::Q80, Engine::LlamaCpp), 69_632),
+        ("q4_0", full(32, 8, 128), with(CachePrecision::Q40, Engine::LlamaCpp), 36_864),
+        ("fp8", full(32, 8, 128), with(CachePrecision::Fp8, Engine::Vllm), 65_536),
+        (
+            "int8 with a scale per token and head",
+            full(32, 8, 128),
+            with(CachePrecision::Int8, Engine::Vllm),
+            67_584,
+        ),
+        ("fp32", full(32, 8, 128), with(CachePrecision::Fp32, Engine::Vllm), 262_144),
+    ] {
+        assert_eq!(per_token(&shape, &workload), expected, "{name}");
+    }
+}
+
+#[test]
+fn ranks_share_heads_and_replicate_what_they_cannot_share() {
+    for (shape, tensor, expected) in [
+        (full(32, 8, 128), 8, 131_072),
+        (full(32, 8, 128), 16, 262_144),
+        (full(32, 1, 128), 4, 65_536),
+        (latent(61, 0), 8, 8 * 70_272),
+    ] {
+        assert_eq!(per_token(&shape, &Workload { tensor, ..workload() }), expected, "{tensor} ranks");
+    }
+}
+
+#[test]
+fn each_engine_sizes_windows_its_own_way() {
+    let gemma = |full, sliding, kv_heads, dim| {
+        shape(&[
+            (full, &attention(heads(kv_heads, dim), Span::Full)),
+            (sliding, &attention(heads(kv_heads, dim), Span::Sliding(1024))),
+        ])
+    };
+    let oss = |layers| {
+        shape(&[
+            (layers, &attention(heads(8, 64), Span::Full)),
+            (layers, &attention(heads(8, 64), Span::Sliding(128))),
+        ])
+    };
+    let long = |engine, batched_tokens| Workload {
+        context: Some(131_072),
+        engine,
+        batched_tokens: Some(batched_tokens),
+        ..workload()
+    };
+    // Hundredths of a GiB, of one sequence of 131072 tokens.
+    for (name, shape, expected) in [
+        ("Gemma-3-27B", gemma(10, 52, 16, 128), [1041, 1061, 1235, 1798]),
+        ("Gemma-3-12B", gemma(8, 40, 8, 256), [831, 847, 957, 1332]),
+        ("gpt-oss-20b", oss(12), [300, 302, 310, 338]),
+        ("gpt-oss-120b", oss(18), [450, 453, 465, 507]),
+    ] {
+        let workloads = [
+            long(Engine::None, 2048),
+            long(Engine::LlamaCpp, 512),
+            long(Engine::Vllm, 2048),
+            long(Engine::Vllm, 8192),
+        ];
+        let found = workloads.map(|workload| (cache(&shape, &workload) * 100 + GIB / 2) / GIB);
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn recurrent_state_is_a_constant_per_sequence() {
+    let at = |engine, sequences| Workload { engine, sequences, context: Some(256), ..workload() };
+    let kv = |sequences: u64| sequences * 256 * 24_576;
+    let single = ModelShape { state_precision: Some(CachePrecision::Fp32), ..qwen3_next() };
+    for (name, shape, engine, expected) in [
+        ("bf16", qwen3_next(), Engine::None, 39_518_208),
+        ("fp32 matrix", single, Engine::None, 77_266_944),
+        ("llama.cpp", qwen3_next(), Engine::LlamaCpp, 79_036_416),
+    ] {
+        for sequences in [1, 4] {
+            assert_eq!(cache(&shape, &at(engine, sequences)) - kv(sequences), sequences * expected, "{name}");
+        }
+    }
+    // Qwen3.6-27B as llama.cpp logged it: 4 sequences, 262144 cells.
+    let logged = shape(&[
+        (16, &attention(heads(4, 256), Span::Full)),
+        (48, &state(StateKind::GatedDelta, 10_240, 48 * 128 * 128, 48)),
+    ]);
+    let four = Workload { sequences: 4, context: Some(65_536), engine: Engine::LlamaCpp, ..workload() };
+    assert_eq!(cache(&logged, &four), 16_384 * MIB + 598 * MIB + MIB / 2);
+}
+
+#[test]
+fn vllm_pads_a_state_to_a_page_of_the_attention_layers() {
+    let page = 544 * 2048;
+    let at = |context| cache(&qwen3_next(), &Workload { context: Some(context), ..workload() });
+    assert_eq!(at(16), 12 * page * (3 + 1));
+    assert_eq!(at(545), 12 * page * (3 + 2));
+}
+
+#[test]
+fn an_encoder_decoder_keeps_both_caches() {
+    let whisper = ModelShape { encoder_tokens: Some(1500), ..full(32, 20, 64) };
+    let workload = Workload { context: Some(448), engine: Engine::Transformers, ..workload() };
+    assert_eq!(cache(&whisper, &workload), 245_760_000 + 70 * MIB);
+    let encoder = ModelShape { layers: Vec::new(), ..full(1, 1, 1) };
+    assert_eq!(cache(&encoder, &workload), 0);
+}
+
+#[test]
+fn shared_and_compressed_caches_count_what_they_keep() {
+    let own = attention(heads(2, 256), Span::Full);
+    let shared = attention(CacheKind::Shared, Span::Full);
+    assert_eq!(per_token(&shape(&[(20, &own), (15, &shared)]), &workload()), 20 * 2048);
+    let compressed = |ratio, index_dim| {
+        attention(CacheKind::Compressed { head_dim: 512, ratio, window: 128, index_dim }, Span::Full)
+    };
+    let v4 = shape(&[(2, &compressed(0, 0)), (4, &compressed(4, 128)), (4, &compressed(128, 0))]);
+    let fp8 = Workload { cache_precision: CachePrecision::Fp8, engine: Engine::None, ..workload() };
+    assert_eq!(per_token(&v4, &fp8), (4 * (584 + 132_u64)).div_ceil(4) + (4 * 584_u64).div_ceil(128));
+    let windows = 10 * 128 * 512;
+    let entries = 4 * 2048 * (584 + 132) + 4 * 64 * 584;
+    let states = 4 * 8192 * 8 + 4 * 4096 * 128;
+    assert_eq!(cache(&v4, &fp8), windows + entries + states);
+}
+
+#[test]
+fn tokens_never_make_an_empty_pool() {
+    for engine in Engine::ALL {
+        let workload = Workload { context: Some(1), engine: *engine, ..workload() };
+        assert!(cache(&full(32, 8, 128), &workload) >= 131_072, "{engine}");
+    }
+}

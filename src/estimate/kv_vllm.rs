@@ -122,7 +122,8 @@ fn blocks_of(cache: &Cache, kind: Kind, tokens: u128) -> Result<u128, Overflow> 
         }
         Kind::Chunked(chunk) => (first, u128::from(chunk).min(context).div_ceil(tokens)),
     };
-    let cap = |blocks: u128| blocks.min(whole.saturating_add(1));
+    // No sequence is longer than the context.
+    let cap = |blocks: u128| blocks.min(whole);
     let rest = sequences.saturating_sub(1).checked_mul(cap(other).min(cap(first))).ok_or(Overflow)?;
     cap(first).checked_add(rest).ok_or(Overflow)
 }

@@ -7,10 +7,13 @@ mod activations;
 mod format;
 mod gguf_mix;
 mod ignored;
+pub mod inverse;
 mod kv_cache;
 mod kv_vllm;
+mod llama_cpp;
 mod overhead;
 mod parallelism;
+mod pattern;
 mod profile;
 mod serving;
 mod weights;
@@ -288,3 +291,8 @@ impl Components {
 fn bytes_of(wide: u128) -> Result<Bytes, Overflow> {
     u64::try_from(wide).map(Bytes).map_err(|_| Overflow)
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

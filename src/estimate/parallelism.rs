@@ -6,6 +6,9 @@ use super::{EstimateError, Workload};
 use crate::model::{CacheKind, Layer, ModelShape, Role, Split, Tensor};
 use crate::precision::Engine;
 
+/// The most pipeline stages that are worked out.
+const MOST_STAGES: u64 = 4096;
+
 /// The division of a model among GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -90,6 +93,13 @@ pub(super) fn layout(shape: &ModelShape, workload: &Workload) -> Result<Layout, 
             field,
             problem: format!("{stages} stages cannot share {all_layers} layers"),
             remedy: format!("write at most {}", all_layers.max(1)),
+        });
+    }
+    if stages > MOST_STAGES {
+        return Err(EstimateError::Invalid {
+            field,
+            problem: format!("{stages} stages are more than any cluster runs"),
+            remedy: format!("write at most {MOST_STAGES}"),
         });
     }
     if tensor > 1 {
@@ -187,13 +197,20 @@ fn remedy(shape: &ModelShape, tensor: u64) -> String {
     }
 }
 
+/// How an engine divides a tensor: a vision or audio tower is split like the rest by those that do not say otherwise
+/// (`--mm-encoder-tp-mode weights`, vLLM's default: Llama-4-Scout, Mistral-Small and Qwen3-VL load so).
+pub(super) fn split_by(engine: Engine, tensor: &Tensor) -> Split {
+    let tower = matches!(engine, Engine::Vllm | Engine::Sglang) && tensor.role == Role::Vision;
+    if tower && tensor.split == Split::Replicated && tensor.rows > 1 { Split::Rows } else { tensor.split }
+}
+
 /// The rows and columns of a tensor that one rank holds: those of the rank that holds most.
-pub(super) fn shard(tensor: &Tensor, ranks: u64, vocabulary_multiple: u64) -> (u64, u64) {
+pub(super) fn shard(tensor: &Tensor, split: Split, ranks: u64, vocabulary_multiple: u64) -> (u64, u64) {
     let (rows, columns) = (tensor.rows, tensor.columns);
     // A vector lies along its columns, whatever it is split by.
     let along_rows = |share: u64| if rows == 1 { (1, columns.min(share)) } else { (share, columns) };
     let long = if rows == 1 { columns } else { rows };
-    match tensor.split {
+    match split {
         Split::Replicated => (rows, columns),
         Split::Rows => along_rows(long.div_ceil(ranks)),
         Split::Columns => (rows, columns.div_ceil(ranks)),
@@ -212,15 +229,15 @@ pub(super) fn shard(tensor: &Tensor, ranks: u64, vocabulary_multiple: u64) -> (u
 }
 
 /// Whether a stage holds a tensor. A tied embedding is the output head too, so both ends hold it.
-pub(super) fn holds(stage: &Stage, tensor: &Tensor, tied: bool) -> bool {
+pub(super) fn holds(engine: Engine, stage: &Stage, tensor: &Tensor, tied: bool) -> bool {
     if let Some(layer) = tensor.layer {
         return stage.layers.contains(&u64::from(layer));
     }
     match tensor.role {
         Role::Embedding => stage.first() || (tied && stage.last()),
         Role::OutputHead | Role::Norm => stage.last(),
-        // Every stage builds the tower, though only the first runs it.
-        Role::Vision | Role::Projector => true,
+        // Every stage of vLLM builds the tower, though only the first runs it.
+        Role::Vision | Role::Projector => stage.first() || !splits_by_layer(engine),
         _ => stage.first(),
     }
 }

@@ -14,10 +14,18 @@ pub(super) struct Profile {
     pub batched_tokens: u64,
     /// The CUDA context, and what a process holds before the first tensor.
     pub context: u64,
+    /// The same, where the process is one of several: with the communicator's own.
+    pub context_shared: u64,
     /// Kernels, cuBLAS workspaces and the like, outside the framework's allocator, on one GPU.
     pub libraries: u64,
     /// The same, where GPUs share layers: with the communicator's buffers.
     pub libraries_shared: u64,
+    /// Bytes per sequence and token of vocabulary that sampling takes: logits in 16 and 32 bits, their sorted copy, indices.
+    pub sampler_bytes: u64,
+    /// Whether it has kernels of its own for a paged cache, which keep tables beside the weights.
+    pub paged: bool,
+    /// Whether graphs are captured for every batch size.
+    pub graphs: bool,
     /// Where that is from.
     pub source: &'static str,
 }
@@ -25,15 +33,20 @@ pub(super) struct Profile {
 /// The profile of an engine.
 pub(super) const fn of(engine: Engine) -> Profile {
     match engine {
-        // Context 0.51 GiB, non-torch 0.25 GiB on one GPU and 2.07 to 2.21 on two to four: 33 complete logs of vLLM 0.19 on
-        // H100 (tests/fixtures/measured/serving.csv). 8192 batched tokens: its server's default on GPUs of 70 GiB and more.
+        // Context 0.51 GiB on one GPU and 1.43 to 1.55 on each of several, non-torch 0.25 GiB and with tensor parallelism 2.07 to
+        // 2.21, sampler 14 bytes: 34 complete logs of vLLM 0.19 on H100 (tests/fixtures/measured/serving.csv). Before its
+        // sampler was rewritten it took 38 bytes (vLLM 0.11). 8192 batched tokens: the server's default from 70 GiB up.
         Engine::Vllm => Profile {
             vocabulary_multiple: 64,
             block: 16,
             batched_tokens: 8192,
             context: 522 * MIB,
+            context_shared: 1564 * MIB,
             libraries: 256 * MIB,
             libraries_shared: 2150 * MIB,
+            sampler_bytes: 14,
+            paged: true,
+            graphs: true,
             source: "vLLM 0.19 on H100",
         },
         // Chunked prefill of 8192 tokens from 60 GiB up, and a reserve of 512 MiB (SGLang 0.5).
@@ -42,8 +55,12 @@ pub(super) const fn of(engine: Engine) -> Profile {
             block: 1,
             batched_tokens: 8192,
             context: 522 * MIB,
+            context_shared: 1024 * MIB,
             libraries: 512 * MIB,
             libraries_shared: 2150 * MIB,
+            sampler_bytes: 8,
+            paged: true,
+            graphs: true,
             source: "SGLang 0.5",
         },
         // A physical batch of 512 tokens; the rest of the context is the CUDA runtime's and cuBLAS' (llama.cpp b9000).
@@ -52,8 +69,12 @@ pub(super) const fn of(engine: Engine) -> Profile {
             block: 256,
             batched_tokens: 512,
             context: 450 * MIB,
+            context_shared: 450 * MIB,
             libraries: 0,
             libraries_shared: 0,
+            sampler_bytes: 0,
+            paged: false,
+            graphs: false,
             source: "llama.cpp",
         },
         // A prefill of 4096 tokens by default (text-generation-inference 3).
@@ -62,8 +83,12 @@ pub(super) const fn of(engine: Engine) -> Profile {
             block: 16,
             batched_tokens: 4096,
             context: 522 * MIB,
+            context_shared: 1024 * MIB,
             libraries: 512 * MIB,
             libraries_shared: 1536 * MIB,
+            sampler_bytes: 8,
+            paged: true,
+            graphs: true,
             source: "text-generation-inference 3",
         },
         // Not chunked: the whole prompt at once, so no constant here bounds it.
@@ -72,8 +97,12 @@ pub(super) const fn of(engine: Engine) -> Profile {
             block: 1,
             batched_tokens: u64::MAX,
             context: 522 * MIB,
+            context_shared: 522 * MIB,
             libraries: 256 * MIB,
             libraries_shared: 256 * MIB,
+            sampler_bytes: 8,
+            paged: false,
+            graphs: false,
             source: "transformers with PyTorch 2",
         },
         // The middle of the 0.5 to 1 GB that CUDA context, kernels and framework take.
@@ -82,8 +111,12 @@ pub(super) const fn of(engine: Engine) -> Profile {
             block: 1,
             batched_tokens: 2048,
             context: 522 * MIB,
+            context_shared: 1024 * MIB,
             libraries: 256 * MIB,
             libraries_shared: 512 * MIB,
+            sampler_bytes: 8,
+            paged: false,
+            graphs: false,
             source: "a generic engine",
         },
     }

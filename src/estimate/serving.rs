@@ -118,10 +118,10 @@ fn gpu(
 ) -> Result<Gpu, EstimateError> {
     let weights = loading.stage(shape, workload, profile, layout, stage)?;
     let kv_cache = cache.stage(shape, stage)?;
-    let activations = activations::stage(shape, workload, loading.element_bytes(), layout.tensor, stage)?;
-    let gpus = workload.tensor.saturating_mul(workload.pipeline);
-    let overhead = overhead::gpu(profile, gpus);
-    let overhead_total = overhead.context.plus(overhead.libraries)?.plus(overhead.graphs)?;
+    let activations = activations::stage(shape, workload, profile, loading.element_bytes(), layout, stage)?;
+    let overhead = overhead::gpu(shape, workload, profile, loading.element_bytes(), layout, stage)?;
+    let overhead_total =
+        overhead.context.plus(overhead.libraries)?.plus(overhead.tables)?.plus(overhead.graphs)?;
 
     let exact = |component, formula, bytes, confidence| Term {
         component,
@@ -153,23 +153,14 @@ fn gpu(
         (4, 5),
         (6, 5),
     )?);
-    if overhead.libraries > Bytes::ZERO {
-        terms.push(ranged(
-            "overhead",
-            format!("libraries and communication buffers ({})", profile.source),
-            overhead.libraries,
-            (1, 2),
-            (3, 2),
-        )?);
-    }
-    if overhead.graphs > Bytes::ZERO {
-        terms.push(ranged(
-            "overhead",
-            format!("CUDA graphs ({})", profile.source),
-            overhead.graphs,
-            (1, 2),
-            (2, 1),
-        )?);
+    for (what, bytes, low, high) in [
+        ("libraries and communication buffers", overhead.libraries, (1, 2), (3, 2)),
+        ("tables made of the weights", overhead.tables, (1, 1), (1, 1)),
+        ("graphs of every batch size", overhead.graphs, (1, 2), (2, 1)),
+    ] {
+        if bytes > Bytes::ZERO {
+            terms.push(ranged("overhead", format!("{what} ({})", profile.source), bytes, low, high)?);
+        }
     }
     Ok(Gpu {
         components: Components {

@@ -1,8 +1,9 @@
 //! The weights: which tensors the engine loads, at what size, on which GPU.
 
-use super::parallelism::{Layout, Stage, holds, shard};
+use super::ignored::Ignored;
+use super::parallelism::{Layout, Stage, holds, shard, split_by};
 use super::profile::Profile;
-use super::{EstimateError, Workload, bytes_of, format, gguf_mix, ignored};
+use super::{EstimateError, Workload, bytes_of, format, gguf_mix};
 use crate::model::{Confidence, ModelShape, Role, ShapeSource, Tensor};
 use crate::precision::{Engine, Precision};
 use crate::units::{Bytes, Overflow, Parameters};
@@ -17,6 +18,7 @@ pub(super) struct Loading {
     /// What the user should know of it.
     pub notes: Vec<String>,
     scheme: Scheme,
+    ignored: Ignored,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +49,7 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
             confidence: shape.weights_confidence.max(Confidence::Derived),
             notes,
             scheme: Scheme::Bare { bits, per },
+            ignored: Ignored::default(),
         };
     }
     let headers = shape.tensors.iter().any(|tensor| tensor.stored_bytes.is_some());
@@ -64,10 +67,12 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
                 Some(format) => Scheme::Checkpoint(format),
                 None => Scheme::Mix(own),
             };
-            return Loading { precision: own, confidence, notes, scheme };
+            let ignored = Ignored::new(&quantization.ignored);
+            return Loading { precision: own, confidence, notes, scheme, ignored };
         }
+        let ignored = Ignored::default();
         if shape.source == ShapeSource::Gguf && headers {
-            return Loading { precision: own, confidence, notes, scheme: Scheme::Stored };
+            return Loading { precision: own, confidence, notes, scheme: Scheme::Stored, ignored };
         }
         let (precision, scheme) = match own {
             Precision::Fp32 if workload.precision.is_none() && halves_by_default(workload.engine) => {
@@ -82,7 +87,7 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
             _ if headers => (own, Scheme::Stored),
             _ => (own, format::of(own).map_or(Scheme::Mix(own), |format| Scheme::Quantized(format, 16))),
         };
-        return Loading { precision, confidence, notes, scheme };
+        return Loading { precision, confidence, notes, scheme, ignored };
     }
     let precision = workload.precision.unwrap_or(Precision::Bf16);
     if let Some(own) = own.filter(|own| is_quantized(*own) && !is_quantized(precision)) {
@@ -105,6 +110,8 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
             ));
             Scheme::Bare { bits, per }
         }
+        // vLLM quantises at load with bitsandbytes' compressed statistics.
+        Precision::Nf4 if workload.engine == Engine::Vllm => Scheme::Quantized(format::NF4_NESTED, 16),
         other => format::of(other).map_or(Scheme::Mix(other), |format| Scheme::Quantized(format, 16)),
     };
     // The tensors are known, but not which of them a quantiser would have left alone.
@@ -112,7 +119,7 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
         Scheme::Uniform(_) => shape.weights_confidence,
         _ => shape.weights_confidence.max(Confidence::Derived),
     };
-    Loading { precision, confidence, notes, scheme }
+    Loading { precision, confidence, notes, scheme, ignored: Ignored::default() }
 }
 
 /// Whether asking for `wanted` of a checkpoint stored as `own` means the checkpoint as it is.
@@ -171,12 +178,13 @@ impl Loading {
                 // The input matrix stays in host memory; a tied one is copied to the GPU as the output head.
                 shape.tied_embeddings && stage.last() && is_token_embedding(tensor, shape)
             } else {
-                holds(stage, tensor, shape.tied_embeddings)
+                holds(workload.engine, stage, tensor, shape.tied_embeddings)
             };
             if !here {
                 continue;
             }
-            let (rows, columns) = shard(tensor, layout.tensor, profile.vocabulary_multiple);
+            let split = split_by(workload.engine, tensor);
+            let (rows, columns) = shard(tensor, split, layout.tensor, profile.vocabulary_multiple);
             let held = product(rows, columns, tensor.count)?;
             elements = elements.checked_add(held).ok_or(Overflow)?;
             if !matches!(self.scheme, Scheme::Bare { .. }) {
@@ -234,11 +242,7 @@ impl Loading {
                 }
             }
             Scheme::Checkpoint(format) => {
-                let left_alone = shape
-                    .quantization
-                    .as_ref()
-                    .is_some_and(|quantization| ignored::matches(&quantization.ignored, &tensor.name));
-                if tensor.quantizable && !left_alone {
+                if tensor.quantizable && !self.ignored.matches(&tensor.name) {
                     let (rows, columns) = self.padded(shape, engine, tensor, rows, columns);
                     times(format, rows, columns)
                 } else {

@@ -299,6 +299,17 @@ fn class_nodes(class: &ClassVerdict, requirement: &Requirement) -> Vec<NodeDocum
     class.nodes.iter().map(|name| NodeDocument { name: name.clone(), ..node.clone() }).collect()
 }
 
+/// The nodes that have a label which is missing or cannot be believed, with those GPUs only.
+#[must_use]
+pub fn problems(entries: &[NodeGpus]) -> NodesDocument {
+    let mut document = nodes(entries);
+    for node in &mut document.nodes {
+        node.pools.retain(|pool| pool.problem.is_some());
+    }
+    document.nodes.retain(|node| !node.pools.is_empty());
+    document
+}
+
 /// What a pod gets of one GPU, in whole MiB; none where it is not known.
 fn memory_mib(pool: &GpuPool) -> Option<u64> {
     pool.usable_memory().map(|memory| memory.0 / MIB)

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod chart;
+mod cli;
 mod cluster;
 mod controlplane;
 mod e2e;

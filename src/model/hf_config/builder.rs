@@ -14,6 +14,8 @@ pub(super) struct Builder {
     pub(super) shape: ModelShape,
     /// Put before every tensor's name, such as `language_model.`.
     pub(super) prefix: String,
+    /// Put in the place of a leading `model.`, such as `model.language_model.`.
+    pub(super) model_prefix: Option<&'static str>,
     /// The same for the tensors of the current layer, such as `model.layers.3.`.
     layer_prefix: String,
     layer: Option<u32>,
@@ -51,6 +53,7 @@ impl Builder {
                 notes: Vec::new(),
             },
             prefix: String::new(),
+            model_prefix: None,
             layer_prefix: String::new(),
             layer: None,
             draft: false,
@@ -115,7 +118,11 @@ impl Builder {
         if self.failure.is_some() || elements == Some(0) {
             return;
         }
-        tensor.name = format!("{}{}{name}", self.prefix, self.layer_prefix);
+        let local = format!("{}{name}", self.layer_prefix);
+        tensor.name = match (self.model_prefix, local.strip_prefix("model.")) {
+            (Some(instead), Some(rest)) => format!("{}{instead}{rest}", self.prefix),
+            _ => format!("{}{local}", self.prefix),
+        };
         let counted = if self.draft { Some(0) } else { elements };
         let total = counted.and_then(|more| self.shape.parameters.checked_add(more));
         match total {

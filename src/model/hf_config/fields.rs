@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::json::kind;
+use super::vision::Owned;
 use crate::model::ParseError;
 use crate::units::shorten;
 
@@ -47,6 +48,16 @@ impl<'a> Fields<'a> {
         Self { map, path: String::new() }
     }
 
+    /// An object that stands at `path` of the file, such as `text_config.`.
+    pub(super) fn at(map: &'a Map<String, Value>, path: String) -> Self {
+        Self { map, path }
+    }
+
+    /// A copy, to be completed with defaults.
+    pub(super) fn owned(&self) -> Owned {
+        Owned::new(self.map.clone(), self.path.clone())
+    }
+
     /// An error about a field.
     pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> ParseError {
         ParseError::Field {
@@ -54,6 +65,11 @@ impl<'a> Fields<'a> {
             field: format!("{}{}", self.path, shorten(key)),
             problem: problem.into(),
         }
+    }
+
+    /// The names of the fields.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.map.keys().map(String::as_str)
     }
 
     /// Whether the field is there and not null.

@@ -7,14 +7,22 @@
 mod blocks;
 mod builder;
 mod decoder;
+mod deepseek_v4;
 mod dense;
+mod encoder;
 mod fields;
+mod gemma;
 mod hybrid;
 mod json;
+mod mixed;
 mod mla;
+mod mllama;
 mod moe;
 mod nemotron;
+mod quantization;
 mod recurrent;
+mod tower;
+mod vision;
 
 use self::builder::Builder;
 use self::fields::{Fields, WHAT};
@@ -43,14 +51,29 @@ pub fn parse_with_quant(
     let map = json::object(config)?;
     let root = Fields::root(&map);
     let quant = hf_quant.map(json::object).transpose()?;
-    let _ = quant;
-    let model_type = root
-        .text("model_type")?
-        .ok_or_else(|| root.error("model_type", "is missing; write the model's type, such as \"llama\""))?;
+    let model_type = model_type(&root)?;
     let mut b = Builder::new(name, &shorten(model_type));
-    text(model_type, &root, &mut b)?;
+    if vision::knows(model_type, &root) {
+        vision::build(model_type, &root, &mut b)?;
+    } else {
+        text(model_type, &root, &mut b)?;
+    }
     b.shape.stored_precision = stored_precision(&root)?;
+    let quant = quant.as_ref().map(Fields::root);
+    quantization::read(&root, quant.as_ref(), &mut b)?;
     b.finish()
+}
+
+/// The model's type; MiniCPM 3 names only its class.
+fn model_type<'a>(f: &Fields<'a>) -> Result<&'a str, ParseError> {
+    if let Some(model_type) = f.text("model_type")? {
+        return Ok(model_type);
+    }
+    let architectures = f.texts("architectures")?.unwrap_or_default();
+    if architectures.contains(&"MiniCPM3ForCausalLM") {
+        return Ok("minicpm3");
+    }
+    Err(f.error("model_type", "is missing; write the model's type, such as \"llama\""))
 }
 
 /// Reads a text model.
@@ -60,6 +83,9 @@ fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         _ if moe::TYPES.contains(&model_type) => moe::build(model_type, f, b),
         _ if mla::TYPES.contains(&model_type) => mla::build(model_type, f, b),
         _ if hybrid::TYPES.contains(&model_type) => hybrid::build(model_type, f, b),
+        _ if deepseek_v4::TYPES.contains(&model_type) => deepseek_v4::build(f, b),
+        _ if gemma::TYPES.contains(&model_type) => gemma::build(model_type, f, b),
+        _ if encoder::TYPES.contains(&model_type) => encoder::build(model_type, f, b),
         _ if nemotron::TYPES.contains(&model_type) => nemotron::build(model_type, f, b),
         _ => Err(unknown(model_type)),
     }
@@ -75,10 +101,14 @@ fn unknown(model_type: &str) -> ParseError {
 
 /// The type of the weights that are not quantised.
 fn stored_precision(f: &Fields<'_>) -> Result<Option<Precision>, ParseError> {
-    let text = match f.text("dtype")? {
-        Some(text) => Some(text),
-        None => f.text("torch_dtype")?,
-    };
+    let nested = ["text_config", "llm_config", "language_config"];
+    let nested = nested.iter().filter_map(|key| f.object(key).unwrap_or_default());
+    let mut text = None;
+    for holder in std::iter::once(f.clone()).chain(nested) {
+        for key in ["dtype", "torch_dtype"] {
+            text = text.or(holder.text(key)?);
+        }
+    }
     Ok(match text.map(|text| text.trim_start_matches("torch.")) {
         Some("float32" | "float") => Some(Precision::Fp32),
         Some("float16" | "half") => Some(Precision::Fp16),

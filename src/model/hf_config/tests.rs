@@ -27,7 +27,19 @@ fn print_table() {
     let mut table = String::new();
     for (name, config, quant) in configs() {
         let line = match parse_with_quant(&config, quant.as_deref(), &name) {
-            Ok(shape) => format!("{:>16} {}", shape.parameters, shape.tied_embeddings),
+            Ok(shape) => format!(
+                "{:>16} {} {:?} {:?} {:?}",
+                shape.parameters,
+                shape.tied_embeddings,
+                shape.stored_precision,
+                shape.quantization.as_ref().map(|q| (
+                    q.precision,
+                    q.group_size,
+                    q.ignored.len(),
+                    q.cache_precision
+                )),
+                shape.tensors.iter().filter_map(|t| t.stored_bytes).sum::<u64>()
+            ),
             Err(error) => error.to_string(),
         };
         table.push_str(&format!("{name:55} {line}\n"));

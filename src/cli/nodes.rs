@@ -1,0 +1,120 @@
+//! `loadline nodes`, `doctor` and `snapshot`: what the cluster has, as Loadline reads it.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use crate::inventory::{Inventory, Snapshot};
+use crate::render::{json, table, text, yaml};
+
+use super::connection::{Cluster, ConnectionArguments, block_on};
+use super::failure::{ExitStatus, Failure};
+use super::input;
+use super::output::Format;
+use super::printer::Printer;
+
+/// Where nodes and pods are read.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct SnapshotArguments {
+    /// Read nodes and pods from a file (`-` for standard input) instead of a cluster: what `loadline snapshot` or `kubectl get nodes,pods -A -o json` printed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["context", "kubeconfig"])]
+    pub(super) snapshot: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) connection: ConnectionArguments,
+}
+
+impl SnapshotArguments {
+    /// The nodes and pods.
+    pub(super) fn read(&self) -> anyhow::Result<Snapshot> {
+        match &self.snapshot {
+            Some(path) => from_file(path),
+            None => block_on(async { Cluster::connect(&self.connection).await?.snapshot().await }),
+        }
+    }
+}
+
+/// The nodes and pods of a file.
+pub(super) fn from_file(path: &Path) -> anyhow::Result<Snapshot> {
+    let text = input::text(path)?;
+    Snapshot::from_text(&text).map_err(|error| {
+        Failure::error(format!("{}: {error}", input::name(path)))
+            .hint("`kubectl get nodes,pods -A -o json` and `loadline snapshot` write such a file")
+            .into()
+    })
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NodesArguments {
+    #[command(flatten)]
+    from: SnapshotArguments,
+    /// The format of the output
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(super) fn nodes(arguments: &NodesArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
+    let inventory = Inventory::new(arguments.from.read()?);
+    if let Some(text) = arguments.output.document(&json::nodes(inventory.nodes()))? {
+        printer.data(&text)?;
+        return Ok(ExitStatus::Fine);
+    }
+    printer.data(&table::nodes(inventory.nodes(), arguments.output.style(printer)))?;
+    let without = inventory.nodes().iter().filter(|node| node.pools.is_empty()).count();
+    if without > 0 && arguments.output == Format::Table {
+        let without = text::counted(text::length(without), "node");
+        printer.note(&format!("{without} without a GPU not shown; -o wide shows all"));
+    }
+    if table::problems(inventory.nodes()).is_some() {
+        printer.note("some memory labels are missing or cannot be believed; `loadline doctor` says which and what to do");
+    }
+    Ok(ExitStatus::Fine)
+}
+
+/// Exit code 4 where a label cannot be believed: models on such a node are of unknown fit.
+pub(super) fn doctor(arguments: &NodesArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
+    let inventory = Inventory::new(arguments.from.read()?);
+    let problems = table::problems(inventory.nodes());
+    let status = if problems.is_some() { ExitStatus::Unknown } else { ExitStatus::Fine };
+    if let Some(text) = arguments.output.document(&json::problems(inventory.nodes()))? {
+        printer.data(&text)?;
+        return Ok(status);
+    }
+    match problems {
+        Some(problems) => printer.data(&problems)?,
+        None if inventory.has_gpus() => printer.note("every GPU's memory is known and believed"),
+        None => printer.note("no node has a GPU"),
+    }
+    Ok(status)
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WriteArguments {
+    #[command(flatten)]
+    from: SnapshotArguments,
+    /// Replace the names of nodes, pods and namespaces, and every label that does not describe a GPU
+    #[arg(long)]
+    redact: bool,
+    /// The format of the output
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: SnapshotFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum SnapshotFormat {
+    Json,
+    #[default]
+    Yaml,
+}
+
+pub(super) fn snapshot(arguments: &WriteArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
+    let mut snapshot = arguments.from.read()?;
+    if arguments.redact {
+        snapshot.redact();
+    }
+    let list = snapshot.to_list();
+    printer.data(&match arguments.output {
+        SnapshotFormat::Json => json::print(&list)?,
+        SnapshotFormat::Yaml => yaml::print(&list)?,
+    })?;
+    Ok(ExitStatus::Fine)
+}

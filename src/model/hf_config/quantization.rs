@@ -1,0 +1,302 @@
+//! The quantisation of a checkpoint: `quantization_config` in all its dialects, and ModelOpt's `hf_quant_config.json`.
+
+use super::builder::Builder;
+use super::fields::{FACTOR, Fields, WIDTH};
+use super::mixed::{Mixed, Rule};
+use crate::model::{Confidence, ParseError, Quantization};
+use crate::precision::{CachePrecision, Precision};
+use crate::units::shorten;
+
+/// The longest list of modules left alone that is kept; real ones have some thousands of entries.
+const LONGEST_IGNORED: usize = 20_000;
+
+/// Reads the quantisation into the shape.
+pub(super) fn read(
+    root: &Fields<'_>,
+    hf_quant: Option<&Fields<'_>>,
+    b: &mut Builder,
+) -> Result<(), ParseError> {
+    let beside = hf_quant.map(|file| file.object("quantization")).transpose()?.flatten();
+    let own = own_config(root)?;
+    let Some(config) = own.as_ref().or(beside.as_ref()) else { return Ok(()) };
+    let Some(mut quantization) = method(root, config, b)? else {
+        return Ok(());
+    };
+    for source in [Some(config), beside.as_ref()].into_iter().flatten() {
+        if quantization.cache_precision.is_none() {
+            quantization.cache_precision = cache_precision(source)?;
+        }
+        if quantization.ignored.is_empty() {
+            quantization.ignored = ignored(source)?;
+        }
+    }
+    b.shape.quantization = Some(quantization);
+    Ok(())
+}
+
+/// Where the config keeps it.
+fn own_config<'a>(root: &Fields<'a>) -> Result<Option<Fields<'a>>, ParseError> {
+    for holder in [Some(root.clone()), root.object("text_config").unwrap_or_default()].into_iter().flatten() {
+        for key in ["quantization_config", "compression_config"] {
+            if let Some(config) = holder.object(key)? {
+                return Ok(Some(config));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A quantisation with nothing but its format.
+fn of(precision: Precision) -> Quantization {
+    Quantization {
+        precision,
+        group_size: None,
+        zero_points: false,
+        activation_order: false,
+        double_quantized: false,
+        ignored: Vec::new(),
+        cache_precision: None,
+    }
+}
+
+/// Reads the format; `None` where it is not known, with a note.
+fn method(root: &Fields<'_>, f: &Fields<'_>, b: &mut Builder) -> Result<Option<Quantization>, ParseError> {
+    let algorithm = f.text("quant_algo")?;
+    let method = f.text("quant_method")?.unwrap_or(if algorithm.is_some() { "modelopt" } else { "" });
+    if f.has("quantized_layers") || f.has("moe_quant_algo") {
+        return mixed(f, b).map(Some);
+    }
+    let found = match method {
+        "gptq" | "auto-round" | "autoround" | "intel/auto-round" => Some(gptq(f)?),
+        "awq" => Some(Quantization {
+            zero_points: f.flag_or("zero_point", true)?,
+            group_size: Some(group_size(f)?.unwrap_or(128)),
+            ..of(bits(f, Precision::AwqInt4, Precision::GptqInt8)?)
+        }),
+        "bitsandbytes" => Some(bitsandbytes(f)?),
+        "fp8" if root.text("expert_dtype")? == Some("fp4") => Some(four_bit_experts(b)),
+        "fp8" => Some(if f.has("weight_block_size") {
+            Quantization { group_size: block(f)?, ..of(Precision::Fp8Block) }
+        } else {
+            of(Precision::Fp8)
+        }),
+        "fbgemm_fp8" | "ptpc_fp8" => Some(of(Precision::Fp8)),
+        "mxfp4" => Some(Quantization { group_size: Some(32), ..of(Precision::Mxfp4) }),
+        "compressed-tensors" => compressed_tensors(f, b)?,
+        _ => match algorithm {
+            Some(name) => modelopt(name, f)?,
+            None if f.has("config_groups") => compressed_tensors(f, b)?,
+            None => None,
+        },
+    };
+    if found.is_none() {
+        let name = algorithm.unwrap_or(method);
+        b.shape.weights_confidence = Confidence::Assumed;
+        b.note(format!(
+            "The checkpoint is quantised with \"{}\", which is not known to Loadline: its weights are counted at 16 bits, more than they take.",
+            shorten(name)
+        ));
+    }
+    Ok(found)
+}
+
+/// The group size; -1, for one group per row, is 0.
+fn group_size(f: &Fields<'_>) -> Result<Option<u64>, ParseError> {
+    let keys = ["group_size", "q_group_size"];
+    let Some(key) = keys.into_iter().find(|key| f.has(key)) else { return Ok(None) };
+    if f.get(key).and_then(serde_json::Value::as_i64) == Some(-1) {
+        return Ok(Some(0));
+    }
+    f.number(key, WIDTH)
+}
+
+/// The first side of a block of scales.
+fn block(f: &Fields<'_>) -> Result<Option<u64>, ParseError> {
+    Ok(f.numbers("weight_block_size", WIDTH)?.and_then(|sides| sides.first().copied()))
+}
+
+/// Picks the format by `bits`, which must be 4 or 8.
+fn bits(f: &Fields<'_>, four: Precision, eight: Precision) -> Result<Precision, ParseError> {
+    let key = if f.has("w_bit") { "w_bit" } else { "bits" };
+    match f.or(key, FACTOR, 4)? {
+        4 => Ok(four),
+        8 => Ok(eight),
+        other => Err(f.error(key, format!("is {other}; Loadline knows 4 and 8 bits of this format"))),
+    }
+}
+
+fn gptq(f: &Fields<'_>) -> Result<Quantization, ParseError> {
+    Ok(Quantization {
+        group_size: Some(group_size(f)?.unwrap_or(128)),
+        zero_points: true,
+        activation_order: f.flag_or("desc_act", false)?,
+        ..of(bits(f, Precision::GptqInt4, Precision::GptqInt8)?)
+    })
+}
+
+fn bitsandbytes(f: &Fields<'_>) -> Result<Quantization, ParseError> {
+    let eight = f.flag_or("load_in_8bit", false)? || f.flag_or("_load_in_8bit", false)?;
+    Ok(if eight {
+        of(Precision::BnbInt8)
+    } else {
+        Quantization {
+            group_size: Some(64),
+            double_quantized: f.flag_or("bnb_4bit_use_double_quant", false)?,
+            ..of(Precision::Nf4)
+        }
+    })
+}
+
+/// DeepSeek-V4: experts in four bits, the rest in eight.
+fn four_bit_experts(b: &mut Builder) -> Quantization {
+    let rules = Mixed {
+        experts: Some(Rule { precision: Precision::Mxfp4, group: 32 }),
+        others: Some(Rule { precision: Precision::Fp8Block, group: 128 }),
+        ..Mixed::default()
+    };
+    let precision = rules.apply(b);
+    Quantization { group_size: Some(32), ..of(precision) }
+}
+
+/// The algorithms of ModelOpt.
+fn algorithm(name: &str) -> Option<Rule> {
+    let (precision, group) = match name {
+        "FP8" | "FP8_PER_CHANNEL_PER_TOKEN" => (Precision::Fp8, 0),
+        "FP8_PB_WO" | "FP8_PB_REAL" => (Precision::Fp8Block, 128),
+        "NVFP4" | "W4A16_NVFP4" | "NVFP4_AWQ" | "W4A8_NVFP4_FP8" => (Precision::Nvfp4, 16),
+        "MXFP8" => (Precision::Mxfp8, 32),
+        "MXFP4" | "W4A8_MXFP4_FP8" => (Precision::Mxfp4, 32),
+        "W4A16_AWQ" | "W4A8_AWQ" | "INT4_AWQ" => (Precision::AwqInt4, 128),
+        "W8A8_SQ_PER_CHANNEL" | "INT8_SQ" | "W8A16" => (Precision::Int8, 0),
+        _ => return None,
+    };
+    Some(Rule { precision, group })
+}
+
+fn modelopt(name: &str, f: &Fields<'_>) -> Result<Option<Quantization>, ParseError> {
+    let Some(rule) = algorithm(name) else { return Ok(None) };
+    let group = group_size(f)?.unwrap_or(rule.group);
+    Ok(Some(Quantization { group_size: Some(group), ..of(rule.precision) }))
+}
+
+/// A checkpoint of several formats: a list of modules says which has which.
+fn mixed(f: &Fields<'_>, b: &mut Builder) -> Result<Quantization, ParseError> {
+    let mut rules = Mixed::default();
+    if f.text("quant_method")? == Some("fp8") {
+        rules.others = Some(Rule {
+            precision: if f.has("weight_block_size") { Precision::Fp8Block } else { Precision::Fp8 },
+            group: 128,
+        });
+    }
+    if let Some(rule) = f.text("moe_quant_algo")?.and_then(algorithm) {
+        rules.experts = Some(rule);
+    }
+    if let Some(layers) = f.object("quantized_layers")? {
+        for name in layers.keys() {
+            let Some(layer) = layers.object(name)? else { continue };
+            let Some(rule) = layer.text("quant_algo")?.and_then(algorithm) else {
+                let problem = "is not one of FP8, NVFP4, W4A16_NVFP4, MXFP4, MXFP8, W4A16_AWQ or INT8_SQ";
+                return Err(layer.error("quant_algo", problem));
+            };
+            rules.add(name, rule);
+        }
+    }
+    let precision = rules.apply(b);
+    let group = rules.group_of(precision);
+    Ok(Quantization { group_size: Some(group), ..of(precision) })
+}
+
+/// Compressed-tensors: one format per group of modules.
+fn compressed_tensors(f: &Fields<'_>, b: &mut Builder) -> Result<Option<Quantization>, ParseError> {
+    let Some(groups) = f.object("config_groups")? else { return Ok(None) };
+    let mut found: Vec<Quantization> = Vec::new();
+    for name in groups.keys() {
+        let Some(group) = groups.object(name)? else { continue };
+        let Some(weights) = group.object("weights")? else { continue };
+        match compressed_weights(f, &weights)? {
+            Some(quantization) => found.push(quantization),
+            None => return Ok(None),
+        }
+    }
+    // The widest of several formats is an upper bound for all of them.
+    let width = |quantization: &Quantization| {
+        matches!(
+            quantization.precision,
+            Precision::Fp8 | Precision::Fp8Block | Precision::Int8 | Precision::GptqInt8 | Precision::Mxfp8
+        )
+    };
+    if found.iter().any(|other| Some(other) != found.first()) {
+        b.shape.weights_confidence = b.shape.weights_confidence.max(Confidence::Derived);
+        b.note("The checkpoint has modules of several formats: all are counted in the widest of them.");
+    }
+    let widest = found.iter().position(width).unwrap_or(0);
+    Ok(found.into_iter().nth(widest))
+}
+
+fn compressed_weights(f: &Fields<'_>, weights: &Fields<'_>) -> Result<Option<Quantization>, ParseError> {
+    let strategy = weights.text("strategy")?.unwrap_or_default();
+    let float = weights.text("type")? == Some("float");
+    let symmetric = weights.flag_or("symmetric", true)?;
+    let format = f.text("format")?.unwrap_or_default();
+    let group = group_size(weights)?.unwrap_or(0);
+    let width = weights.number("num_bits", FACTOR)?;
+    let activation_order = weights.text("actorder").unwrap_or_default() == Some("group");
+    Ok(match (width, float) {
+        (Some(8), true) if strategy == "block" => {
+            Some(Quantization { group_size: Some(128), ..of(Precision::Fp8Block) })
+        }
+        (Some(8), true) if group == 32 => Some(Quantization { group_size: Some(32), ..of(Precision::Mxfp8) }),
+        (Some(8), true) => Some(of(Precision::Fp8)),
+        (Some(4), true) if group == 16 || format.contains("nvfp4") => {
+            Some(Quantization { group_size: Some(16), ..of(Precision::Nvfp4) })
+        }
+        (Some(4), true) => Some(Quantization { group_size: Some(32), ..of(Precision::Mxfp4) }),
+        (Some(8), false) if group == 0 => Some(Quantization { group_size: Some(0), ..of(Precision::Int8) }),
+        (Some(bits @ (4 | 8)), false) => Some(Quantization {
+            group_size: Some(group),
+            zero_points: !symmetric,
+            activation_order,
+            // Packed like AWQ: scales, and zero points only where they are not all the same.
+            ..of(if bits == 4 { Precision::AwqInt4 } else { Precision::GptqInt8 })
+        }),
+        _ => None,
+    })
+}
+
+/// The cache type that the checkpoint asks for.
+fn cache_precision(f: &Fields<'_>) -> Result<Option<CachePrecision>, ParseError> {
+    let by_name = |name: &str| match name {
+        "FP8" | "fp8" => Some(CachePrecision::Fp8),
+        "INT8" | "int8" => Some(CachePrecision::Int8),
+        _ => None,
+    };
+    if let Some(name) = f.text("kv_cache_quant_algo")? {
+        return Ok(by_name(name));
+    }
+    match f.get("kv_cache_scheme") {
+        Some(serde_json::Value::String(name)) => Ok(by_name(name)),
+        Some(serde_json::Value::Object(_)) => {
+            let scheme = f.need_object("kv_cache_scheme")?;
+            let float = scheme.text("type")? == Some("float");
+            Ok(match scheme.number("num_bits", FACTOR)? {
+                Some(8) if float => Some(CachePrecision::Fp8),
+                Some(8) => Some(CachePrecision::Int8),
+                _ => None,
+            })
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The modules left as they were.
+fn ignored(f: &Fields<'_>) -> Result<Vec<String>, ParseError> {
+    for key in
+        ["ignore", "modules_to_not_convert", "ignored_layers", "exclude_modules", "llm_int8_skip_modules"]
+    {
+        if f.list(key)?.is_some() {
+            let names = f.texts(key)?.unwrap_or_default();
+            return Ok(names.into_iter().take(LONGEST_IGNORED).map(ToOwned::to_owned).collect());
+        }
+    }
+    Ok(Vec::new())
+}

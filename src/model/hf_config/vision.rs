@@ -1,0 +1,542 @@
+//! Models that see or hear: a text model, a tower, and a projector between them.
+
+use serde_json::{Map, Value};
+
+use super::builder::Builder;
+use super::encoder::audio_encoder;
+use super::fields::{FACTOR, Fields, WIDTH};
+use super::mllama;
+use super::tower::{Tower, project, tower_heads};
+use crate::model::{Confidence, ParseError, Role, Split};
+
+/// The `model_type`s that are read here.
+pub(super) const TYPES: &[&str] = &[
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen2_audio",
+    "internvl_chat",
+    "llava",
+    "llava_next",
+    "mllama",
+    "gemma3",
+    "gemma3n",
+    "gemma4",
+    "mistral3",
+    "ministral3",
+    "llama4",
+    "phi3_v",
+    "molmo",
+    "minicpmv",
+    "glm4v",
+    "glm4v_moe",
+    "kimi_vl",
+    "kimi_k25",
+    "kimi_k3",
+    "lfm2_vl",
+    "idefics3",
+    "smolvlm",
+];
+
+/// Where a config keeps its text model.
+const TEXT_KEYS: [&str; 3] = ["text_config", "llm_config", "language_config"];
+
+/// Whether the config is one of a tower with a text model.
+pub(super) fn knows(model_type: &str, f: &Fields<'_>) -> bool {
+    let nested = TEXT_KEYS.iter().any(|key| f.has(key));
+    // These names also stand for the text model alone.
+    let needs_nesting = matches!(model_type, "llama4" | "ministral3");
+    TYPES.contains(&model_type) && (nested || !needs_nesting)
+}
+
+/// Reads one.
+pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let (prefix, model_prefix) = match model_type {
+        "qwen3_vl" | "qwen3_vl_moe" | "qwen3_5" | "qwen3_5_moe" | "gemma3n" | "gemma4" | "glm4v"
+        | "glm4v_moe" | "lfm2_vl" => ("", Some("model.language_model.")),
+        "llava" | "llava_next" | "mllama" | "gemma3" | "mistral3" | "ministral3" | "llama4"
+        | "internvl_chat" | "kimi_vl" | "kimi_k25" | "kimi_k3" | "qwen2_audio" => {
+            let flat = !TEXT_KEYS.iter().any(|key| f.has(key));
+            (if flat { "" } else { "language_model." }, None)
+        }
+        "minicpmv" => ("llm.", None),
+        "idefics3" | "smolvlm" => ("", Some("model.text_model.")),
+        _ => ("", None),
+    };
+    prefix.clone_into(&mut b.prefix);
+    b.model_prefix = model_prefix;
+    let text_type = text(model_type, f, b)?;
+    b.prefix.clear();
+    b.model_prefix = None;
+    b.shape.multimodal = true;
+    let hidden = b.shape.hidden_size;
+    let vision = f.object("vision_config")?;
+    match (model_type, vision) {
+        ("qwen2_audio", _) => {
+            let audio = f.need_object("audio_config")?;
+            audio_encoder(&audio, b, "audio_tower.")?;
+            let width = audio.need(&["d_model"], WIDTH)?;
+            project(b, "multi_modal_projector.linear", (hidden, width), true);
+            Ok(())
+        }
+        ("phi3_v", _) => {
+            phi3_vision(b, hidden);
+            Ok(())
+        }
+        ("molmo", _) => molmo(f, b, hidden),
+        ("mllama", Some(vision)) => mllama::vision(&vision, b, hidden),
+        ("llava", None) => {
+            Tower::clip_large().build(b, "model.vision_tower.vision_model");
+            project(b, "model.mm_projector.0", (hidden, 1024), true);
+            project(b, "model.mm_projector.2", (hidden, hidden), true);
+            Ok(())
+        }
+        ("llama4", None) => {
+            llama4_default(b, hidden);
+            Ok(())
+        }
+        (_, None) => {
+            Err(f.error("vision_config", format!("is missing; a {text_type} model that sees has one")))
+        }
+        (_, Some(vision)) => tower(model_type, f, &vision, b, hidden),
+    }
+}
+
+/// The text model, and its `model_type`.
+fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<String, ParseError> {
+    let Some(key) = TEXT_KEYS.iter().find(|key| f.has(key)) else {
+        // Older configs keep the text model's fields beside the tower's.
+        let own = match model_type {
+            "qwen2_vl" | "qwen2_5_vl" | "minicpmv" => "qwen2",
+            "glm4v" => "glm4",
+            "phi3_v" => "phi3",
+            "llava" => "llama",
+            "molmo" => "molmo",
+            _ => return Err(f.error("text_config", "is missing; write an object")),
+        };
+        super::text(if own == "molmo" { "qwen2" } else { own }, &flat(own, f)?.fields(), b)?;
+        return Ok(own.to_owned());
+    };
+    let nested = f.need_object(key)?;
+    let own = nested.text("model_type")?.unwrap_or(match model_type {
+        "gemma3" => "gemma3_text",
+        "qwen2_vl" | "qwen2_5_vl" => "qwen2",
+        "llava" | "llava_next" => "llama",
+        "mistral3" => "mistral",
+        "kimi_vl" => "deepseek_v3",
+        _ => "",
+    });
+    let own = match own {
+        "qwen2_vl_text" | "qwen2_5_vl_text" => "qwen2",
+        "qwen3_vl_text" => "qwen3",
+        "qwen3_vl_moe_text" => "qwen3_moe",
+        "llama4_text" => "llama4",
+        "glm4v_text" => "glm4",
+        "glm4v_moe_text" => "glm4_moe",
+        other => other,
+    };
+    let mut owned = nested.owned();
+    for (field, value) in defaults(own) {
+        owned.insert_missing(field, Value::from(*value));
+    }
+    if let Some(tied) = f.flag("tie_word_embeddings")? {
+        owned.insert_missing("tie_word_embeddings", Value::Bool(tied));
+    }
+    if own == "mllama_text_model" {
+        mllama::text(&owned.fields(), b)?;
+    } else {
+        super::text(own, &owned.fields(), b)?;
+    }
+    Ok(own.to_owned())
+}
+
+/// An object that a config's own fields are completed in.
+pub(super) struct Owned {
+    map: Map<String, Value>,
+    path: String,
+}
+
+impl Owned {
+    pub(super) fn new(map: Map<String, Value>, path: String) -> Self {
+        Self { map, path }
+    }
+
+    fn insert_missing(&mut self, key: &str, value: Value) {
+        if self.map.get(key).is_none_or(Value::is_null) {
+            self.map.insert(key.to_owned(), value);
+        }
+    }
+
+    fn fields(&self) -> Fields<'_> {
+        Fields::at(&self.map, self.path.clone())
+    }
+}
+
+/// A flat config, with what its family writes otherwise.
+fn flat(own: &str, f: &Fields<'_>) -> Result<Owned, ParseError> {
+    let mut owned = f.owned();
+    match own {
+        "glm4" => owned.insert_missing("attention_bias", Value::Bool(true)),
+        "molmo" => {
+            // The written width is that of gate and up projection together.
+            let width = f.need(&["intermediate_size"], WIDTH)?;
+            owned.map.insert("intermediate_size".to_owned(), Value::from(width / 2));
+            if let Some(tied) = f.flag("weight_tying")? {
+                owned.insert_missing("tie_word_embeddings", Value::Bool(tied));
+            }
+        }
+        _ => {}
+    }
+    Ok(owned)
+}
+
+/// What a nested text config that leaves a field out means by it: the defaults of its class in transformers.
+fn defaults(model_type: &str) -> &'static [(&'static str, u64)] {
+    match model_type {
+        "llama" => &[
+            ("vocab_size", 32_000),
+            ("hidden_size", 4096),
+            ("intermediate_size", 11_008),
+            ("num_hidden_layers", 32),
+            ("num_attention_heads", 32),
+            ("max_position_embeddings", 2048),
+        ],
+        "mistral" => &[
+            ("vocab_size", 32_000),
+            ("hidden_size", 4096),
+            ("intermediate_size", 14_336),
+            ("num_hidden_layers", 32),
+            ("num_attention_heads", 32),
+            ("num_key_value_heads", 8),
+            ("max_position_embeddings", 131_072),
+        ],
+        "qwen2" => &[
+            ("vocab_size", 151_936),
+            ("hidden_size", 4096),
+            ("intermediate_size", 22_016),
+            ("num_hidden_layers", 32),
+            ("num_attention_heads", 32),
+            ("max_position_embeddings", 32_768),
+        ],
+        "gemma3_text" => &[
+            ("vocab_size", 262_208),
+            ("hidden_size", 2304),
+            ("intermediate_size", 9216),
+            ("num_hidden_layers", 26),
+            ("num_attention_heads", 8),
+            ("num_key_value_heads", 4),
+            ("head_dim", 256),
+            ("sliding_window", 4096),
+            ("max_position_embeddings", 131_072),
+        ],
+        _ => &[],
+    }
+}
+
+/// The tower and projector of a family that describes its tower.
+fn tower(
+    model_type: &str,
+    f: &Fields<'_>,
+    vision: &Fields<'_>,
+    b: &mut Builder,
+    hidden: u64,
+) -> Result<(), ParseError> {
+    let mut tower = Tower::usual(vision)?;
+    let own = tower.hidden;
+    let out = vision.positive_or("out_hidden_size", WIDTH, hidden)?;
+    let merge = vision.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
+    let merged = own * merge * merge;
+    match model_type {
+        "qwen2_vl" | "qwen2_5_vl" => {
+            // In Qwen2-VL the width of the stream is `embed_dim`, and `hidden_size` is the text model's.
+            tower.hidden = vision.positive_or("embed_dim", WIDTH, own)?;
+            let own = tower.hidden;
+            let merged = own * merge * merge;
+            tower.width = match vision.number("intermediate_size", WIDTH)? {
+                Some(width) => width,
+                None => own * vision.positive_or("mlp_ratio", FACTOR, 4)?,
+            };
+            tower.positions = 0;
+            tower.patch_bias = false;
+            tower.gated = model_type == "qwen2_5_vl";
+            tower.norm_bias = !tower.gated;
+            tower.build(b, "visual");
+            b.norm("visual.merger.ln_q", own, tower.norm_bias);
+            project(b, "visual.merger.mlp.0", (merged, merged), true);
+            project(b, "visual.merger.mlp.2", (hidden, merged), true);
+        }
+        "qwen3_vl" | "qwen3_vl_moe" | "qwen3_5" | "qwen3_5_moe" => {
+            tower.positions = vision.or("num_position_embeddings", WIDTH, 0)?;
+            tower.build(b, "model.visual");
+            b.norm("model.visual.merger.norm", own, true);
+            project(b, "model.visual.merger.linear_fc1", (merged, merged), true);
+            project(b, "model.visual.merger.linear_fc2", (out, merged), true);
+            let deep = vision.list("deepstack_visual_indexes")?.unwrap_or_default().len();
+            for index in 0..deep.min(64) {
+                let name = |part: &str| format!("model.visual.deepstack_merger_list.{index}.{part}");
+                b.norm(&name("norm"), merged, true);
+                project(b, &name("linear_fc1"), (merged, merged), true);
+                project(b, &name("linear_fc2"), (out, merged), true);
+            }
+        }
+        "internvl_chat" => {
+            tower.positions += 1;
+            tower.class = true;
+            tower.qkv_bias = vision.flag_or("qkv_bias", true)?;
+            tower.norm_bias = vision.text("norm_type")? != Some("rms_norm");
+            if vision.flag_or("qk_normalization", false)? {
+                tower.qk_norm = own;
+            }
+            tower.build(b, "vision_model");
+            // Two scales of each block's residuals.
+            for layer in 0..tower.layers {
+                b.vector(&format!("vision_model.encoder.layers.{layer}.ls1"), own);
+                b.vector(&format!("vision_model.encoder.layers.{layer}.ls2"), own);
+            }
+            b.norm("mlp1.0", 4 * own, true);
+            project(b, "mlp1.1", (hidden, 4 * own), true);
+            project(b, "mlp1.3", (hidden, hidden), true);
+        }
+        "llava" | "llava_next" => {
+            let clip = vision.text("model_type")? == Some("clip_vision_model");
+            if clip {
+                tower = Tower {
+                    positions: tower.positions + 1,
+                    class: true,
+                    patch_bias: false,
+                    outer_norms: 2,
+                    ..tower
+                };
+            } else {
+                tower.outer_norms = 1;
+            }
+            tower.build(b, "vision_tower.vision_model");
+            project(b, "multi_modal_projector.linear_1", (hidden, own), true);
+            project(b, "multi_modal_projector.linear_2", (hidden, hidden), true);
+            if model_type == "llava_next" {
+                b.vector("image_newline", hidden);
+            }
+        }
+        "gemma3" => {
+            tower.outer_norms = 1;
+            tower.build(b, "vision_tower.vision_model");
+            project(b, "multi_modal_projector.mm_input_projection", (own, hidden), false);
+            b.norm("multi_modal_projector.mm_soft_emb_norm", own, false);
+        }
+        "mistral3" | "ministral3" => {
+            tower = Tower { positions: 0, gated: true, outer_norms: 1, ..without_biases(tower) };
+            let heads = tower_heads(vision, 16)?;
+            tower.attention = vision.number("head_dim", WIDTH)?.map_or(0, |dim| heads * dim);
+            let merge = f.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
+            tower.build(b, "vision_tower");
+            b.norm("multi_modal_projector.norm", own, false);
+            project(b, "multi_modal_projector.patch_merger.merging_layer", (own, own * merge * merge), false);
+            let bias = f.flag_or("multimodal_projector_bias", false)?;
+            project(b, "multi_modal_projector.linear_1", (hidden, own), bias);
+            project(b, "multi_modal_projector.linear_2", (hidden, hidden), bias);
+        }
+        "llama4" => {
+            tower = Tower {
+                positions: tower.positions + 1,
+                class: true,
+                patch_bias: false,
+                outer_norms: 2,
+                ..tower
+            };
+            llama4(b, &tower, hidden, vision.positive_or("projector_output_dim", WIDTH, 4096)?);
+        }
+        "minicpmv" => {
+            tower.outer_norms = 1;
+            tower.build(b, "vpm");
+            minicpm_resampler(f, b, hidden, own)?;
+        }
+        "glm4v" | "glm4v_moe" => glm4v(vision, b, &tower, hidden)?,
+        "kimi_vl" | "kimi_k25" | "kimi_k3" => moon_vit(vision, b, tower, hidden)?,
+        "lfm2_vl" => {
+            tower.positions = vision.or("num_patches", WIDTH, 256)?;
+            tower.outer_norms = 1;
+            tower.build(b, "model.vision_tower.vision_model");
+            let factor = f.positive_or("downsample_factor", FACTOR, 2)?.min(64);
+            let width = f.positive_or("projector_hidden_size", WIDTH, hidden)?;
+            let bias = f.flag_or("projector_bias", true)?;
+            let merged = own * factor * factor;
+            if f.flag_or("projector_use_layernorm", true)? {
+                b.norm("model.multi_modal_projector.layer_norm", merged, true);
+            }
+            project(b, "model.multi_modal_projector.linear_1", (width, merged), bias);
+            project(b, "model.multi_modal_projector.linear_2", (hidden, width), bias);
+        }
+        "idefics3" | "smolvlm" => {
+            tower.outer_norms = 1;
+            tower.build(b, "model.vision_model");
+            let factor = f.positive_or("scale_factor", FACTOR, 2)?.min(64);
+            project(b, "model.connector.modality_projection.proj", (hidden, own * factor * factor), false);
+        }
+        "gemma4" => gemma4(f, vision, b, tower, hidden)?,
+        _ => {
+            // Gemma 3n: a MobileNet-V5 tower of fixed size, and an audio tower.
+            b.matrices("model.vision_tower", Role::Vision, 1, 300_000_000, 1, Split::Replicated);
+            if f.has("audio_config") {
+                b.matrices("model.audio_tower", Role::Vision, 1, 680_000_000, 1, Split::Replicated);
+            }
+            b.shape.weights_confidence = Confidence::Derived;
+            b.note("The vision and audio towers are counted by their published size, not tensor by tensor.");
+        }
+    }
+    Ok(())
+}
+
+fn without_biases(tower: Tower) -> Tower {
+    Tower { patch_bias: false, qkv_bias: false, out_bias: false, mlp_bias: false, norm_bias: false, ..tower }
+}
+
+/// The tower of Kimi-VL, K2.5 and K3.
+fn moon_vit(f: &Fields<'_>, b: &mut Builder, tower: Tower, hidden: u64) -> Result<(), ParseError> {
+    let own = tower.hidden;
+    let height = f.positive_or("init_pos_emb_height", FACTOR, 64)?;
+    let width = f.positive_or("init_pos_emb_width", FACTOR, 64)?;
+    let bias = f.flag_or("linear_bias", true)?;
+    let tower = Tower {
+        positions: (height * width).min(1 << 20),
+        attention: f.or("qkv_hidden_size", WIDTH, 0)?,
+        patch_bias: f.flag_or("patch_embed_proj_bias", true)?,
+        qkv_bias: f.flag_or("attn_bias", true)?,
+        out_bias: bias,
+        mlp_bias: bias,
+        norm_bias: f.text("norm_type")? != Some("rmsnorm"),
+        outer_norms: 1,
+        ..tower
+    };
+    tower.build(b, "vision_tower");
+    let merged = 4 * own;
+    b.norm("mm_projector.pre_norm", own, true);
+    project(b, "mm_projector.proj.0", (merged, merged), true);
+    project(b, "mm_projector.proj.2", (hidden, merged), true);
+    Ok(())
+}
+
+/// The tower of GLM-4.1V and GLM-4.5V.
+fn glm4v(f: &Fields<'_>, b: &mut Builder, tower: &Tower, hidden: u64) -> Result<(), ParseError> {
+    let own = tower.hidden;
+    let out = f.positive_or("out_hidden_size", WIDTH, hidden)?;
+    let merge = f.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
+    let inner = f.need(&["intermediate_size"], WIDTH)?;
+    // The blocks' hidden layers have the text model's width; `intermediate_size` is the merger's.
+    let tower = Tower { width: out, gated: true, outer_norms: 2, patch_bias: true, ..without_biases(*tower) };
+    tower.build(b, "model.visual");
+    project(b, "model.visual.downsample", (out, own * merge * merge), true);
+    project(b, "model.visual.merger.proj", (out, out), false);
+    b.norm("model.visual.merger.post_projection_norm", out, true);
+    project(b, "model.visual.merger.gate_proj", (inner, out), false);
+    project(b, "model.visual.merger.up_proj", (inner, out), false);
+    project(b, "model.visual.merger.down_proj", (out, inner), false);
+    Ok(())
+}
+
+/// From SigLIP's patches to a fixed number of queries.
+fn minicpm_resampler(f: &Fields<'_>, b: &mut Builder, hidden: u64, own: u64) -> Result<(), ParseError> {
+    let queries = f.positive_or("query_num", WIDTH, 64)?;
+    project(b, "resampler.query", (queries, hidden), false);
+    project(b, "resampler.kv_proj", (hidden, own), false);
+    project(b, "resampler.attn.in_proj", (3 * hidden, hidden), true);
+    project(b, "resampler.attn.out_proj", (hidden, hidden), true);
+    project(b, "resampler.proj", (hidden, hidden), false);
+    for norm in ["resampler.ln_q", "resampler.ln_kv", "resampler.ln_post"] {
+        b.norm(norm, hidden, true);
+    }
+    Ok(())
+}
+
+/// Llama 4's tower.
+fn llama4(b: &mut Builder, tower: &Tower, hidden: u64, projected: u64) {
+    tower.build(b, "vision_model");
+    // Four patches become one, and its features are projected twice.
+    project(b, "vision_model.vision_adapter.mlp.fc1", (projected, tower.width), false);
+    project(b, "vision_model.vision_adapter.mlp.fc2", (projected, projected), false);
+    project(b, "multi_modal_projector.linear_1", (hidden, projected), false);
+}
+
+/// Llama 4's tower where the config does not describe it: transformers' defaults.
+fn llama4_default(b: &mut Builder, hidden: u64) {
+    let tower = Tower { hidden: 1408, width: 5632, layers: 34, ..Tower::clip_large() };
+    llama4(b, &tower, hidden, 4096);
+}
+
+/// Phi-3-vision: CLIP, and a projector of four merged patches.
+fn phi3_vision(b: &mut Builder, hidden: u64) {
+    Tower::clip_large().build(b, "model.vision_embed_tokens.img_processor.vision_model");
+    let name = |part: &str| format!("model.vision_embed_tokens.{part}");
+    b.vector(&name("glb_GN"), 4096);
+    b.vector(&name("sub_GN"), 4096);
+    project(b, &name("img_projection.0"), (hidden, 4096), true);
+    project(b, &name("img_projection.2"), (hidden, hidden), true);
+}
+
+/// Molmo: CLIP without its last block, pooled by attention over four patches of two layers.
+fn molmo(f: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
+    let width = f.need(&["intermediate_size"], WIDTH)? / 2;
+    b.embedding("model.transformer.wte.new_embedding", 128, hidden, Split::Replicated);
+    let tower = Tower { layers: 23, outer_norms: 1, ..Tower::clip_large() };
+    tower.build(b, "model.vision_backbone.image_vit");
+    for part in ["wq", "wk", "wv"] {
+        project(b, &format!("model.vision_backbone.image_pooling_2d.{part}"), (1024, 2048), true);
+    }
+    project(b, "model.vision_backbone.image_pooling_2d.wo", (1024, 1024), true);
+    project(b, "model.vision_backbone.image_projector.w1", (width, 1024), false);
+    project(b, "model.vision_backbone.image_projector.w3", (width, 1024), false);
+    project(b, "model.vision_backbone.image_projector.w2", (hidden, width), false);
+    b.vector("model.vision_backbone.pad_embed", 2048);
+    Ok(())
+}
+
+/// Gemma 4's vision tower, and the audio tower of its small sizes.
+fn gemma4(
+    f: &Fields<'_>,
+    vision: &Fields<'_>,
+    b: &mut Builder,
+    tower: Tower,
+    hidden: u64,
+) -> Result<(), ParseError> {
+    let own = tower.hidden;
+    let heads = tower_heads(vision, 16)?;
+    let dim = vision.positive_or("head_dim", WIDTH, own / heads.max(1))?;
+    let tower = Tower {
+        attention: heads * dim,
+        // One table for rows and one for columns.
+        positions: 2 * vision.or("position_embedding_size", WIDTH, 10_240)?,
+        gated: true,
+        norms: 4,
+        qk_norm: dim,
+        ..without_biases(tower)
+    };
+    tower.build(b, "model.vision_tower");
+    project(b, "model.embed_vision.embedding_projection", (hidden, own), false);
+    let Some(audio) = f.object("audio_config")? else { return Ok(()) };
+    let width = audio.need(&["hidden_size"], WIDTH)?;
+    let layers = audio.need(&["num_hidden_layers"], super::fields::LAYERS)?;
+    let kernel = audio.positive_or("conv_kernel_size", FACTOR, 5)?;
+    let out = audio.positive_or("output_proj_dims", WIDTH, hidden)?;
+    for layer in 0..layers {
+        b.begin_block(format!("model.audio_tower.layers.{layer}."));
+        let vision = Role::Vision;
+        for part in ["feed_forward1", "feed_forward2"] {
+            b.linear(&format!("{part}.ffw_layer_1"), vision, (4 * width, width), Split::Replicated, false);
+            b.linear(&format!("{part}.ffw_layer_2"), vision, (width, 4 * width), Split::Replicated, false);
+        }
+        for part in ["q_proj", "k_proj", "v_proj", "post", "relative_k_proj"] {
+            b.linear(&format!("self_attn.{part}"), vision, (width, width), Split::Replicated, false);
+        }
+        b.linear("lconv1d.linear_start", vision, (2 * width, width), Split::Replicated, false);
+        b.linear("lconv1d.depthwise_conv1d", vision, (width, kernel), Split::Replicated, false);
+        b.linear("lconv1d.linear_end", vision, (width, width), Split::Replicated, false);
+    }
+    b.end_layers();
+    project(b, "model.audio_tower.subsample_conv_projection.input_proj_linear", (width, width), false);
+    project(b, "model.audio_tower.output_proj", (out, width), true);
+    project(b, "model.embed_audio.embedding_projection", (hidden, out), false);
+    b.note("The audio tower is counted from its published description.");
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! From a spec to the policy: which nodes its pods may go to, by what it says and by what its pod template says.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as core;
+use serde_json::Value;
+
+use super::PlanError;
+use crate::api::ModelDeploymentSpec;
+use crate::api::v1alpha1::SharingMode;
+use crate::decide::{Policy, Toleration};
+use crate::units::shorten;
+
+/// Where an object's pods may run. A selector or toleration of the pod template binds the scheduler as much as one of
+/// `placement`, so both count.
+pub(super) fn policy(spec: &ModelDeploymentSpec) -> Result<Policy, PlanError> {
+    let placement = spec.placement.clone().unwrap_or_default();
+    let mut policy = Policy {
+        vendors: placement.vendors.unwrap_or_default(),
+        allow_shared: placement.sharing == Some(SharingMode::Shared),
+        strategy: placement.strategy.unwrap_or_default(),
+        ..Policy::default()
+    };
+    select(&mut policy, placement.node_selector.unwrap_or_default(), "placement.nodeSelector")?;
+    tolerate(&mut policy, &placement.tolerations.unwrap_or_default(), "placement.tolerations")?;
+    if let Some(template) = spec.template.as_ref().and_then(|template| template.get("spec")) {
+        let selector = part(template, "nodeSelector")?;
+        select(&mut policy, selector.unwrap_or_default(), "template.spec.nodeSelector")?;
+        let tolerations: Option<Vec<core::Toleration>> = part(template, "tolerations")?;
+        tolerate(&mut policy, &tolerations.unwrap_or_default(), "template.spec.tolerations")?;
+    }
+    Ok(policy)
+}
+
+/// A part of a pod template's spec.
+fn part<T: serde::de::DeserializeOwned>(spec: &Value, name: &str) -> Result<Option<T>, PlanError> {
+    spec.get(name).filter(|value| !value.is_null()).map(|value| T::deserialize(value)).transpose().map_err(
+        |error| {
+            let field = format!("template.spec.{name}");
+            PlanError::invalid(field, shorten(&error.to_string()), "write it as in a pod template")
+        },
+    )
+}
+
+fn select(policy: &mut Policy, selector: BTreeMap<String, String>, field: &str) -> Result<(), PlanError> {
+    for (key, value) in selector {
+        if !is_label_key(&key) || !is_label_part(&value, true) {
+            return Err(PlanError::invalid(
+                field,
+                format!("\"{}: {}\" is not a label", shorten(&key), shorten(&value)),
+                "write a label's key and a value of at most 63 letters, digits, '-', '_' and '.'",
+            ));
+        }
+        if let Some(other) = policy.node_selector.get(&key).filter(|other| **other != value) {
+            return Err(PlanError::invalid(
+                field,
+                format!("{key} is to be \"{value}\" here and \"{other}\" in placement.nodeSelector"),
+                "no node has both: set it in one place",
+            ));
+        }
+        policy.node_selector.insert(key, value);
+    }
+    Ok(())
+}
+
+/// A label's key: a name, with an optional domain before it.
+fn is_label_key(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((domain, name)) => !domain.is_empty() && domain.len() <= 253 && is_label_part(name, false),
+        None => is_label_part(key, false),
+    }
+}
+
+fn is_label_part(text: &str, may_be_empty: bool) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (may_be_empty && text.is_empty())
+        || (text.len() <= 63
+            && text.chars().all(inside)
+            && ends(text.chars().next())
+            && ends(text.chars().last()))
+}
+
+fn tolerate(policy: &mut Policy, tolerations: &[core::Toleration], field: &str) -> Result<(), PlanError> {
+    for (index, toleration) in tolerations.iter().enumerate() {
+        let error = |part: &str, problem: String, remedy: &str| {
+            PlanError::invalid(format!("{field}[{index}].{part}"), problem, remedy)
+        };
+        let exists = match toleration.operator.as_deref() {
+            None | Some("" | "Equal") => false,
+            Some("Exists") => true,
+            Some(other) => {
+                let problem = format!("\"{}\" is not an operator", shorten(other));
+                return Err(error("operator", problem, "write Exists or Equal"));
+            }
+        };
+        let key = toleration.key.clone().unwrap_or_default();
+        if key.is_empty() && !exists {
+            return Err(error(
+                "key",
+                "it is empty".to_owned(),
+                "write operator: Exists to tolerate every taint, or name the key",
+            ));
+        }
+        let effect = toleration.effect.clone().unwrap_or_default();
+        if !matches!(effect.as_str(), "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+            let problem = format!("\"{}\" is not an effect", shorten(&effect));
+            return Err(error(
+                "effect",
+                problem,
+                "write NoSchedule, PreferNoSchedule or NoExecute, or leave it out",
+            ));
+        }
+        let value = toleration.value.clone().unwrap_or_default();
+        if exists && !value.is_empty() {
+            let problem = format!("\"{}\" has no meaning with operator Exists", shorten(&value));
+            return Err(error("value", problem, "leave it out, or write operator: Equal"));
+        }
+        policy.tolerations.push(Toleration { key, exists, value, effect });
+    }
+    Ok(())
+}

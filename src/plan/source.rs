@@ -1,0 +1,211 @@
+//! Which source a spec takes its model from, and the shapes that need nothing but the spec.
+
+use serde_json::Value;
+
+use super::PlanError;
+use crate::api::ModelDeploymentSpec;
+use crate::api::v1alpha1::{HuggingFaceRef, KeyRef, ModelSource};
+use crate::model::{ModelShape, ParseError, assumed, catalog, hf_config};
+use crate::units::{Parameters, shorten};
+
+/// Where a model's shape is to be learned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SourceRef<'a> {
+    /// A size alone: the typical shape of that size.
+    Parameters(Parameters),
+    /// A Hugging Face repository: its config and the headers of its weight files.
+    HuggingFace(&'a HuggingFaceRef),
+    /// A GGUF file of a Hugging Face repository; its `file` is set.
+    HuggingFaceGguf(&'a HuggingFaceRef),
+    /// A GGUF file at an https address.
+    GgufUrl(&'a str),
+    /// An inline config.json.
+    Config(&'a Value),
+    /// A key of a ConfigMap of the object's namespace.
+    ConfigMap(&'a KeyRef),
+    /// The built-in catalog.
+    Catalog(&'a str),
+}
+
+/// Why a spec's model has no shape.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The spec names no model, or one that cannot be right.
+    #[error(transparent)]
+    Spec(#[from] PlanError),
+    /// The inline config is not one that is understood.
+    #[error("spec.model.config: {0}")]
+    Config(ParseError),
+}
+
+/// What a model source may be, for the errors.
+const SOURCES: &str = "parameters, huggingFace, gguf, config, configMapRef, catalog";
+
+/// Which of the model sources a spec sets: exactly one, but that `parameters` may accompany `config`.
+///
+/// # Errors
+/// [`PlanError::Invalid`] if it sets none or several, or one that cannot be right.
+pub fn spec_source(spec: &ModelDeploymentSpec) -> Result<SourceRef<'_>, PlanError> {
+    let model = &spec.model;
+    let set: Vec<&str> = [
+        ("parameters", model.parameters.is_some() && model.config.is_none()),
+        ("huggingFace", model.hugging_face.is_some()),
+        ("gguf", model.gguf.is_some()),
+        ("config", model.config.is_some()),
+        ("configMapRef", model.config_map_ref.is_some()),
+        ("catalog", model.catalog.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(name, is_set)| is_set.then_some(name))
+    .collect();
+    match set.as_slice() {
+        [] => Err(PlanError::invalid("model", "no source is set", format!("set one of {SOURCES}"))),
+        [_] => one_source(model),
+        several => Err(PlanError::invalid(
+            "model",
+            format!("{} are set together", several.join(" and ")),
+            format!("set exactly one of {SOURCES}; parameters may also accompany config"),
+        )),
+    }
+}
+
+fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
+    let ModelSource { parameters, hugging_face, gguf, config, config_map_ref, catalog } = model;
+    // Read even beside a config, where it is the published size.
+    let size = parameters.as_deref().map(parse_parameters).transpose()?;
+    if let Some(config) = config {
+        return if config.is_object() {
+            Ok(SourceRef::Config(config))
+        } else {
+            Err(PlanError::invalid(
+                "model.config",
+                "it is not an object",
+                "write the content of a config.json",
+            ))
+        };
+    }
+    if let Some(hub) = hugging_face {
+        check_repository(hub, "model.huggingFace")?;
+        let is_gguf = hub.file.is_some();
+        return Ok(if is_gguf { SourceRef::HuggingFaceGguf(hub) } else { SourceRef::HuggingFace(hub) });
+    }
+    if let Some(gguf) = gguf {
+        return match (&gguf.url, &gguf.hugging_face) {
+            (Some(url), None) if url.starts_with("https://") => Ok(SourceRef::GgufUrl(url)),
+            (Some(url), None) => Err(PlanError::invalid(
+                "model.gguf.url",
+                format!("\"{}\" is not an https address", shorten(url)),
+                "begin it with https://",
+            )),
+            (None, Some(hub)) => {
+                check_repository(hub, "model.gguf.huggingFace")?;
+                if hub.file.is_none() {
+                    return Err(PlanError::invalid(
+                        "model.gguf.huggingFace.file",
+                        "it is not set",
+                        "name the file in the repository, such as model-Q4_K_M.gguf",
+                    ));
+                }
+                Ok(SourceRef::HuggingFaceGguf(hub))
+            }
+            _ => Err(PlanError::invalid(
+                "model.gguf",
+                "it must have exactly one of url and huggingFace",
+                "set one of them",
+            )),
+        };
+    }
+    if let Some(key) = config_map_ref {
+        for (field, value) in [("name", &key.name), ("key", &key.key)] {
+            if value.is_empty() {
+                let field = format!("model.configMapRef.{field}");
+                return Err(PlanError::invalid(field, "it is empty", "name the ConfigMap and the key in it"));
+            }
+        }
+        return Ok(SourceRef::ConfigMap(key));
+    }
+    if let Some(name) = catalog {
+        return Ok(SourceRef::Catalog(name));
+    }
+    let size =
+        size.ok_or_else(|| PlanError::invalid("model", "no source is set", format!("set one of {SOURCES}")))?;
+    Ok(SourceRef::Parameters(size))
+}
+
+fn parse_parameters(text: &str) -> Result<Parameters, PlanError> {
+    text.parse().map_err(|_| {
+        PlanError::invalid(
+            "model.parameters",
+            format!("\"{}\" is not a parameter count", shorten(text)),
+            "write a number of 1 to 1000T with an optional suffix K, M, B or T, such as \"8B\", \"1.2B\", \"500M\" or \"8030261248\"",
+        )
+    })
+}
+
+fn check_repository(hub: &HuggingFaceRef, field: &str) -> Result<(), PlanError> {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    match hub.repository.split_once('/') {
+        Some((organisation, name)) if part(organisation) && part(name) => Ok(()),
+        _ => Err(PlanError::invalid(
+            format!("{field}.repository"),
+            format!("\"{}\" is not a repository", shorten(&hub.repository)),
+            "write organisation/name, such as meta-llama/Llama-3.1-8B-Instruct",
+        )),
+    }
+}
+
+/// The shape of a model that the spec describes by itself: a size, an inline config or a name of the catalog. `None` for
+/// a source that must be read from elsewhere.
+///
+/// Where `parameters` accompanies `config`, a note of the shape says how the two compare.
+#[must_use]
+pub fn resolve_pure(spec: &ModelDeploymentSpec) -> Option<Result<ModelShape, ResolveError>> {
+    match spec_source(spec) {
+        Err(error) => Some(Err(error.into())),
+        Ok(SourceRef::Parameters(parameters)) => Some(Ok(assumed::shape(parameters))),
+        Ok(SourceRef::Config(config)) => Some(from_config(spec, config)),
+        Ok(SourceRef::Catalog(name)) => Some(catalog::shape(name).ok_or_else(|| {
+            ResolveError::Spec(PlanError::invalid(
+                "model.catalog",
+                format!("\"{}\" is not in the catalog", shorten(name)),
+                "`loadline estimate --list-models` lists the names; for any other model set huggingFace, config or parameters",
+            ))
+        })),
+        Ok(
+            SourceRef::HuggingFace(_)
+            | SourceRef::HuggingFaceGguf(_)
+            | SourceRef::GgufUrl(_)
+            | SourceRef::ConfigMap(_),
+        ) => None,
+    }
+}
+
+fn from_config(spec: &ModelDeploymentSpec, config: &Value) -> Result<ModelShape, ResolveError> {
+    let name = config.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
+    let name = name.map_or_else(|| "config".to_owned(), shorten);
+    let mut shape = hf_config::parse(config.to_string().as_bytes(), &name).map_err(ResolveError::Config)?;
+    if let Some(published) = spec.model.parameters.as_deref() {
+        let published = parse_parameters(published)?;
+        shape.notes.push(published_size(&shape, published)?);
+    }
+    Ok(shape)
+}
+
+/// How the size that was published compares with the one counted. One name is given to many sizes (the active parameters
+/// of a mixture, embeddings left out), but a dense model whose config has twice as many is another model.
+fn published_size(shape: &ModelShape, published: Parameters) -> Result<String, PlanError> {
+    let counted = Parameters(shape.parameters);
+    let (small, large) = if counted < published { (counted, published) } else { (published, counted) };
+    let differs = u128::from(large.0) * 2 > u128::from(small.0) * 3;
+    if differs && shape.experts.is_none() {
+        return Err(PlanError::invalid(
+            "model.parameters",
+            format!("{published} is not the size of the model in model.config, which has {counted}"),
+            format!("write \"{counted}\", leave parameters out, or correct the config"),
+        ));
+    }
+    Ok(format!("The config comes to {counted} parameters; the published size is {published}."))
+}

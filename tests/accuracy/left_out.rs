@@ -1,0 +1,42 @@
+//! Rows that are not scored, by their id, and why.
+
+use super::score::Quantity;
+
+/// Why a figure of a row is not scored, if it is not.
+pub fn reason(id: &str, quantity: Quantity) -> Option<&'static str> {
+    LEFT_OUT
+        .iter()
+        .find(|(row, quantities, _)| *row == id && (quantities.is_empty() || quantities.contains(&quantity)))
+        .map(|(_, _, why)| *why)
+}
+
+/// Row, figures (empty: all), reason.
+const LEFT_OUT: &[(&str, &[Quantity], &str)] = &[
+    (
+        "llmdplan-v019-meta-llama-llama-3-1-8b--tp1pp2dp1--8192",
+        &[Quantity::CachePerToken],
+        "with pipeline stages the tokens are those of the stage with least room, the GiB those of another",
+    ),
+    (
+        "llmdplan-v019-meta-llama-llama-3-1-8b--tp1pp4dp1--8192",
+        &[Quantity::CachePerToken],
+        "with pipeline stages the tokens are those of the stage with least room, the GiB those of another",
+    ),
+    (
+        "vllm-21348-qwen3-235b-fp8",
+        &[Quantity::CachePerToken],
+        "the tokens are those of the rank with least room, the GiB those of another",
+    ),
+    (
+        "idx-nemotron3-nano-4b-fp8",
+        &[Quantity::CachePerToken],
+        "this version counts the tokens of one cache group only",
+    ),
+    ("gemma-3-1b-it-q8-0-vulkan-1", &[Quantity::Cache], "a build from before windowed caches"),
+    ("gemma-3-1b-it-q4-k-m-cuda-1", &[Quantity::Cache], "a build from before windowed caches"),
+    ("mistral-7b-v0-1-q2-k-cpu-1", &[Quantity::Cache], "a build that did not pad to 256 cells"),
+    ("llama-2-7b-q4-k-m-arc-a770-1", &[Quantity::Compute], "no flash attention: all scores are kept"),
+    ("mistral-7b-instruct-q4-0-rtx-a4000-1", &[Quantity::Compute], "no flash attention: all scores are kept"),
+    ("pythia-2-8b-f16-v100-1", &[Quantity::Compute], "no flash attention: all scores are kept"),
+    ("qwen3-30b-a3b-f16-rtx-4090-1", &[], "the experts are in host memory, and the context is not stated"),
+];

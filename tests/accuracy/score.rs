@@ -1,0 +1,315 @@
+//! Measured rows against estimates.
+
+use std::path::{Path, PathBuf};
+
+use loadline::estimate::{Estimate, Workload, estimate};
+use loadline::model::{ModelShape, hf_config};
+use loadline::precision::{CachePrecision, Engine, Precision};
+
+use super::left_out;
+use super::table::{self, Row};
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quantity {
+    /// Weights on one GPU.
+    Weights,
+    /// Cache per token of context, summed over GPUs, at the row's context.
+    CachePerToken,
+    /// vLLM: weights, activation peak, non-torch memory and graphs on one GPU.
+    AllButCache,
+    /// llama.cpp: the cache.
+    Cache,
+    /// llama.cpp: the compute buffer.
+    Compute,
+}
+
+impl Quantity {
+    pub const ALL: [Self; 5] =
+        [Self::Weights, Self::CachePerToken, Self::AllButCache, Self::Cache, Self::Compute];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Weights => "Weights per GPU, GiB",
+            Self::CachePerToken => "KV cache per token over all GPUs, bytes",
+            Self::AllButCache => "Weights, activations, libraries and graphs per GPU, GiB",
+            Self::Cache => "KV cache and recurrent state, MiB",
+            Self::Compute => "Compute buffer of the largest GPU, MiB",
+        }
+    }
+}
+
+/// One figure of one row.
+#[derive(Clone, Debug)]
+pub struct Point {
+    pub id: String,
+    pub engine: Engine,
+    pub model: String,
+    pub quantity: Quantity,
+    pub measured: f64,
+    pub estimated: f64,
+    /// Why it is not scored, if it is not.
+    pub left_out: Option<&'static str>,
+}
+
+impl Point {
+    /// Relative error; positive where the estimate is too large.
+    pub fn error(&self) -> f64 {
+        self.estimated / self.measured - 1.0
+    }
+}
+
+/// Every comparison, and the rows that there is nothing to compare with.
+#[derive(Debug, Default)]
+pub struct Scores {
+    pub points: Vec<Point>,
+    pub unread: Vec<(String, String)>,
+}
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// Scores every measured serving row.
+pub fn all() -> Scores {
+    let mut scores = Scores::default();
+    for row in rows("serving.csv") {
+        if let Err(why) = serving(&row, &mut scores.points) {
+            scores.unread.push((row.text("id").to_owned(), why));
+        }
+    }
+    for row in rows("llamacpp.csv") {
+        if let Err(why) = llama_cpp(&row, &mut scores.points) {
+            scores.unread.push((row.text("id").to_owned(), why));
+        }
+    }
+    scores
+}
+
+pub fn rows(file: &str) -> Vec<Row> {
+    let path = fixtures().join("measured").join(file);
+    std::fs::read_to_string(path).map(|text| table::read(&text)).unwrap_or_default()
+}
+
+/// A published config; one of a model of the same shape where the row's own is not among the fixtures.
+pub fn shape(repositories: &[&str]) -> Result<ModelShape, String> {
+    let mut tried = Vec::new();
+    for repository in repositories.iter().filter(|name| !name.is_empty()) {
+        let stand_in = STAND_INS.iter().find(|(name, _)| name == repository).map(|(_, stand_in)| *stand_in);
+        for name in std::iter::once(*repository).chain(stand_in) {
+            let path = fixtures().join("configs").join(format!("{}.json", name.replace('/', "__")));
+            if let Ok(json) = std::fs::read(path) {
+                match hf_config::parse(&json, name) {
+                    Ok(shape) => return Ok(shape),
+                    Err(error) => return Err(format!("{name}: {error}")),
+                }
+            }
+            tried.push(name.to_owned());
+        }
+    }
+    Err(format!("no config of {} among the fixtures", tried.join(", ")))
+}
+
+/// Models of exactly the same shape, for those whose config is not among the fixtures.
+const STAND_INS: &[(&str, &str)] = &[
+    ("moonshotai/Kimi-Dev-72B", "Qwen/Qwen2.5-72B-Instruct"),
+    ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mistralai/Mixtral-8x7B-v0.1"),
+    ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", "Qwen/Qwen2.5-14B-Instruct"),
+    ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", "Qwen/Qwen3-8B"),
+    ("deepseek-ai/DeepSeek-Coder-V2-Lite-Instruct", "deepseek-ai/DeepSeek-V2-Lite-Chat"),
+    ("meta-llama/Meta-Llama-3-70B", "meta-llama/Meta-Llama-3-70B-Instruct"),
+    ("meta-llama/Llama-3.2-11B-Vision", "meta-llama/Llama-3.2-11B-Vision-Instruct"),
+    ("Qwen/Qwen2.5-Coder-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"),
+    ("GritLM/GritLM-7B", "mistralai/Mistral-7B-v0.1"),
+    ("google/gemma-4-26B-A4B-it", "google/gemma-4-26B-A4B"),
+    ("Qwen/Qwen3.8-27B", "Qwen/Qwen3.5-27B"),
+    ("Qwen/Qwen3.x-27B", "Qwen/Qwen3.5-27B"),
+    ("mistralai/Mistral-Small-3.1-24B-Instruct-2503", "mistralai/Devstral-Small-2-24B-Instruct-2512"),
+    ("mistralai/Mistral-Small-3.2-24B-Instruct-2506", "mistralai/Devstral-Small-2-24B-Instruct-2512"),
+];
+
+fn weights_precision(row: &Row, own: bool) -> Result<Option<Precision>, String> {
+    Ok(match row.text("format") {
+        "fp32" => Some(Precision::Fp32),
+        "fp16" => Some(Precision::Fp16),
+        "" | "bf16" => Some(Precision::Bf16),
+        _ if own => None,
+        "fp8" => Some(Precision::Fp8),
+        "fp8-block" => Some(Precision::Fp8Block),
+        // The rows are of W8A8 checkpoints: linear layers with one scale per row.
+        "int8" => Some(Precision::BnbInt8),
+        "gptq-int4" => Some(Precision::GptqInt4),
+        "awq-int4" => Some(Precision::AwqInt4),
+        "bnb-nf4" => Some(Precision::Nf4),
+        "mxfp4" => Some(Precision::Mxfp4),
+        "nvfp4" => Some(Precision::Nvfp4),
+        other => return Err(format!("the format {other} is not one that Loadline knows")),
+    })
+}
+
+/// What a workload is by default.
+pub fn workload(engine: Engine) -> Workload {
+    Workload {
+        precision: None,
+        context: None,
+        sequences: 1,
+        cache_precision: CachePrecision::Auto,
+        tensor: 1,
+        pipeline: 1,
+        engine,
+        batched_tokens: None,
+        training: None,
+    }
+}
+
+fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
+    let engine: Engine = row.text("engine").parse().map_err(|error| format!("{error}"))?;
+    let shape = shape(&[row.text("model"), row.text("base_model")])?;
+    let own = shape.name == row.text("model") && shape.quantization.is_some();
+    let cache_precision = match row.text("cache_dtype") {
+        dtype if dtype.starts_with("fp8") => CachePrecision::Fp8,
+        _ => CachePrecision::Auto,
+    };
+    let complete = row.text("id").starts_with("llmdplan-v019") && row.number("non_torch_gib").is_some();
+    let workload = Workload {
+        precision: weights_precision(row, own)?,
+        context: row.count("max_model_len"),
+        sequences: row.count("max_num_seqs").unwrap_or(if complete { 1024 } else { 1 }),
+        cache_precision,
+        tensor: row.count("tp").unwrap_or(1),
+        pipeline: row.count("pp").unwrap_or(1),
+        batched_tokens: row.count("max_num_batched_tokens"),
+        ..workload(engine)
+    };
+    let estimate = estimate(&shape, &workload).map_err(|error| error.to_string())?;
+    let gpu = &estimate.per_gpu;
+    let mut push = |quantity, measured: f64, estimated: f64| {
+        points.push(Point {
+            id: row.text("id").to_owned(),
+            engine,
+            model: row.text("model").to_owned(),
+            quantity,
+            measured,
+            estimated,
+            left_out: left_out::reason(row.text("id"), quantity),
+        });
+    };
+    if let Some(measured) = row.number("weights_gib") {
+        push(Quantity::Weights, measured, gib(gpu.weights.0));
+    }
+    if let (Some(kv), Some(tokens)) = (row.number("kv_gib"), row.number("kv_tokens")) {
+        let gpus = integer(estimate.gpus);
+        // What a token takes at this context, windows included: the whole cache of one sequence, shared out.
+        let one = Workload { sequences: 1, ..workload.clone() };
+        let one = loadline::estimate::estimate(&shape, &one).map_err(|error| error.to_string())?;
+        let context = integer(one.workload.context.unwrap_or(1));
+        let estimated = integer(one.components.kv_cache.0) / context;
+        push(Quantity::CachePerToken, kv * 1_073_741_824.0 * gpus / tokens, estimated);
+    }
+    if complete {
+        let parts = ["weights_gib", "activation_gib", "non_torch_gib", "cuda_graph_gib"];
+        let measured: f64 = parts.iter().filter_map(|part| row.number(part)).sum();
+        push(
+            Quantity::AllButCache,
+            measured,
+            gib(gpu.weights.0 + gpu.activations.0) + without_context(&estimate),
+        );
+    }
+    Ok(())
+}
+
+/// The overhead but for the CUDA context, which vLLM's logs leave out: it is there before they begin to count.
+fn without_context(estimate: &Estimate) -> f64 {
+    let context = estimate
+        .terms
+        .iter()
+        .filter(|term| term.component == "overhead" && term.formula.starts_with("CUDA context"))
+        .map(|term| term.bytes.0)
+        .sum::<u64>();
+    gib(estimate.per_gpu.overhead.0 - context)
+}
+
+fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
+    if row.text("notes").contains("ik_llama") {
+        return Err("the fork ik_llama.cpp, whose caches and buffers are laid out otherwise".to_owned());
+    }
+    let base = row.text("base_model");
+    let noted = row.text("notes");
+    let inferred = if base.is_empty() && noted.contains("Qwen3.x-27B") { "Qwen/Qwen3.x-27B" } else { base };
+    let shape = shape(&[inferred])?;
+    let quant = row.text("quant").to_lowercase();
+    let precision = match quant.as_str() {
+        "f16" => Some(Precision::Fp16),
+        "bf16" => Some(Precision::Bf16),
+        other => other.parse().ok(),
+    };
+    let sequences = row.count("n_seq").unwrap_or(1).max(1);
+    let unified = row.text("kv_unified") == "true";
+    let context = row.count("n_ctx");
+    let cache_precision = match row.text("cache_type_k") {
+        "" | "f16" => CachePrecision::Auto,
+        other => other.parse().map_err(|error| format!("{error}"))?,
+    };
+    let workload = Workload {
+        precision: precision.or(Some(Precision::Q4KM)),
+        // A unified cache is one of n_ctx cells, whatever the sequences; else each has its share.
+        context: context.map(|cells| if unified { cells } else { cells / sequences }),
+        sequences: if unified { 1 } else { sequences },
+        cache_precision,
+        batched_tokens: row.count("n_ubatch"),
+        pipeline: if noted.contains("multi-GPU") && !noted.contains("MTL0") { 2 } else { 1 },
+        ..workload(Engine::LlamaCpp)
+    };
+    let estimate = estimate(&shape, &workload).map_err(|error| error.to_string())?;
+    let mut push = |quantity, measured: f64, estimated: f64| {
+        points.push(Point {
+            id: row.text("id").to_owned(),
+            engine: Engine::LlamaCpp,
+            model: row.text("model").to_owned(),
+            quantity,
+            measured,
+            estimated,
+            left_out: left_out::reason(row.text("id"), quantity),
+        });
+    };
+    let on_gpu = match (row.number("model_buffer_mib"), row.number("model_size_gib")) {
+        (Some(buffer), Some(size)) => buffer > size * 1024.0 * 0.85,
+        _ => row.number("model_buffer_mib").is_some(),
+    };
+    let whole = on_gpu && row.text("n_layer_offloaded").split_once('/').is_none_or(|(on, of)| on == of);
+    if let (Some(measured), Some(_), true) = (row.number("model_buffer_mib"), precision, whole) {
+        push(Quantity::Weights, measured / 1024.0, gib(estimate.components.weights.0));
+    }
+    if let (Some(kv), Some(_)) = (row.number("kv_buffer_mib"), context) {
+        let state = row.number("rs_buffer_mib").unwrap_or(0.0);
+        // States are kept per sequence even where the cells are shared. They are what is left at no context: caches are linear.
+        let at = |context| {
+            let short = Workload { context: Some(context), sequences, ..workload.clone() };
+            loadline::estimate::estimate(&shape, &short)
+                .map(|estimate| mib(estimate.components.kv_cache.0))
+                .map_err(|error| error.to_string())
+        };
+        let states = if state > 0.0 { 2.0 * at(256)? - at(512)? } else { 0.0 };
+        let own = if state > 0.0 && unified { states / integer(sequences) } else { 0.0 };
+        let shared = mib(estimate.components.kv_cache.0) - own;
+        let estimated = if unified { shared + states } else { mib(estimate.components.kv_cache.0) };
+        push(Quantity::Cache, kv + state, estimated);
+    }
+    if let Some(measured) = row.number("compute_buffer_gpu_mib").filter(|_| context.is_some() && whole) {
+        push(Quantity::Compute, measured, mib(estimate.per_gpu.activations.0));
+    }
+    Ok(())
+}
+
+/// Bytes as a number for ratios; what is compared has less than 53 bits.
+pub fn integer(value: u64) -> f64 {
+    value.to_string().parse().unwrap_or(f64::INFINITY)
+}
+
+pub fn gib(bytes: u64) -> f64 {
+    integer(bytes) / 1_073_741_824.0
+}
+
+pub fn mib(bytes: u64) -> f64 {
+    integer(bytes) / 1_048_576.0
+}

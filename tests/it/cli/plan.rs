@@ -1,0 +1,1 @@
+//! `plan`: verdicts, formats and exit codes.
