@@ -168,6 +168,14 @@ pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> 
     })
 }
 
+/// The workload that a spec asks for, with what the model's shape fills in. `tensor: auto` is 1: only a cluster can tell.
+///
+/// # Errors
+/// [`PlanError::Invalid`] for a number that cannot be right.
+pub fn workload(spec: &ModelDeploymentSpec, shape: &ModelShape) -> Result<Workload, PlanError> {
+    Ok(workload::read(spec, Some(shape))?.workload)
+}
+
 /// What the nodes must have for an estimate.
 fn required(estimate: &Estimate, margin: Margin) -> Result<Requirement, PlanError> {
     let per_gpu = margin.apply(estimate.total_per_gpu).map_err(EstimateError::Overflow)?;

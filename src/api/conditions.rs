@@ -161,8 +161,7 @@ mod tests {
             observed_generation: None,
             last_transition_time: Time(at(1)),
         };
-        let merged =
-            merge(std::slice::from_ref(&theirs), &[finding(Truth::True, "FitsNow")], Some(1), at(9));
+        let merged = merge(std::slice::from_ref(&theirs), &[finding(Truth::True, "FitsNow")], Some(1), at(9));
         assert_eq!(merged.len(), 2);
         assert_eq!(find(&merged, "example.com/Audited"), Some(&theirs));
     }

@@ -2,11 +2,13 @@
 
 use clap::Args;
 
+use crate::api::ModelDeploymentSpec;
+use crate::api::v1alpha1::{ContextSpec, EngineSpec, ParallelismSpec, TensorParallel, TrainingSpec};
 use crate::estimate::{
-    AttentionKernel, Checkpointing, EstimateError, Method, Offload, Optimizer, Sharding, Training, Workload,
-    estimate,
+    AttentionKernel, Checkpointing, EstimateError, Method, Offload, Optimizer, Sharding, estimate,
 };
 use crate::model::catalog;
+use crate::plan::{PlanError, workload};
 use crate::precision::{CachePrecision, Engine, Precision};
 use crate::render::{json, table};
 use crate::units::Margin;
@@ -19,12 +21,6 @@ use super::values::{gpus, one_of, sequences, tokens};
 
 #[derive(Debug, Args)]
 pub(super) struct EstimateArguments {
-    #[command(flatten)]
-    model: ModelArguments,
-    #[command(flatten)]
-    serving: ServingArguments,
-    #[command(flatten)]
-    training: TrainingArguments,
     /// The factor by which a GPU must be larger than the estimate, from 1.0 to 10.0
     #[arg(long, value_name = "FACTOR", default_value_t = Margin::DEFAULT, allow_negative_numbers = true)]
     margin: Margin,
@@ -37,6 +33,12 @@ pub(super) struct EstimateArguments {
     /// The format of the output
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    serving: ServingArguments,
+    #[command(flatten)]
+    training: TrainingArguments,
 }
 
 #[derive(Debug, Args)]
@@ -102,8 +104,8 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
         return list_models(arguments.output, printer);
     }
     let shape = arguments.model.shape()?;
-    let workload = workload(arguments);
-    let estimate = estimate(&shape, &workload).map_err(explained)?;
+    let workload = workload(&spec(arguments), &shape).map_err(explained)?;
+    let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;
     let document = json::estimate(&shape, &estimate, arguments.margin);
     if let Some(text) = arguments.output.document(&document)? {
         printer.data(&text)?;
@@ -121,52 +123,66 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     Ok(ExitStatus::Fine)
 }
 
-fn workload(arguments: &EstimateArguments) -> Workload {
+/// The flags as the spec of a custom resource, so that what they leave out means the same in both.
+fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let serving = &arguments.serving;
-    Workload {
-        precision: serving.precision,
-        context: serving.context,
-        sequences: serving.sequences,
-        cache_precision: serving.cache_precision,
-        tensor: serving.tensor,
-        pipeline: serving.pipeline,
-        engine: serving.engine,
-        batched_tokens: None,
-        training: arguments.training.training.map(|method| training(method, &arguments.training)),
+    let spec = ModelDeploymentSpec { precision: serving.precision, ..ModelDeploymentSpec::default() };
+    let Some(method) = arguments.training.training else {
+        return ModelDeploymentSpec {
+            context: Some(ContextSpec {
+                length: serving.context.map(number),
+                sequences: Some(number(serving.sequences)),
+                cache_precision: Some(serving.cache_precision),
+            }),
+            parallelism: Some(ParallelismSpec {
+                tensor: Some(TensorParallel::Ranks(number(serving.tensor))),
+                pipeline: Some(number(serving.pipeline)),
+            }),
+            engine: Some(EngineSpec { name: serving.engine, image: None, args: None }),
+            ..spec
+        };
+    };
+    let training = &arguments.training;
+    let several = |values: &[String]| (!values.is_empty()).then(|| values.to_vec());
+    ModelDeploymentSpec {
+        training: Some(TrainingSpec {
+            method,
+            optimizer: training.optimizer,
+            micro_batch: Some(number(serving.sequences)),
+            sequence_length: serving.context.map(number),
+            lora_rank: training.lora_rank.map(number),
+            lora_targets: several(&training.lora_targets),
+            gradient_checkpointing: training.gradient_checkpointing,
+            attention: training.attention,
+            sharding: training.sharding,
+            gpus: training.gpus.map(number),
+            offload: (!training.offload.is_empty()).then(|| training.offload.clone()),
+        }),
+        ..spec
     }
 }
 
-/// The defaults are those of the custom resource.
-fn training(method: Method, arguments: &TrainingArguments) -> Training {
-    let gpus = arguments.gpus.unwrap_or(1);
-    let targets = &arguments.lora_targets;
-    Training {
-        method,
-        optimizer: arguments.optimizer.unwrap_or(Optimizer::Adamw),
-        lora_rank: arguments.lora_rank.unwrap_or(16),
-        lora_targets: if targets.is_empty() { vec!["all-linear".to_owned()] } else { targets.clone() },
-        gradient_checkpointing: arguments.gradient_checkpointing.unwrap_or(Checkpointing::Full),
-        attention: arguments.attention.unwrap_or(AttentionKernel::Sdpa),
-        sharding: arguments.sharding.unwrap_or(if gpus > 1 { Sharding::Ddp } else { Sharding::None }),
-        gpus,
-        offload: arguments.offload.clone(),
-    }
-}
-
-/// An error of the estimator in the words of the command line: the flag instead of the field.
-fn explained(error: EstimateError) -> Failure {
+/// An error in the words of the command line: the flag instead of the field.
+pub(super) fn explained(error: PlanError) -> Failure {
+    let named = |field: &str, problem: &str, remedy: &str| {
+        let flag = flag(field).map_or_else(|| field.to_owned(), |flag| format!("--{flag}"));
+        Failure::error(format!("{flag}: {problem}")).hint(remedy)
+    };
     match error {
-        EstimateError::Invalid { field, problem, remedy } => {
-            let flag = flag(field).map_or_else(|| field.to_owned(), |flag| format!("--{flag}"));
-            Failure::error(format!("{flag}: {problem}")).hint(remedy)
+        PlanError::Invalid { field, problem, remedy } => named(&field, &problem, &remedy),
+        PlanError::NotSupported { field, remedy } => named(&field, "not supported yet", &remedy),
+        PlanError::Estimate(EstimateError::Invalid { field, problem, remedy }) => {
+            named(field, &problem, &remedy)
         }
-        EstimateError::Overflow(overflow) => Failure::error(overflow.to_string()),
+        PlanError::Estimate(EstimateError::Overflow(overflow)) => Failure::error(overflow.to_string()),
     }
 }
 
 /// The flag that sets a field of the custom resource.
 fn flag(field: &str) -> Option<&'static str> {
     Some(match field {
+        "model.parameters" => "parameters",
         "precision" => "precision",
         "context.length" | "training.sequenceLength" => "context",
         "context.sequences" | "training.microBatch" => "sequences",

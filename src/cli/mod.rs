@@ -45,8 +45,6 @@ struct Arguments {
 enum Command {
     /// Estimate the GPU memory that a model needs. Needs no cluster.
     Estimate(Box<estimate::EstimateArguments>),
-    /// Run the controller, until it is told to stop (SIGTERM, SIGINT).
-    Controller(controller::ControllerArguments),
     /// Say for each ModelDeployment which nodes fit, and for every other why not.
     Plan(Box<plan::PlanArguments>),
     /// List the nodes and their GPUs, as their labels declare them.
@@ -55,6 +53,8 @@ enum Command {
     Doctor(Box<nodes::NodesArguments>),
     /// Print the nodes and pods, pruned to what Loadline uses, for `--snapshot`.
     Snapshot(Box<nodes::WriteArguments>),
+    /// Run the controller, until it is told to stop (SIGTERM, SIGINT).
+    Controller(controller::ControllerArguments),
     /// Print the custom resource definition as YAML.
     Crds,
     /// Print a completion script for a shell.
@@ -94,11 +94,11 @@ fn command(program: Option<&OsString>) -> clap::Command {
 fn execute(command: Command, printer: Printer) -> anyhow::Result<ExitStatus> {
     match command {
         Command::Estimate(arguments) => estimate::run(&arguments, printer),
-        Command::Controller(arguments) => controller::run(arguments),
         Command::Plan(arguments) => plan::run(&arguments, printer),
         Command::Nodes(arguments) => nodes::nodes(&arguments, printer),
         Command::Doctor(arguments) => nodes::doctor(&arguments, printer),
         Command::Snapshot(arguments) => nodes::snapshot(&arguments, printer),
+        Command::Controller(arguments) => controller::run(arguments),
         Command::Crds => crds::run(printer),
         Command::Completion(arguments) => completion::run(&arguments, printer),
     }

@@ -45,11 +45,11 @@ pub(super) fn from_file(path: &Path) -> anyhow::Result<Snapshot> {
 
 #[derive(Debug, Args)]
 pub(super) struct NodesArguments {
-    #[command(flatten)]
-    from: SnapshotArguments,
     /// The format of the output
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,
+    #[command(flatten)]
+    from: SnapshotArguments,
 }
 
 pub(super) fn nodes(arguments: &NodesArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
@@ -89,14 +89,14 @@ pub(super) fn doctor(arguments: &NodesArguments, printer: Printer) -> anyhow::Re
 
 #[derive(Debug, Args)]
 pub(super) struct WriteArguments {
-    #[command(flatten)]
-    from: SnapshotArguments,
     /// Replace the names of nodes, pods and namespaces, and every label that does not describe a GPU
     #[arg(long)]
     redact: bool,
     /// The format of the output
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: SnapshotFormat,
+    #[command(flatten)]
+    from: SnapshotArguments,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -17,7 +17,7 @@ use super::input;
 use super::manifest::{Manifest, Manifests};
 use super::nodes::{SnapshotArguments, from_file};
 use super::printer::Printer;
-use super::resolve::{Resolved, resolve};
+use super::resolve::resolve;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArguments {
@@ -33,11 +33,11 @@ pub(super) struct PlanArguments {
     /// Plan the objects of all namespaces
     #[arg(short = 'A', long, conflicts_with_all = ["namespace", "filename"])]
     all_namespaces: bool,
-    #[command(flatten)]
-    from: SnapshotArguments,
     /// The format of the output
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: PlanFormat,
+    #[command(flatten)]
+    from: SnapshotArguments,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -159,9 +159,8 @@ fn outcome(manifest: Manifest, default_namespace: &str, inventory: &Inventory) -
 
 fn found(namespace: &str, name: &str, spec: &ModelDeploymentSpec, inventory: &Inventory) -> Found {
     let shape = match resolve(spec) {
-        Resolved::Shape(shape) => shape,
-        Resolved::Invalid(fault) => return Found::Malformed(vec![fault]),
-        Resolved::Unresolved(problem) => return Found::Unresolved(problem),
+        Ok(shape) => shape,
+        Err(found) => return found,
     };
     match plan(Subject { namespace, name, spec }, &shape, inventory) {
         Ok(plan) => Found::Planned(Box::new(plan)),

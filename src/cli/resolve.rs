@@ -1,56 +1,32 @@
 //! From the spec of an object to its model's shape, with no network.
 
 use crate::api::ModelDeploymentSpec;
-use crate::model::{ModelShape, assumed, catalog, hf_config};
-use crate::units::{Parameters, shorten};
+use crate::model::ModelShape;
+use crate::plan::{ResolveError, SourceRef, resolve_pure, spec_source};
+use crate::render::Found;
+use crate::units::shorten;
 
-use super::manifest::nearest;
-
-/// What came of it.
-pub(super) enum Resolved {
-    /// The shape.
-    Shape(ModelShape),
-    /// The spec is wrong, whatever the network.
-    Invalid(String),
-    /// It is somewhere else.
-    Unresolved(String),
+/// The shape of a model that its spec describes by itself; for any other what is to be said of the object.
+pub(super) fn resolve(spec: &ModelDeploymentSpec) -> Result<ModelShape, Found> {
+    match resolve_pure(spec) {
+        Some(Ok(shape)) => Ok(shape),
+        Some(Err(ResolveError::Spec(error))) => Err(Found::Refused(error)),
+        Some(Err(error @ ResolveError::Config(_))) => Err(Found::Malformed(vec![error.to_string()])),
+        None => Err(Found::Unresolved(elsewhere(spec))),
+    }
 }
 
-/// Resolves the sources that need no network.
-pub(super) fn resolve(spec: &ModelDeploymentSpec) -> Resolved {
-    let model = &spec.model;
-    if let Some(config) = &model.config {
-        return match hf_config::parse(config.to_string().as_bytes(), "config") {
-            Ok(shape) => Resolved::Shape(shape),
-            Err(error) => Resolved::Invalid(format!("spec.model.config: {error}")),
-        };
-    }
-    if let Some(size) = &model.parameters {
-        return match size.parse::<Parameters>() {
-            Ok(size) => Resolved::Shape(assumed::shape(size)),
-            Err(error) => Resolved::Invalid(format!("spec.model.parameters: {error}")),
-        };
-    }
-    if let Some(name) = &model.catalog {
-        return catalog::shape(name).map_or_else(|| Resolved::Invalid(not_in_catalog(name)), Resolved::Shape);
-    }
-    let (field, source) = if let Some(repository) = &model.hugging_face {
-        ("huggingFace", format!("repository {}", shorten(&repository.repository)))
-    } else if let Some(reference) = &model.config_map_ref {
-        ("configMapRef", format!("ConfigMap {}", shorten(&reference.name)))
-    } else {
-        ("gguf", "the GGUF file".to_owned())
+fn elsewhere(spec: &ModelDeploymentSpec) -> String {
+    let (field, what) = match spec_source(spec) {
+        Ok(SourceRef::HuggingFace(hub) | SourceRef::HuggingFaceGguf(hub)) => {
+            ("huggingFace", format!("repository {}", shorten(&hub.repository)))
+        }
+        Ok(SourceRef::ConfigMap(key)) => ("configMapRef", format!("ConfigMap {}", shorten(&key.name))),
+        Ok(SourceRef::GgufUrl(url)) => ("gguf", shorten(url)),
+        // The others need nothing but the spec.
+        _ => ("", "it".to_owned()),
     };
-    Resolved::Unresolved(format!(
-        "spec.model.{field}: {source} is not read by this command, so the estimate is not known; plan it against the controller's status, or give the model as catalog, config or parameters"
-    ))
-}
-
-fn not_in_catalog(name: &str) -> String {
-    let near =
-        nearest(name, catalog::names()).map_or_else(String::new, |near| format!("did you mean {near}? "));
     format!(
-        "spec.model.catalog: \"{}\" is not in the catalog; {near}`loadline estimate --list-models` lists it",
-        shorten(name)
+        "spec.model.{field}: {what} is not read by this command, so what it needs is not known; give the model as catalog, config or parameters to plan it here"
     )
 }

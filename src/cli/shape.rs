@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::api::ModelDeploymentSpec;
+use crate::api::v1alpha1::ModelSource;
 use crate::model::{ModelShape, assumed, catalog, hf_config};
+use crate::plan::{ResolveError, resolve_pure};
 use crate::units::{Parameters, shorten};
 
 use super::failure::Failure;
@@ -38,7 +41,9 @@ impl ModelArguments {
     /// The shape of the model.
     pub(super) fn shape(&self) -> anyhow::Result<ModelShape> {
         if let Some(path) = &self.config {
-            return self.stated_size(config(path)?);
+            return self
+                .parameters
+                .map_or_else(|| config(path), |size| Self::with_published_size(path, size));
         }
         if let Some(size) = self.parameters {
             return Ok(assumed::shape(size));
@@ -60,26 +65,29 @@ impl ModelArguments {
             .into())
     }
 
-    /// A size that accompanies a config is what the model is said to have: a difference is worth a note.
-    fn stated_size(&self, mut shape: ModelShape) -> anyhow::Result<ModelShape> {
-        if let Some(Parameters(stated)) = self.parameters {
-            let difference = stated.abs_diff(shape.parameters);
-            if difference > shape.parameters / 20 {
-                shape.notes.push(format!(
-                    "The config makes {} parameters and {} were stated; the estimate is made from the config.",
-                    Parameters(shape.parameters),
-                    Parameters(stated)
-                ));
-            }
+    /// A size that accompanies a config is the published one, and is compared as it is in a custom resource.
+    fn with_published_size(path: &Path, size: Parameters) -> anyhow::Result<ModelShape> {
+        let bytes = input::bytes(path)?;
+        let shape = parsed(path, &bytes)?;
+        let model = ModelSource {
+            config: Some(serde_json::from_slice(&bytes)?),
+            parameters: Some(size.0.to_string()),
+            ..ModelSource::default()
+        };
+        match resolve_pure(&ModelDeploymentSpec { model, ..ModelDeploymentSpec::default() }) {
+            Some(Ok(compared)) => Ok(ModelShape { notes: compared.notes, ..shape }),
+            Some(Err(ResolveError::Spec(error))) => Err(super::estimate::explained(error).into()),
+            Some(Err(ResolveError::Config(_))) | None => Ok(shape),
         }
-        Ok(shape)
     }
 }
 
 fn config(path: &Path) -> anyhow::Result<ModelShape> {
-    let bytes = input::bytes(path)?;
-    let name = model_name(path);
-    hf_config::parse(&bytes, &name).map_err(|error| {
+    parsed(path, &input::bytes(path)?)
+}
+
+fn parsed(path: &Path, bytes: &[u8]) -> anyhow::Result<ModelShape> {
+    hf_config::parse(bytes, &model_name(path)).map_err(|error| {
         let failure = Failure::error(format!("{}: {error}", input::name(path)));
         failure.hint("it must be the config.json of the model's repository, whole and as it is there").into()
     })

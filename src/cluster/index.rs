@@ -25,9 +25,11 @@ pub struct Index {
 impl Index {
     /// Takes in a node event; whether anything changed that matters.
     pub fn node(&mut self, event: Event<core::Node>) -> bool {
-        self.nodes.take(event, |node| Some(Node::from_object(&node)), |node| {
-            node.metadata.name.clone().unwrap_or_default()
-        })
+        self.nodes.take(
+            event,
+            |node| Some(Node::from_object(&node)),
+            |node| node.metadata.name.clone().unwrap_or_default(),
+        )
     }
 
     /// Takes in a pod event; whether anything changed that matters. A pod without extended resources never does.
@@ -37,7 +39,10 @@ impl Index {
             (!pod.requests.is_empty() && pod.node.is_some() && !pod.finished).then_some(pod)
         };
         self.pods.take(event, reduce, |pod| {
-            (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default())
+            (
+                pod.metadata.namespace.clone().unwrap_or_default(),
+                pod.metadata.name.clone().unwrap_or_default(),
+            )
         })
     }
 
@@ -115,3 +120,6 @@ impl<Key: Eq + Hash, Value: PartialEq> Relisted<Key, Value> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

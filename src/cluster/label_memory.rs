@@ -68,11 +68,7 @@ fn in_domain(key: &str) -> bool {
 }
 
 fn gpu_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    labels
-        .iter()
-        .filter(|(key, _)| in_domain(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+    labels.iter().filter(|(key, _)| in_domain(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Whether a label says the memory of a GPU: `nvidia.com/gpu.memory`, `nvidia.com/mig-1g.10gb.memory`, `amd.com/gpu.vram`.

@@ -49,7 +49,8 @@ pub async fn workload(
         if !is_owned(live, object) {
             return Ok(Workload::NameTaken);
         }
-        let value = serde_json::to_value(live).map_err(|source| Error::Json { what: "Deployment", source })?;
+        let value =
+            serde_json::to_value(live).map_err(|source| Error::Json { what: "Deployment", source })?;
         if !build::differs(wanted, &value) {
             return Ok(Workload::Written(Child::of(live)));
         }
@@ -141,3 +142,6 @@ fn status_patch(
         "status": status,
     }))
 }
+
+#[cfg(test)]
+mod tests;

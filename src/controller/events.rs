@@ -33,7 +33,9 @@ pub fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Note> {
             continue;
         }
         notes.push(Note {
-            is_warning: new.status != "True" && new.reason != "Progressing" && new.reason != "EstimatePending",
+            is_warning: new.status != "True"
+                && new.reason != "Progressing"
+                && new.reason != "EstimatePending",
             reason: new.reason.clone(),
             message: new.message.clone(),
         });

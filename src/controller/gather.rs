@@ -84,7 +84,9 @@ async fn from_config_map(client: &Client, namespace: &str, reference: &KeyRef) -
     let (name, key) = (shorten(&reference.name), shorten(&reference.key));
     let missing = |message: String| Gathered::Unresolved(Unresolved { message, again: Some(MISSING) });
     let Some(map) = map else {
-        return Ok(missing(format!("spec.model.configMapRef: there is no ConfigMap {name} in this namespace")));
+        return Ok(missing(format!(
+            "spec.model.configMapRef: there is no ConfigMap {name} in this namespace"
+        )));
     };
     let text = map.data.as_ref().and_then(|data| data.get(&reference.key)).map(String::as_bytes);
     let bytes = text.or_else(|| {
@@ -106,3 +108,6 @@ async fn from_config_map(client: &Client, namespace: &str, reference: &KeyRef) -
 fn shape_of(bytes: &[u8], name: &str) -> Result<ModelShape, String> {
     hf_config::parse(bytes, name).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,8 +91,11 @@ impl Memory {
             let inner = self.inner();
             inner.tracked.iter().map(|(key, tracked)| (key.clone(), Arc::clone(tracked))).collect()
         };
-        let mut changed: Vec<Key> =
-            all.into_iter().filter(|(_, tracked)| tracked.is_changed_by(inventory)).map(|(key, _)| key).collect();
+        let mut changed: Vec<Key> = all
+            .into_iter()
+            .filter(|(_, tracked)| tracked.is_changed_by(inventory))
+            .map(|(key, _)| key)
+            .collect();
         changed.sort_unstable();
         changed
     }
@@ -114,7 +117,9 @@ impl Memory {
         resource_version: Option<&str>,
         status: ModelDeploymentStatus,
     ) {
-        let Some(resource_version) = resource_version.and_then(|version| version.parse().ok()) else { return };
+        let Some(resource_version) = resource_version.and_then(|version| version.parse().ok()) else {
+            return;
+        };
         let written = Written { uid: uid.map(str::to_owned), resource_version, status };
         self.inner().written.insert(key.clone(), written);
     }

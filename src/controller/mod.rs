@@ -6,7 +6,6 @@
 
 pub mod apply;
 pub mod build;
-mod client;
 pub mod error;
 pub mod events;
 pub mod gather;
@@ -15,9 +14,10 @@ pub mod reconcile;
 pub mod resolve;
 mod shutdown;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,10 +51,6 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How the controller is run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The kubeconfig file; by default `KUBECONFIG`, `~/.kube/config`, or the pod's own service account.
-    pub kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context; by default its current one.
-    pub context: Option<String>,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub metrics_address: SocketAddr,
     /// How long the labels of a node's GPUs may be gone before that counts.
@@ -66,9 +62,6 @@ pub struct Options {
 /// Why the controller could not be started, or did not stay up.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is no usable kubeconfig, nor a service account.
-    #[error("no cluster to connect to: {0}")]
-    Config(String),
     /// No client can be made of the configuration.
     #[error("cannot connect to the cluster: {0}")]
     Client(kube::Error),
@@ -92,10 +85,13 @@ pub enum RunError {
 ///
 /// # Errors
 /// See [`RunError`]. An API server that cannot be reached is no error: it is waited for.
-pub async fn run(options: Options) -> Result<(), RunError> {
-    let client = client::connect(&options).await?;
-    let stop = shutdown::signal();
-    run_with(client, options, stop).await
+pub async fn run(mut config: kube::Config, options: Options) -> Result<(), RunError> {
+    // The default client repeats a refused call for up to a quarter of an hour, while whoever asked waits. Watches and
+    // reconciles have waits and deadlines of their own, and a watch may be silent for longer than an answer.
+    config.default_retry = false;
+    config.read_timeout = None;
+    let client = Client::try_from(config).map_err(RunError::Client)?;
+    run_with(client, options, shutdown::signal()).await
 }
 
 /// Runs with a client until told to stop.
@@ -110,7 +106,8 @@ pub async fn run_with(
     let health = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::default());
     let address = options.metrics_address;
-    let listener = telemetry::health::listen(address).await.map_err(|source| RunError::Listen { address, source })?;
+    let listener =
+        telemetry::health::listen(address).await.map_err(|source| RunError::Listen { address, source })?;
     let listening = listener.local_addr().unwrap_or(address);
     info!(version = env!("CARGO_PKG_VERSION"), address = %listening, "loadline controller starts");
     let stop = stop.shared();

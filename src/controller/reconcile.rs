@@ -14,13 +14,13 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use super::apply;
 use super::error::{Error, within};
 use super::events::{self, Note};
 use super::gather::{self, Gathered, REREAD};
 use super::memory::{Key, Memory, Tracked};
 use super::resolve::{self, Resolved};
 use super::status::{self, Facts, Workload};
-use super::apply;
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::{View, Views};
 use crate::render::{Found, Origin, Outcome};
@@ -102,7 +102,8 @@ impl Context {
         };
         let seen = self.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
         let workload =
-            apply::workload(&self.client, &self.metrics, object, resolved.built.as_ref(), seen.as_deref()).await?;
+            apply::workload(&self.client, &self.metrics, object, resolved.built.as_ref(), seen.as_deref())
+                .await?;
         let facts = Facts {
             name: &key.1,
             generation: object.metadata.generation,
@@ -218,12 +219,12 @@ impl Context {
         let Some(live) = within("ModelDeployment", objects.get_opt(&key.1)).await? else {
             return Ok(Action::await_change());
         };
-        let seen = live
-            .data
-            .get("status")
-            .and_then(|status| ModelDeploymentStatus::deserialize(status).ok());
+        let seen = live.data.get("status").and_then(|status| ModelDeploymentStatus::deserialize(status).ok());
         let object = ModelDeployment { metadata: live.metadata.clone(), ..ModelDeployment::default() };
-        let found = Found::Malformed(vec![format!("spec: {}; write it as kubectl explain describes it", invalid.error)]);
+        let found = Found::Malformed(vec![format!(
+            "spec: {}; write it as kubectl explain describes it",
+            invalid.error
+        )]);
         let facts = Facts {
             name: &key.1,
             generation: live.metadata.generation,

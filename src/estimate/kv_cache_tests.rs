@@ -176,8 +176,8 @@ fn recurrent_state_is_a_constant_per_sequence() {
 fn vllm_pads_a_state_to_a_page_of_the_attention_layers() {
     let page = 544 * 2048;
     let at = |context| cache(&qwen3_next(), &Workload { context: Some(context), ..workload() });
-    assert_eq!(at(16), 12 * page * (3 + 1));
-    assert_eq!(at(545), 12 * page * (3 + 2));
+    assert_eq!(at(16), 12 * page * (2 * 3 + 1));
+    assert_eq!(at(545), 12 * page * (2 * 3 + 2));
 }
 
 #[test]

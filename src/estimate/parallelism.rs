@@ -172,22 +172,25 @@ fn check_heads(
     Err(EstimateError::Invalid { field: "parallelism.tensor", problem, remedy: remedy(shape, tensor) })
 }
 
+/// Whether a model's heads can be shared among so many ranks.
+pub(super) fn divides(shape: &ModelShape, ranks: u64) -> bool {
+    let ranks = ranks.max(1);
+    shape.heads.is_multiple_of(ranks)
+        && shape.layers.iter().all(|layer| {
+            let attention = match layer.attention.map(|attention| attention.cache) {
+                Some(CacheKind::Heads { kv_heads, .. }) => {
+                    kv_heads == 0 || kv_heads.is_multiple_of(ranks) || ranks.is_multiple_of(kv_heads)
+                }
+                _ => true,
+            };
+            attention && layer.state.is_none_or(|state| state.heads.is_multiple_of(ranks))
+        })
+}
+
 /// The nearest tensor parallelism that works, in words.
 fn remedy(shape: &ModelShape, tensor: u64) -> String {
-    let divides = |ranks: u64| {
-        shape.heads % ranks == 0
-            && shape.layers.iter().all(|layer| {
-                let attention = match layer.attention.map(|attention| attention.cache) {
-                    Some(CacheKind::Heads { kv_heads, .. }) => {
-                        kv_heads == 0 || kv_heads % ranks == 0 || ranks % kv_heads == 0
-                    }
-                    _ => true,
-                };
-                attention && layer.state.is_none_or(|state| state.heads % ranks == 0)
-            })
-    };
     // No engine shares a layer among more GPUs than this.
-    let candidates: Vec<u64> = (1..=64).filter(|&ranks| divides(ranks)).collect();
+    let candidates: Vec<u64> = (1..=64).filter(|&ranks| divides(shape, ranks)).collect();
     let below = candidates.iter().copied().filter(|&ranks| ranks < tensor).max();
     let above = candidates.iter().copied().find(|&ranks| ranks > tensor);
     match (below, above) {

@@ -116,12 +116,6 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
         };
     }
     if let Some(key) = config_map_ref {
-        for (field, value) in [("name", &key.name), ("key", &key.key)] {
-            if value.is_empty() {
-                let field = format!("model.configMapRef.{field}");
-                return Err(PlanError::invalid(field, "it is empty", "name the ConfigMap and the key in it"));
-            }
-        }
         return Ok(SourceRef::ConfigMap(key));
     }
     if let Some(name) = catalog {
@@ -133,7 +127,8 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
 }
 
 fn parse_parameters(text: &str) -> Result<Parameters, PlanError> {
-    text.parse().map_err(|_| {
+    // The CRD's rule has no room for blanks.
+    text.parse().ok().filter(|_| text.trim() == text).ok_or_else(|| {
         PlanError::invalid(
             "model.parameters",
             format!("\"{}\" is not a parameter count", shorten(text)),

@@ -47,7 +47,10 @@ impl Health {
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
         [
-            (self.definition.load(Ordering::Relaxed), "the CustomResourceDefinition modeldeployments.loadline.dev"),
+            (
+                self.definition.load(Ordering::Relaxed),
+                "the CustomResourceDefinition modeldeployments.loadline.dev",
+            ),
             (self.objects.load(Ordering::Relaxed), "the list of ModelDeployments and Deployments"),
             (self.cluster.load(Ordering::Relaxed), "the list of nodes and pods"),
             (!self.stopping.load(Ordering::Relaxed), "time: the process is stopping"),

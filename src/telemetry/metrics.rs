@@ -48,7 +48,11 @@ impl Default for Metrics {
         let errors = Family::<Label, Counter>::default();
         registry.register("errors", "Reconciles that failed, by what failed", errors.clone());
         let decisions = Family::<Label, Gauge>::default();
-        registry.register("model_deployments", "ModelDeployments, by the reason of their decision", decisions.clone());
+        registry.register(
+            "model_deployments",
+            "ModelDeployments, by the reason of their decision",
+            decisions.clone(),
+        );
         let status_writes = Counter::default();
         registry.register("status_writes", "Status updates written", status_writes.clone());
         let workload_writes = Counter::default();
@@ -58,7 +62,11 @@ impl Default for Metrics {
         let watch_errors = Family::<Label, Counter>::default();
         registry.register("watch_errors", "Watches that failed, by what was watched", watch_errors.clone());
         let wakes = Counter::default();
-        registry.register("wakes", "ModelDeployments reconciled because the cluster has changed", wakes.clone());
+        registry.register(
+            "wakes",
+            "ModelDeployments reconciled because the cluster has changed",
+            wakes.clone(),
+        );
         Self {
             registry,
             reconciles,

@@ -32,6 +32,31 @@ const LEFT_OUT: &[(&str, &[Quantity], &str)] = &[
         &[Quantity::CachePerToken],
         "this version counts the tokens of one cache group only",
     ),
+    (
+        "llmdplan-v019-meta-llama-llama-3-1-8b--tp1pp2dp1--8192",
+        &[Quantity::AllButCache],
+        "logged by the first stage; Loadline gives the last, which samples and needs more",
+    ),
+    (
+        "llmdplan-v019-meta-llama-llama-3-1-8b--tp1pp4dp1--8192",
+        &[Quantity::AllButCache],
+        "logged by the first stage; Loadline gives the last, which samples and needs more",
+    ),
+    (
+        "mixtral-8x7b-instruct-q5-k-m-apple-m3-max-1",
+        &[Quantity::Weights],
+        "made by an early quantiser, which favoured other layers of a mixture of experts",
+    ),
+    (
+        "qwen3-8-27b-ud-q5-k-m-24gb-2",
+        &[Quantity::Cache],
+        "speculative decoding: three copies of every state and a draft's cache",
+    ),
+    (
+        "qwen3-8-27b-ud-q5-k-m-24gb-3",
+        &[Quantity::Cache],
+        "speculative decoding: three copies of every state and a draft's cache",
+    ),
     ("gemma-3-1b-it-q8-0-vulkan-1", &[Quantity::Cache], "a build from before windowed caches"),
     ("gemma-3-1b-it-q4-k-m-cuda-1", &[Quantity::Cache], "a build from before windowed caches"),
     ("mistral-7b-v0-1-q2-k-cpu-1", &[Quantity::Cache], "a build that did not pad to 256 cells"),

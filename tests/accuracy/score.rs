@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use loadline::estimate::{Estimate, Workload, estimate};
-use loadline::model::{ModelShape, hf_config};
+use loadline::model::{ModelShape, Role, hf_config};
 use loadline::precision::{CachePrecision, Engine, Precision};
 
 use super::left_out;
@@ -236,7 +236,9 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     let base = row.text("base_model");
     let noted = row.text("notes");
     let inferred = if base.is_empty() && noted.contains("Qwen3.x-27B") { "Qwen/Qwen3.x-27B" } else { base };
-    let shape = shape(&[inferred])?;
+    let mut shape = shape(&[inferred])?;
+    // A tower is a file of its own, which these runs did not load.
+    shape.tensors.retain(|tensor| !matches!(tensor.role, Role::Vision | Role::Projector));
     let quant = row.text("quant").to_lowercase();
     let precision = match quant.as_str() {
         "f16" => Some(Precision::Fp16),

@@ -50,10 +50,10 @@ fn is_content(line: &str) -> bool {
 impl Document<'_> {
     /// The document as JSON, which is what an API server gets.
     pub(super) fn parse(&self) -> Result<Value, String> {
-        if self.text.trim_start().starts_with('{') {
-            if let Ok(value) = serde_json::from_str(self.text) {
-                return Ok(value);
-            }
+        if self.text.trim_start().starts_with('{')
+            && let Ok(value) = serde_json::from_str(self.text)
+        {
+            return Ok(value);
         }
         // Through YAML's own value, which refuses a key that stands twice.
         let value: serde_yaml::Value =

@@ -116,18 +116,14 @@ fn check(schema: &JSONSchemaProps, value: &Value, path: &str, faults: &mut Fault
     if !has_type(schema, value, path, faults) {
         return;
     }
-    if let Some(allowed) = &schema.enum_ {
-        if !allowed.iter().any(|allowed| allowed.0 == *value) {
-            let names: Vec<&str> = allowed.iter().filter_map(|allowed| allowed.0.as_str()).collect();
-            let near = value.as_str().and_then(|value| nearest(value, names.iter().copied()));
-            let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
-            faults.push(format!(
-                "{path}: {} is not known; {near}known are {}",
-                shown(value),
-                names.join(", ")
-            ));
-            return;
-        }
+    if let Some(allowed) = &schema.enum_
+        && !allowed.iter().any(|allowed| allowed.0 == *value)
+    {
+        let names: Vec<&str> = allowed.iter().filter_map(|allowed| allowed.0.as_str()).collect();
+        let near = value.as_str().and_then(|value| nearest(value, names.iter().copied()));
+        let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
+        faults.push(format!("{path}: {} is not known; {near}known are {}", shown(value), names.join(", ")));
+        return;
     }
     match value {
         Value::Object(fields) => object(schema, fields, path, faults),

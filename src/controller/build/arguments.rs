@@ -57,7 +57,9 @@ pub(super) fn flags(arguments: &[String]) -> impl Iterator<Item = Flag<'_>> {
 
 /// A flag begins with a dash, and is not a negative number.
 fn is_flag(argument: &str) -> bool {
-    argument.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c == '-' || c.is_ascii_alphabetic()))
+    argument
+        .strip_prefix('-')
+        .is_some_and(|rest| rest.starts_with(|c: char| c == '-' || c.is_ascii_alphabetic()))
 }
 
 /// vLLM and SGLang take `--max_model_len` for `--max-model-len`.
@@ -69,11 +71,7 @@ fn normal(name: &str) -> String {
 const ALONE: &[&str] = &["--data-parallel-size", "-dp", "--dp-size", "--dp", "--nnodes"];
 
 /// Loadline's arguments, then the user's without those that say the same again.
-pub(super) fn combine(
-    engine: Engine,
-    own: Vec<Managed>,
-    extra: &[String],
-) -> Result<Vec<String>, PlanError> {
+pub(super) fn combine(engine: Engine, own: Vec<Managed>, extra: &[String]) -> Result<Vec<String>, PlanError> {
     let mut said_again = Vec::new();
     for flag in flags(extra) {
         if let Some(managed) = own.iter().find(|managed| managed.is_named(&flag.name)) {
@@ -82,7 +80,8 @@ pub(super) fn combine(
             }
             said_again.extend(flag.at..flag.at + flag.span);
         }
-        let multiplies = matches!(engine, Engine::Vllm | Engine::Sglang) && ALONE.contains(&flag.name.as_str());
+        let multiplies =
+            matches!(engine, Engine::Vllm | Engine::Sglang) && ALONE.contains(&flag.name.as_str());
         if multiplies && flag.value != Some("1") {
             return Err(PlanError::Invalid {
                 field: "engine.args".to_owned(),
@@ -92,7 +91,8 @@ pub(super) fn combine(
         }
     }
     let own = own.into_iter().flat_map(|managed| [managed.flag.to_owned(), managed.value]);
-    let extra = extra.iter().enumerate().filter(|(at, _)| !said_again.contains(at)).map(|(_, word)| word.clone());
+    let extra =
+        extra.iter().enumerate().filter(|(at, _)| !said_again.contains(at)).map(|(_, word)| word.clone());
     Ok(own.chain(extra).collect())
 }
 
@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn saying_the_same_again_is_no_contradiction() {
-        for extra in [&["--max-model-len", "8192"][..], &["--max_model_len=8192"], &["-tp", "2"], &["-tp=2"]] {
+        for extra in [&["--max-model-len", "8192"][..], &["--max_model_len=8192"], &["-tp", "2"], &["-tp=2"]]
+        {
             assert_eq!(
                 combined(extra).unwrap(),
                 ["--max-model-len", "8192", "--tensor-parallel-size", "2"],
@@ -171,7 +172,10 @@ mod tests {
             (&["-dp=4"], "replicas"),
         ] {
             let error = combined(extra).unwrap_err();
-            assert!(error.starts_with("spec.engine.args: --") || error.starts_with("spec.engine.args: -"), "{error}");
+            assert!(
+                error.starts_with("spec.engine.args: --") || error.starts_with("spec.engine.args: -"),
+                "{error}"
+            );
             assert!(error.contains(field), "{extra:?}: {error}");
         }
     }

@@ -233,7 +233,12 @@ fn sglang(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Resu
     own.push(Managed::of("--host", &[], "0.0.0.0", "engine"));
     own.extend(length("--context-length", workload));
     own.push(Managed::of("--max-running-requests", &[], workload.sequences, "context.sequences"));
-    own.push(Managed::of("--tp-size", &["--tp", "--tensor-parallel-size"], workload.tensor, "parallelism.tensor"));
+    own.push(Managed::of(
+        "--tp-size",
+        &["--tp", "--tensor-parallel-size"],
+        workload.tensor,
+        "parallelism.tensor",
+    ));
     own.push(Managed::of(
         "--pp-size",
         &["--pp", "--pipeline-parallel-size"],
@@ -257,7 +262,11 @@ fn llama_cpp(workload: &Workload, weights: &Weights<'_>) -> Result<Vec<Managed>,
         CachePrecision::Q41 => "q4_1",
         CachePrecision::Q40 => "q4_0",
         other @ (CachePrecision::Fp8 | CachePrecision::Int8) => {
-            return Err(no_such_cache(Engine::LlamaCpp, other, "fp32, fp16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0"));
+            return Err(no_such_cache(
+                Engine::LlamaCpp,
+                other,
+                "fp32, fp16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0",
+            ));
         }
     };
     let mut own = match weights {
@@ -274,7 +283,9 @@ fn llama_cpp(workload: &Workload, weights: &Weights<'_>) -> Result<Vec<Managed>,
     own.push(Managed::of("--host", &[], "0.0.0.0", "engine"));
     // The context of all sequences together: the server divides it among them.
     if let Some(length) = workload.context {
-        let all = length.checked_mul(workload.sequences).ok_or(PlanError::Estimate(crate::units::Overflow.into()))?;
+        let all = length
+            .checked_mul(workload.sequences)
+            .ok_or(PlanError::Estimate(crate::units::Overflow.into()))?;
         own.push(Managed::of("-c", &["--ctx-size"], all, "context"));
     }
     own.push(Managed::of("-np", &["--parallel"], workload.sequences, "context.sequences"));
@@ -308,7 +319,9 @@ fn tgi(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<
     }
     let mut own = model("--model-id", weights, true);
     if let Some(length) = workload.context {
-        let all = length.checked_mul(workload.sequences).ok_or(PlanError::Estimate(crate::units::Overflow.into()))?;
+        let all = length
+            .checked_mul(workload.sequences)
+            .ok_or(PlanError::Estimate(crate::units::Overflow.into()))?;
         own.push(Managed::of("--max-total-tokens", &[], length, "context.length"));
         own.push(Managed::of("--max-input-tokens", &[], length.saturating_sub(1).max(1), "context.length"));
         own.push(Managed::of("--max-batch-total-tokens", &[], all, "context"));
@@ -349,11 +362,7 @@ fn dtype(loading: &Loading, single: &'static str) -> Option<Managed> {
     Some(Managed::of("--dtype", &[], name, "precision"))
 }
 
-fn quantize(
-    flag: &'static str,
-    aliases: &'static [&'static str],
-    loading: &Loading,
-) -> Option<Managed> {
+fn quantize(flag: &'static str, aliases: &'static [&'static str], loading: &Loading) -> Option<Managed> {
     match loading {
         Loading::Quantize(method) => Some(Managed::of(flag, aliases, method, "precision")),
         _ => None,

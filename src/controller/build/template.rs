@@ -104,7 +104,9 @@ fn checked(template: &Value) -> Result<Value, PlanError> {
 fn serving(spec: &Map<String, Value>) -> usize {
     let containers = spec.get("containers").and_then(Value::as_array);
     let named = containers.and_then(|containers| {
-        containers.iter().position(|container| container.get("name").and_then(Value::as_str) == Some(CONTAINER))
+        containers
+            .iter()
+            .position(|container| container.get("name").and_then(Value::as_str) == Some(CONTAINER))
     });
     named.unwrap_or(0)
 }
@@ -168,7 +170,8 @@ fn serve(
 /// What a container that is wholly Loadline's gets besides: its port, a probe, a token, shared memory.
 fn furnish(subject: Subject<'_>, container: &mut Map<String, Value>, start: &Start, gpus: u64) {
     if let Some((port, path)) = start.endpoint {
-        container.insert("ports".to_owned(), json!([{"name": "http", "containerPort": port, "protocol": "TCP"}]));
+        container
+            .insert("ports".to_owned(), json!([{"name": "http", "containerPort": port, "protocol": "TCP"}]));
         // Ready is when the model is loaded, which may be long after the container has started.
         container.insert(
             "readinessProbe".to_owned(),

@@ -77,10 +77,13 @@ fn a_model_directory_is_detected() {
 }
 
 #[test]
-fn a_stated_size_that_differs_is_noted() {
-    let run = run(&format!("estimate {QWEN} --parameters 70B"));
-    assert_eq!(run.code, 0);
-    assert!(run.stderr.contains("The config makes 7.62B parameters and 70B were stated"), "{}", run.stderr);
+fn a_published_size_is_compared_with_the_config() {
+    let run = run(&format!("estimate {QWEN} --parameters 7.6B"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("7.62B parameters; the published size is 7.6B"), "{}", run.stderr);
+    let run = super::run(&format!("estimate {QWEN} --parameters 70B"));
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    assert!(run.stderr.contains("error: --parameters: 70B is not the size"), "{}", run.stderr);
 }
 
 #[test]

@@ -1,1 +1,259 @@
 //! `plan`: verdicts, formats and exit codes.
+
+use serde_json::{Value, json};
+
+use super::{Run, file, run, run_with};
+
+/// An object of a 7B model, which at 8192 tokens needs an L4 and is too large for a T4.
+fn object(name: &str, changes: Value) -> Value {
+    let config = std::fs::read("tests/fixtures/configs/Qwen__Qwen2.5-7B-Instruct.json").expect("a fixture");
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    let mut spec =
+        json!({"model": {"config": config}, "context": {"length": 8192}, "engine": {"name": "vllm"}});
+    for (field, value) in changes.as_object().expect("an object") {
+        spec[field] = value.clone();
+    }
+    json!({"apiVersion": "loadline.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": name, "namespace": "team-a"}, "spec": spec})
+}
+
+fn node(name: &str, label: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "labels": {"nvidia.com/gpu.memory": label, "nvidia.com/gpu.product": "GPU-X"}},
+        "status": {"allocatable": {"nvidia.com/gpu": "1"}, "conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+fn pod(node: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "x"},
+        "spec": {"nodeName": node, "containers": [{"name": "c", "resources": {"requests": {"nvidia.com/gpu": "1"}}}]},
+    })
+}
+
+fn cluster(objects: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()
+}
+
+fn planned(objects: &[Value], cluster: &str, arguments: &str) -> Run {
+    let manifests: Vec<String> = objects.iter().map(ToString::to_string).collect();
+    let (_directory, snapshot) = file("cluster.json", cluster);
+    run_with(&format!("plan -f - --snapshot {snapshot} {arguments}"), manifests.join("\n---\n").as_bytes())
+}
+
+fn results(run: &Run) -> Vec<Value> {
+    let document: Value =
+        serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("JSON: {}{}", run.stdout, run.stderr));
+    document["results"].as_array().expect("results").clone()
+}
+
+#[test]
+fn the_exit_code_is_the_verdict() {
+    let (l4, t4) = (node("l4", "23034"), node("t4", "15360"));
+    let fits = || object("fits", json!({}));
+    let unresolved = || object("remote", json!({"model": {"huggingFace": {"repository": "a/b"}}}));
+    let malformed = || object("typo", json!({"precison": "int4"}));
+    for (objects, nodes, code, expected) in [
+        (vec![fits()], vec![l4.clone()], 0, vec![("fits", "FitsNow")]),
+        (vec![fits()], vec![l4.clone(), pod("l4")], 3, vec![("busy", "GpusBusy")]),
+        (vec![fits()], vec![t4.clone()], 3, vec![("rejected", "GpuMemoryTooSmall")]),
+        (vec![fits()], vec![], 3, vec![("rejected", "NoGpuNodes")]),
+        (vec![fits()], vec![node("x", "23034MiB")], 4, vec![("unknown", "LabelUntrusted")]),
+        (vec![fits()], vec![node("x", "")], 4, vec![("unknown", "LabelUntrusted")]),
+        (vec![fits()], vec![node("x", "0")], 4, vec![("unknown", "LabelUntrusted")]),
+        (vec![fits()], vec![node("x", "-1")], 4, vec![("unknown", "LabelUntrusted")]),
+        (vec![fits()], vec![node("x", "1e30")], 4, vec![("unknown", "LabelUntrusted")]),
+        (vec![fits()], vec![node("x", "24152899584")], 4, vec![("unknown", "LabelUntrusted")]),
+        (vec![unresolved()], vec![l4.clone()], 4, vec![("unknown", "ModelNotResolved")]),
+        (vec![malformed()], vec![l4.clone()], 1, vec![("rejected", "InvalidSpec")]),
+        (
+            vec![fits(), unresolved()],
+            vec![l4.clone()],
+            4,
+            vec![("fits", "FitsNow"), ("unknown", "ModelNotResolved")],
+        ),
+        (
+            vec![unresolved(), fits()],
+            vec![t4.clone()],
+            3,
+            vec![("unknown", "ModelNotResolved"), ("rejected", "GpuMemoryTooSmall")],
+        ),
+        (
+            vec![malformed(), fits(), unresolved()],
+            vec![t4.clone()],
+            1,
+            vec![
+                ("rejected", "InvalidSpec"),
+                ("rejected", "GpuMemoryTooSmall"),
+                ("unknown", "ModelNotResolved"),
+            ],
+        ),
+    ] {
+        let run = planned(&objects, &cluster(&nodes), "-o json");
+        let found: Vec<(String, String)> = results(&run)
+            .iter()
+            .map(|result| {
+                (
+                    result["verdict"].as_str().unwrap().to_owned(),
+                    result["reason"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect();
+        let found: Vec<(&str, &str)> =
+            found.iter().map(|(verdict, reason)| (verdict.as_str(), reason.as_str())).collect();
+        assert_eq!((run.code, &found), (code, &expected), "{nodes:?}");
+    }
+}
+
+#[test]
+fn the_document_keeps_its_contract() {
+    let run =
+        planned(&[object("m", json!({}))], &cluster(&[node("l4", "23034"), node("t4", "15360")]), "-o json");
+    let result = results(&run).remove(0);
+    assert_eq!((&result["namespace"], &result["name"]), (&json!("team-a"), &json!("m")));
+    assert!(result["estimate"]["requiredPerGpu"].is_u64());
+    let found = |index: usize, field: &str| result["nodes"][index][field].clone();
+    for (index, name, verdict, mib) in [(0, "l4", "fits", 23034), (1, "t4", "rejected", 15360)] {
+        assert_eq!(found(index, "name"), json!(name));
+        assert_eq!(found(index, "verdict"), json!(verdict));
+        assert_eq!(found(index, "memoryMiB"), json!(mib));
+        assert_eq!(found(index, "product"), json!("GPU-X"));
+        assert_eq!(found(index, "gpus"), json!(1));
+        assert_eq!(found(index, "freeGpus"), json!(1));
+        assert_eq!(found(index, "source"), json!("nvidia.com/gpu.memory"));
+    }
+    let small = planned(&[object("m", json!({}))], &cluster(&[node("t4", "15360")]), "-o json");
+    let result = results(&small).remove(0);
+    let suggestion = &result["suggestions"][0];
+    assert!(
+        suggestion["change"].is_string() && suggestion["requiredPerGpu"].is_u64() && suggestion["nodes"] == 1
+    );
+    assert!(suggestion["requiredPerGpu"].as_u64() <= Some(15360 << 20), "{suggestion}");
+}
+
+#[test]
+fn every_format_says_the_same() {
+    let objects = [object("m", json!({})), object("typo", json!({"precison": "int4"}))];
+    let cluster = cluster(&[node("t4", "15360")]);
+    for (format, signs) in [
+        ("table", &["team-a/m: rejected (GpuMemoryTooSmall)", "spec.precison: unknown field"][..]),
+        ("wide", &["team-a/m: rejected (GpuMemoryTooSmall)", "nvidia.com/gpu.memory", "WOULD FIT"]),
+        ("json", &["\"reason\": \"GpuMemoryTooSmall\"", "spec.precison: unknown field"]),
+        ("yaml", &["reason: GpuMemoryTooSmall", "spec.precison: unknown field"]),
+        ("junit", &["<failure type=\"GpuMemoryTooSmall\"", "<error type=\"InvalidSpec\""]),
+        ("sarif", &["\"ruleId\": \"GpuMemoryTooSmall\"", "\"version\": \"2.1.0\"", "\"startLine\": 3"]),
+        ("markdown", &["| team-a/m | **rejected** | GpuMemoryTooSmall |"]),
+    ] {
+        let run = planned(&objects, &cluster, &format!("-o {format}"));
+        assert_eq!((run.code, run.stderr.as_str()), (1, ""), "{format}: {}", run.stderr);
+        for sign in signs {
+            assert!(run.stdout.contains(sign), "{format}: no {sign}\n{}", run.stdout);
+        }
+    }
+}
+
+#[test]
+fn other_objects_are_passed_over_with_a_note() {
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}});
+    let run = planned(&[service.clone(), object("m", json!({}))], &cluster(&[node("l4", "23034")]), "");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stderr, "note: standard input: passed over Service web\n");
+    let none = planned(&[service], &cluster(&[node("l4", "23034")]), "");
+    assert_eq!(none.code, 1);
+    assert!(none.stderr.contains("error: no ModelDeployment in standard input"), "{}", none.stderr);
+}
+
+#[test]
+fn files_directories_and_namespaces() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |path: &str, content: String| {
+        let path = directory.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, content).expect("a file");
+    };
+    let mut without = object("b", json!({}));
+    without["metadata"] = json!({"name": "b"});
+    write("a.yaml", object("a", json!({})).to_string());
+    write("b.json", without.to_string());
+    write("README.md", "not an object".to_owned());
+    write("below/c.yml", object("c", json!({})).to_string());
+    write("cluster/cluster", cluster(&[node("l4", "23034")]));
+    let root = directory.path().display();
+    let names = |arguments: &str| -> Vec<String> {
+        let run = run(&format!("plan {arguments} --snapshot {root}/cluster/cluster -o json"));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let name = |result: &Value| {
+            format!("{}/{}", result["namespace"].as_str().unwrap(), result["name"].as_str().unwrap())
+        };
+        results(&run).iter().map(name).collect()
+    };
+    assert_eq!(names(&format!("-f {root}")), ["team-a/a", "default/b"]);
+    assert_eq!(names(&format!("-f {root} -R -n other")), ["team-a/a", "other/b", "team-a/c"]);
+    assert_eq!(names(&format!("-f {root}/b.json -f {root}/a.yaml")), ["default/b", "team-a/a"]);
+}
+
+#[test]
+fn what_is_wrong_with_files_is_told_with_no_cluster() {
+    for (arguments, code, expected) in [
+        ("plan -f nowhere.yaml", 1, "nowhere.yaml"),
+        ("plan -f examples/config-inline.yaml", 1, "no cluster"),
+        ("plan --snapshot examples/cluster.yaml", 2, "-f FILE"),
+        (
+            "plan -f examples/cluster.yaml --snapshot examples/cluster.yaml",
+            1,
+            "no ModelDeployment in examples/cluster.yaml",
+        ),
+        ("plan -f x -A", 2, "cannot be used with"),
+        ("plan -f x -o xml", 2, "markdown"),
+    ] {
+        let run = run(arguments);
+        assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{arguments}: {}", run.stderr);
+        assert!(run.stderr.contains(expected), "{arguments}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn specs_that_cannot_be_right_are_refused_by_name() {
+    let cluster = cluster(&[node("l4", "23034")]);
+    for (changes, expected) in [
+        (
+            json!({"model": {"parameters": "8B", "catalog": "x"}}),
+            "spec.model: model must have exactly one source",
+        ),
+        (json!({"model": {"parameters": "8Q"}}), "spec.model.parameters: \"8Q\""),
+        (json!({"model": {"config": {"model_type": "never-heard-of"}}}), "spec.model.config: config.json: "),
+        (json!({"context": {"length": -1}}), "spec.context.length: -1"),
+        (
+            json!({"context": {"length": 9_223_372_036_854_775_808_u64}}),
+            "spec.context.length: 9223372036854775808",
+        ),
+        (json!({"safetyMargin": "0.5"}), "spec.safetyMargin: \"0.5\""),
+        (json!({"safetyMargin": "NaN"}), "spec.safetyMargin: \"NaN\""),
+        (json!({"safetyMargin": "1,2"}), "spec.safetyMargin: \"1,2\""),
+        (json!({"parallelism": {"tensor": 3}}), "spec.parallelism.tensor: 3 ranks cannot share"),
+        (json!({"parallelism": {"tensor": 0}}), "spec.parallelism.tensor: 0"),
+        (json!({"training": {"method": "lora", "gpus": 0}}), "spec.training.gpus: 0"),
+    ] {
+        let run = planned(&[object("bad", changes), object("good", json!({}))], &cluster, "-o json");
+        assert_eq!(run.code, 1, "{expected}: {}", run.stderr);
+        let results = results(&run);
+        let message = results[0]["message"].as_str().expect("a message");
+        assert!(message.contains(expected), "no {expected} in {message}");
+        assert_eq!((&results[0]["reason"], &results[1]["verdict"]), (&json!("InvalidSpec"), &json!("fits")));
+    }
+}
+
+#[test]
+fn a_label_cannot_steer_the_terminal() {
+    let mut hostile = node("evil\u{1b}[2J", "23034");
+    hostile["metadata"]["labels"]["nvidia.com/gpu.product"] = json!("\u{1b}]0;x\u{7}\u{202e}".repeat(50));
+    for format in ["table", "wide", "junit", "markdown"] {
+        let run = planned(&[object("m", json!({}))], &cluster(&[hostile.clone()]), &format!("-o {format}"));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(
+            !run.stdout.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'),
+            "{:?}",
+            run.stdout
+        );
+    }
+}

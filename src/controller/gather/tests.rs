@@ -1,0 +1,86 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::testing::{Answer, Recorded, refusal};
+
+const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
+    "intermediate_size": 14336, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+    "vocab_size": 128256, "max_position_embeddings": 131072, "torch_dtype": "bfloat16", "tie_word_embeddings": false,
+    "rms_norm_eps": 1e-05}"#;
+
+async fn gathered(
+    source: Value,
+    answer: impl Fn(&str, &Value) -> Answer + Clone + Send + Sync + 'static,
+) -> (Result<Gathered, Error>, Vec<String>) {
+    let server = Recorded::default();
+    let client = server.client(answer);
+    let source: ModelSource = serde_json::from_value(source).unwrap();
+    (gather(&client, "team-a", &source).await, server.calls())
+}
+
+fn unreachable(_: &str, _: &Value) -> Answer {
+    refusal(500, "InternalError", "no call should be made")
+}
+
+#[tokio::test]
+async fn a_config_is_read_from_a_config_map() {
+    let source = json!({"configMapRef": {"name": "models", "key": "llama"}});
+    for map in [
+        json!({"data": {"llama": CONFIG}}),
+        // {"architectures"… in base64.
+        json!({"binaryData": {"llama": base64(CONFIG.as_bytes())}}),
+    ] {
+        let (result, calls) = gathered(source.clone(), move |_: &str, _: &Value| (200, map.clone())).await;
+        let Ok(Gathered::Model(model)) = result else { panic!("{result:?}") };
+        assert_eq!(model.shape.parameters, 8_030_261_248);
+        assert_eq!(calls, ["GET /api/v1/namespaces/team-a/configmaps/models"]);
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let encoded = serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec())).unwrap();
+    encoded.as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_config_map_that_does_not_say_is_waited_for() {
+    let source = json!({"configMapRef": {"name": "models", "key": "llama"}});
+    for (answer, words) in [
+        (refusal(404, "NotFound", ""), "there is no ConfigMap models"),
+        ((200, json!({})), "has no key llama"),
+        ((200, json!({"data": {"other": "{}"}})), "has no key llama"),
+        ((200, json!({"data": {"llama": "{"}})), "config.json"),
+    ] {
+        let (result, _) = gathered(source.clone(), move |_: &str, _: &Value| answer.clone()).await;
+        let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
+        assert!(unresolved.message.starts_with("spec.model.configMapRef: "), "{}", unresolved.message);
+        assert!(unresolved.message.contains(words), "{}", unresolved.message);
+        assert!(unresolved.again.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_an_error() {
+    let source = json!({"configMapRef": {"name": "models", "key": "llama"}});
+    let (result, _) = gathered(source, |_: &str, _: &Value| refusal(403, "Forbidden", "not allowed")).await;
+    assert_eq!(result.unwrap_err().category(), "ConfigMap");
+}
+
+#[tokio::test]
+async fn what_the_spec_says_needs_no_call() {
+    for (source, words) in [
+        (json!({"parameters": "8Q"}), "spec.model.parameters: \"8Q\" is not a parameter count"),
+        (json!({"config": {"model_type": "nonsense"}}), "spec.model.config: "),
+        (json!({"catalog": "nonsense"}), "spec.model.catalog: \"nonsense\""),
+        (json!({"huggingFace": {"repository": "org/name"}}), "spec.model.huggingFace: "),
+        (json!({"gguf": {"url": "https://example.com/x.gguf"}}), "spec.model.gguf: "),
+    ] {
+        let (result, calls) = gathered(source, unreachable).await;
+        let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
+        assert!(unresolved.message.starts_with(words), "{}", unresolved.message);
+        assert_eq!((unresolved.again, calls.len()), (None, 0));
+    }
+    let config: Value = serde_json::from_str(CONFIG).unwrap();
+    let (result, _) = gathered(json!({"config": config}), unreachable).await;
+    assert!(matches!(result, Ok(Gathered::Model(_))));
+}
