@@ -11,5 +11,6 @@ pub mod model;
 pub mod plan;
 pub mod precision;
 pub mod render;
+pub mod source;
 pub mod telemetry;
 pub mod units;

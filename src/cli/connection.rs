@@ -98,6 +98,19 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// A ConfigMap, if it is there.
+    pub(super) async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> anyhow::Result<Option<core::ConfigMap>> {
+        let api = Api::<core::ConfigMap>::namespaced(self.client.clone(), namespace);
+        let answer = tokio::time::timeout(ANSWER, api.get_opt(name)).await;
+        answer.map_err(|_| refused_after("configmaps"))?.map_err(|error| refused("configmaps", &error).into())
+    }
+}
+
 /// Every object of a kind, page by page, each cut down to what is used as soon as it has come.
 async fn all<K, T>(
     api: &Api<K>,

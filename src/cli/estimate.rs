@@ -4,26 +4,33 @@ use clap::Args;
 
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{ContextSpec, EngineSpec, ParallelismSpec, TensorParallel, TrainingSpec};
+use crate::estimate::inverse::Room;
 use crate::estimate::{
-    AttentionKernel, Checkpointing, EstimateError, Method, Offload, Optimizer, Sharding, estimate,
+    AttentionKernel, Checkpointing, Estimate, EstimateError, Method, Offload, Optimizer, Sharding, estimate,
 };
-use crate::model::catalog;
+use crate::model::{ModelShape, catalog};
 use crate::plan::{PlanError, workload};
 use crate::precision::{CachePrecision, Engine, Precision};
-use crate::render::{json, table};
+use crate::render::json::{self, FitDocument};
+use crate::render::table;
 use crate::units::Margin;
 
 use super::failure::{ExitStatus, Failure};
+use super::gpu::Gpu;
+use super::hub::HubArguments;
 use super::output::Format;
 use super::printer::Printer;
 use super::shape::ModelArguments;
-use super::values::{gpus, one_of, sequences, tokens};
+use super::values::{MOST_SEQUENCES, MOST_TOKENS, gpus, one_of, sequences, tokens};
 
 #[derive(Debug, Args)]
 pub(super) struct EstimateArguments {
     /// The factor by which a GPU must be larger than the estimate, from 1.0 to 10.0
     #[arg(long, value_name = "FACTOR", default_value_t = Margin::DEFAULT, allow_negative_numbers = true)]
     margin: Margin,
+    /// Say what of it fits one GPU: its memory in MiB, or a name such as L4. Exit code 3 if it does not fit
+    #[arg(long, value_name = "GPU", allow_negative_numbers = true)]
+    fit: Option<Gpu>,
     /// Print the arithmetic, term by term
     #[arg(long)]
     explain: bool,
@@ -39,6 +46,8 @@ pub(super) struct EstimateArguments {
     serving: ServingArguments,
     #[command(flatten)]
     training: TrainingArguments,
+    #[command(flatten)]
+    hub: HubArguments,
 }
 
 #[derive(Debug, Args)]
@@ -103,24 +112,51 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     if arguments.list_models {
         return list_models(arguments.output, printer);
     }
-    let shape = arguments.model.shape()?;
+    let shape = arguments.model.shape(&arguments.hub)?;
     let workload = workload(&spec(arguments), &shape).map_err(explained)?;
     let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;
-    let document = json::estimate(&shape, &estimate, arguments.margin);
+    let mut document = json::estimate(&shape, &estimate, arguments.margin);
+    document.fit = arguments.fit.as_ref().map(|gpu| fit(gpu, &shape, &estimate, arguments.margin));
+    let fits = document.fit.as_ref().is_none_or(|fit| fit.fits);
+    let status = if fits { ExitStatus::Fine } else { ExitStatus::DoesNotFit };
     if let Some(text) = arguments.output.document(&document)? {
         printer.data(&text)?;
-        return Ok(ExitStatus::Fine);
+        return Ok(status);
     }
     let mut text = table::estimate(&document, &estimate, arguments.output.style(printer));
     if arguments.explain {
         text.push('\n');
         text.push_str(&table::explain(&estimate));
     }
+    if let Some(fit) = &document.fit {
+        text.push('\n');
+        text.push_str(&table::fit(fit, document.required_per_gpu));
+    }
     printer.data(&text)?;
     for note in &document.notes {
         printer.note(&crate::render::text::printable(note));
     }
-    Ok(ExitStatus::Fine)
+    Ok(status)
+}
+
+/// More ranks than any node has GPUs.
+const MOST_RANKS: u64 = 64;
+
+fn fit(gpu: &Gpu, shape: &ModelShape, estimate: &Estimate, margin: Margin) -> FitDocument {
+    let room = Room { per_gpu: gpu.memory, margin };
+    let workload = &estimate.workload;
+    let serving = workload.training.is_none();
+    FitDocument {
+        gpu: gpu.name.map(str::to_owned),
+        memory: gpu.memory,
+        fits: room.fits(shape, workload),
+        longest_context: room.longest_context(shape, workload, shape.max_context.unwrap_or(MOST_TOKENS)),
+        most_sequences: room.most_sequences(shape, workload, MOST_SEQUENCES),
+        fewest_ranks: serving
+            .then(|| room.fewest_ranks(shape, workload, MOST_RANKS).ok().flatten())
+            .flatten(),
+        finest_precision: room.finest_precision(shape, workload),
+    }
 }
 
 /// The flags as the spec of a custom resource, so that what they leave out means the same in both.

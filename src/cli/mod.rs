@@ -8,6 +8,8 @@ mod controller;
 mod crds;
 mod estimate;
 mod failure;
+mod gpu;
+mod hub;
 mod input;
 mod manifest;
 mod nodes;

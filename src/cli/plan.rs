@@ -4,20 +4,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::api::ModelDeploymentSpec;
 use crate::decide::Verdict;
 use crate::inventory::{Inventory, Snapshot};
-use crate::plan::{Subject, plan};
+use crate::plan::{Subject, check, plan};
 use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table, yaml};
 
 use super::connection::{Cluster, block_on};
 use super::failure::{ExitStatus, Failure};
+use super::hub::HubArguments;
 use super::input;
 use super::manifest::{Manifest, Manifests};
 use super::nodes::{SnapshotArguments, from_file};
 use super::printer::Printer;
-use super::resolve::resolve;
+use super::resolve::Resolver;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArguments {
@@ -38,6 +40,8 @@ pub(super) struct PlanArguments {
     output: PlanFormat,
     #[command(flatten)]
     from: SnapshotArguments,
+    #[command(flatten)]
+    hub: HubArguments,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -61,8 +65,9 @@ enum PlanFormat {
 
 pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
     // Files first: what is wrong with them is told even with no cluster.
-    let mut manifests =
-        if arguments.filename.is_empty() { Vec::new() } else { read_files(arguments, printer)? };
+    let mut given =
+        if arguments.filename.is_empty() { Given::default() } else { read_files(arguments, printer)? };
+    let mut namespace = arguments.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let snapshot = match &arguments.from.snapshot {
         Some(_) if arguments.filename.is_empty() => {
             return Err(Failure::usage("a snapshot holds no ModelDeployments to plan")
@@ -70,40 +75,57 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
                 .into());
         }
         Some(path) => from_file(path)?,
-        None => block_on(live(arguments, &mut manifests))?,
+        None => block_on(live(arguments, &mut namespace, &mut given))?,
     };
     let inventory = Inventory::new(snapshot);
-    let namespace = arguments.namespace.as_deref().unwrap_or("default");
+    let resolver = Resolver { sources: arguments.hub.sources()?, config_maps: given.config_maps, namespace };
     let outcomes: Vec<Outcome> =
-        manifests.into_iter().map(|manifest| outcome(manifest, namespace, &inventory)).collect();
+        given.objects.into_iter().map(|manifest| outcome(manifest, &resolver, &inventory)).collect();
     printer.data(&printed(&outcomes, arguments.output, printer)?)?;
     Ok(status(&outcomes))
 }
 
-/// The nodes and pods of the cluster, and its ModelDeployments where no file names any.
-async fn live(arguments: &PlanArguments, manifests: &mut Vec<Manifest>) -> anyhow::Result<Snapshot> {
+/// What was given to be planned.
+#[derive(Default)]
+struct Given {
+    objects: Vec<Manifest>,
+    config_maps: Vec<ConfigMap>,
+}
+
+/// The nodes and pods of the cluster, its ModelDeployments where no file names any, and the ConfigMaps that they name.
+async fn live(
+    arguments: &PlanArguments,
+    namespace: &mut String,
+    given: &mut Given,
+) -> anyhow::Result<Snapshot> {
     let cluster = Cluster::connect(&arguments.from.connection).await?;
-    let default = arguments.namespace.as_deref().unwrap_or(&cluster.namespace);
+    if arguments.namespace.is_none() {
+        namespace.clone_from(&cluster.namespace);
+    }
     if arguments.filename.is_empty() {
-        let namespace = (!arguments.all_namespaces).then_some(default);
-        for object in cluster.model_deployments(namespace).await? {
-            manifests.push(Manifest {
+        let within = (!arguments.all_namespaces).then_some(namespace.as_str());
+        for object in cluster.model_deployments(within).await? {
+            given.objects.push(Manifest {
                 namespace: object.metadata.namespace,
                 name: object.metadata.name.unwrap_or_default(),
                 origin: Origin::default(),
                 spec: Ok(Box::new(object.spec)),
             });
         }
-    } else {
-        for manifest in manifests {
-            manifest.namespace.get_or_insert_with(|| default.to_owned());
-        }
+    }
+    for object in &given.objects {
+        let Some(key) = object.spec.as_ref().ok().and_then(|spec| spec.model.config_map_ref.as_ref()) else {
+            continue;
+        };
+        let of = object.namespace.as_deref().unwrap_or(namespace);
+        // A ConfigMap of the same files is the one that will be there.
+        given.config_maps.extend(cluster.config_map(of, &key.name).await?);
     }
     cluster.snapshot().await
 }
 
-fn read_files(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<Vec<Manifest>> {
-    let mut objects = Vec::new();
+fn read_files(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<Given> {
+    let mut given = Given::default();
     for path in &arguments.filename {
         for file in files(path, arguments.recursive)? {
             let found = Manifests::read(&input::text(&file)?, &input::name(&file));
@@ -113,16 +135,17 @@ fn read_files(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<Vec
                 let more = if more == 0 { String::new() } else { format!(" and {more} more") };
                 printer.note(&format!("{}: passed over {}{more}", input::name(&file), named.join(", ")));
             }
-            objects.extend(found.objects);
+            given.objects.extend(found.objects);
+            given.config_maps.extend(found.config_maps);
         }
     }
-    if objects.is_empty() {
+    if given.objects.is_empty() {
         let named: Vec<String> = arguments.filename.iter().map(|path| input::name(path)).collect();
         return Err(Failure::error(format!("no ModelDeployment in {}", named.join(", ")))
             .hint("an object has apiVersion: loadline.dev/v1alpha1 and kind: ModelDeployment; -R reads directories with all below them")
             .into());
     }
-    Ok(objects)
+    Ok(given)
 }
 
 /// The files that a path stands for, in order: itself, or those of a directory that may hold objects.
@@ -148,17 +171,27 @@ fn files(path: &Path, recursive: bool) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn outcome(manifest: Manifest, default_namespace: &str, inventory: &Inventory) -> Outcome {
-    let namespace = manifest.namespace.unwrap_or_else(|| default_namespace.to_owned());
+fn outcome(manifest: Manifest, resolver: &Resolver, inventory: &Inventory) -> Outcome {
+    let namespace = manifest.namespace.unwrap_or_else(|| resolver.namespace.clone());
     let found = match &manifest.spec {
         Err(faults) => Found::Malformed(faults.clone()),
-        Ok(spec) => found(&namespace, &manifest.name, spec, inventory),
+        Ok(spec) => found(&namespace, &manifest.name, spec, resolver, inventory),
     };
     Outcome { namespace, name: manifest.name, origin: manifest.origin, found }
 }
 
-fn found(namespace: &str, name: &str, spec: &ModelDeploymentSpec, inventory: &Inventory) -> Found {
-    let shape = match resolve(spec) {
+fn found(
+    namespace: &str,
+    name: &str,
+    spec: &ModelDeploymentSpec,
+    resolver: &Resolver,
+    inventory: &Inventory,
+) -> Found {
+    // What is wrong with the spec itself is told whether or not its model can be had.
+    if let Err(error) = check(spec) {
+        return Found::Refused(error);
+    }
+    let shape = match resolver.resolve(namespace, spec) {
         Ok(shape) => shape,
         Err(found) => return found,
     };

@@ -1,6 +1,7 @@
 //! From the flags that name a model to its shape.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -8,9 +9,11 @@ use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::ModelSource;
 use crate::model::{ModelShape, assumed, catalog, hf_config};
 use crate::plan::{ResolveError, resolve_pure};
+use crate::source::SourceRef;
 use crate::units::{Parameters, shorten};
 
 use super::failure::Failure;
+use super::hub::HubArguments;
 use super::input;
 
 /// Which model.
@@ -32,14 +35,17 @@ pub(super) struct ModelArguments {
     /// A model of the built-in catalog (see --list-models), or a repository of the Hugging Face Hub
     #[arg(long, value_name = "CATALOG-OR-REPOSITORY", conflicts_with = "file")]
     model: Option<String>,
-    /// Any of these files, or a directory with a config.json; what it is shows
+    /// A branch, tag or commit of the repository [default: main]
+    #[arg(long, value_name = "REVISION", requires = "model")]
+    revision: Option<String>,
+    /// Any of these files, or the directory of a model; what it is shows
     #[arg(long, value_name = "FILE-OR-DIR")]
     file: Option<PathBuf>,
 }
 
 impl ModelArguments {
     /// The shape of the model.
-    pub(super) fn shape(&self) -> anyhow::Result<ModelShape> {
+    pub(super) fn shape(&self, hub: &HubArguments) -> anyhow::Result<ModelShape> {
         if let Some(path) = &self.config {
             return self
                 .parameters
@@ -49,16 +55,10 @@ impl ModelArguments {
             return Ok(assumed::shape(size));
         }
         if let Some(name) = &self.model {
-            return named(name);
+            return named(name, self.revision.as_deref(), hub);
         }
-        if let Some(path) = &self.gguf {
-            return gguf(path);
-        }
-        if let Some(path) = &self.safetensors {
-            return safetensors(path);
-        }
-        if let Some(path) = &self.file {
-            return detected(path);
+        if let Some(path) = self.gguf.as_ref().or(self.safetensors.as_ref()).or(self.file.as_ref()) {
+            return on_disk(path, hub);
         }
         Err(Failure::usage("no model is given")
             .hint("give one of --parameters 8B, --config config.json, --model llama-3.1-8b, --gguf FILE, --safetensors FILE-OR-DIR; --list-models lists the catalog")
@@ -101,54 +101,42 @@ fn model_name(path: &Path) -> String {
     name.map_or_else(|| input::name(path), |name| name.to_string_lossy().into_owned())
 }
 
-fn named(name: &str) -> anyhow::Result<ModelShape> {
-    if let Some(shape) = catalog::shape(name) {
+fn named(name: &str, revision: Option<&str>, hub: &HubArguments) -> anyhow::Result<ModelShape> {
+    if revision.is_none()
+        && let Some(shape) = catalog::shape(name)
+    {
         return Ok(shape);
     }
-    let failure = if name.contains('/') {
-        Failure::error(format!(
-            "model \"{}\" is not in the catalog, and this command does not read the Hugging Face Hub",
-            shorten(name)
+    if name.contains('/') {
+        let source = SourceRef::HuggingFace {
+            repository: name.to_owned(),
+            revision: revision.map(str::to_owned),
+            file: None,
+            token: HubArguments::token(),
+        };
+        return read(hub, &source).map_err(|error| {
+            error
+                .hint("a gated repository needs a token in HF_TOKEN; with no network, download its config.json and give it with --config")
+                .into()
+        });
+    }
+    let near = super::manifest::nearest(name, catalog::names());
+    let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
+    Err(Failure::error(format!("model \"{}\" is not in the catalog", shorten(name)))
+        .hint(format!(
+            "{near}`loadline estimate --list-models` lists the catalog; a repository of the Hugging Face Hub is organisation/name"
         ))
-        .hint("download the repository's config.json and give it with --config")
-    } else {
-        let near = super::manifest::nearest(name, catalog::names());
-        let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
-        Failure::error(format!("model \"{}\" is not in the catalog", shorten(name)))
-            .hint(format!("{near}`loadline estimate --list-models` lists the catalog; --config reads any model's config.json"))
+        .into())
+}
+
+fn on_disk(path: &Path, hub: &HubArguments) -> anyhow::Result<ModelShape> {
+    let failure = |error: Failure| {
+        error.hint("give a model as it is on the Hugging Face Hub: its directory, config.json, *.safetensors, model.safetensors.index.json or *.gguf")
     };
-    Err(failure.into())
+    read(hub, &SourceRef::Path(path.to_owned())).map_err(|error| failure(error).into())
 }
 
-fn gguf(path: &Path) -> anyhow::Result<ModelShape> {
-    Err(Failure::error(format!("{}: GGUF files are not read yet", input::name(path)))
-        .hint("give the model's config.json with --config and its mix with --precision, such as q4_k_m")
-        .into())
-}
-
-fn safetensors(path: &Path) -> anyhow::Result<ModelShape> {
-    Err(Failure::error(format!("{}: safetensors files are not read yet", input::name(path)))
-        .hint("give the config.json beside them with --config")
-        .into())
-}
-
-/// What a file is, by its name and by what lies in the directory.
-fn detected(path: &Path) -> anyhow::Result<ModelShape> {
-    if path.is_dir() {
-        let config_json = path.join("config.json");
-        if config_json.is_file() {
-            return config(&config_json);
-        }
-        return Err(Failure::error(format!("{} has no config.json", path.display()))
-            .hint("give the directory of a model as it is on the Hugging Face Hub, or a file")
-            .into());
-    }
-    match path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase()).as_deref() {
-        Some("gguf") => gguf(path),
-        Some("safetensors") => safetensors(path),
-        Some("json") => config(path),
-        _ => Err(Failure::error(format!("{}: what it is cannot be told from its name", input::name(path)))
-            .hint("say what it is with --config, --gguf or --safetensors")
-            .into()),
-    }
+fn read(hub: &HubArguments, source: &SourceRef) -> Result<ModelShape, Failure> {
+    let sources = hub.sources().map_err(|error| Failure::error(error.to_string()))?;
+    sources.resolve(source).map(Arc::unwrap_or_clone).map_err(|error| Failure::error(error.to_string()))
 }

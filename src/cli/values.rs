@@ -8,9 +8,10 @@ use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer
 use crate::precision::{CachePrecision, Engine, Precision, UnknownName};
 use crate::units::shorten;
 
-/// The most tokens of a context, sequences and so on that the custom resource allows too.
-const MOST_TOKENS: u64 = 100_000_000;
-const MOST_SEQUENCES: u64 = 65_536;
+/// The most tokens of a context; the limits are those of the custom resource.
+pub(super) const MOST_TOKENS: u64 = 100_000_000;
+/// The most sequences held at once.
+pub(super) const MOST_SEQUENCES: u64 = 65_536;
 const MOST_GPUS: u64 = 1024;
 
 /// Tokens per sequence.

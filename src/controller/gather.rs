@@ -7,9 +7,11 @@ use kube::{Api, Client};
 
 use super::error::{Error, within};
 use super::resolve::Model;
-use crate::api::v1alpha1::{KeyRef, ModelSource};
-use crate::model::{ModelShape, assumed, catalog, hf_config};
-use crate::units::{Parameters, shorten};
+use crate::api::ModelDeploymentSpec;
+use crate::api::v1alpha1::KeyRef;
+use crate::model::{ModelShape, catalog, hf_config};
+use crate::plan::{self, PlanError, ResolveError};
+use crate::units::shorten;
 
 /// How often what a ConfigMap says is read again: ConfigMaps are not watched.
 pub const REREAD: Duration = Duration::from_secs(300);
@@ -21,6 +23,8 @@ const MISSING: Duration = Duration::from_secs(30);
 pub enum Gathered {
     /// The model.
     Model(Box<Model>),
+    /// The spec cannot be right.
+    Refused(PlanError),
     /// It could not be had.
     Unresolved(Unresolved),
 }
@@ -38,17 +42,23 @@ pub struct Unresolved {
 ///
 /// # Errors
 /// The API server does not answer, or not as it should. A ConfigMap that is not there is no error but an answer.
-pub async fn gather(client: &Client, namespace: &str, source: &ModelSource) -> Result<Gathered, Error> {
-    if let Some(found) = from_spec(source) {
-        return Ok(match found {
-            Ok(model) => Gathered::Model(Box::new(model)),
-            Err(message) => Gathered::Unresolved(Unresolved { message, again: None }),
+pub async fn gather(client: &Client, namespace: &str, spec: &ModelDeploymentSpec) -> Result<Gathered, Error> {
+    if let Some(resolved) = plan::resolve_pure(spec) {
+        return Ok(match resolved {
+            Ok(shape) => {
+                let catalog_repository = spec.model.catalog.as_deref().and_then(repository);
+                Gathered::Model(Box::new(Model { shape, catalog_repository }))
+            }
+            Err(ResolveError::Spec(error)) => Gathered::Refused(error),
+            Err(error @ ResolveError::Config(_)) => {
+                Gathered::Unresolved(Unresolved { message: error.to_string(), again: None })
+            }
         });
     }
-    if let Some(reference) = &source.config_map_ref {
+    if let Some(reference) = &spec.model.config_map_ref {
         return from_config_map(client, namespace, reference).await;
     }
-    let field = if source.gguf.is_some() { "gguf" } else { "huggingFace" };
+    let field = if spec.model.gguf.is_some() { "gguf" } else { "huggingFace" };
     Ok(Gathered::Unresolved(Unresolved {
         message: format!(
             "spec.model.{field}: this version reads no model from the network; write the model's config.json in spec.model.config, or name it in spec.model.catalog"
@@ -57,25 +67,10 @@ pub async fn gather(client: &Client, namespace: &str, source: &ModelSource) -> R
     }))
 }
 
-/// What the spec itself says: a size, a config, a catalog entry. `None` for a source that is elsewhere.
-fn from_spec(source: &ModelSource) -> Option<Result<Model, String>> {
-    let shape = if let Some(config) = &source.config {
-        hf_config::parse(config.to_string().as_bytes(), "config")
-            .map(|shape| (shape, None))
-            .map_err(|error| format!("spec.model.config: {error}"))
-    } else if let Some(name) = &source.catalog {
-        catalog::shape(name)
-            .map(|shape| (shape, None))
-            .ok_or_else(|| format!("spec.model.catalog: \"{}\" is not in the catalog", shorten(name)))
-    } else if let Some(parameters) = &source.parameters {
-        parameters
-            .parse::<Parameters>()
-            .map(|parameters| (assumed::shape(parameters), None))
-            .map_err(|error| format!("spec.model.parameters: {error}"))
-    } else {
-        return None;
-    };
-    Some(shape.map(|(shape, catalog_repository)| Model { shape, catalog_repository }))
+/// The repository to serve a catalog entry from: the one it was called by, or the entry's own.
+fn repository(name: &str) -> Option<String> {
+    let entry = catalog::find(name)?;
+    Some(if name.contains('/') { name.trim().to_owned() } else { entry.repository.clone() })
 }
 
 async fn from_config_map(client: &Client, namespace: &str, reference: &KeyRef) -> Result<Gathered, Error> {

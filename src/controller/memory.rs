@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::decide::Reason;
@@ -47,12 +47,34 @@ struct Written {
     status: ModelDeploymentStatus,
 }
 
+/// What came of the last attempt to apply a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It was applied, and the Deployment has this generation with it.
+    Applied {
+        /// What was applied.
+        digest: String,
+        /// The Deployment's generation.
+        generation: Option<i64>,
+    },
+    /// The server refused it, and said why.
+    Refused {
+        /// What was to be applied.
+        digest: String,
+        /// Why not.
+        why: String,
+        /// When.
+        at: Instant,
+    },
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     tracked: HashMap<Key, Arc<Tracked>>,
     written: HashMap<Key, Written>,
     failures: HashMap<Key, u32>,
     reasons: HashMap<Key, Reason>,
+    attempts: HashMap<Key, Attempt>,
 }
 
 /// What is remembered of all objects.
@@ -149,6 +171,17 @@ impl Memory {
         seen
     }
 
+    /// What came of the last attempt to apply an object's workload.
+    #[must_use]
+    pub fn attempt(&self, key: &Key) -> Option<Attempt> {
+        self.inner().attempts.get(key).cloned()
+    }
+
+    /// Remembers what came of an attempt.
+    pub fn attempted(&self, key: &Key, attempt: Attempt) {
+        self.inner().attempts.insert(key.clone(), attempt);
+    }
+
     /// Counts a failure; how long to wait before the next attempt.
     pub fn failed(&self, key: &Key) -> Duration {
         let mut inner = self.inner();
@@ -168,6 +201,7 @@ impl Memory {
         inner.tracked.remove(key);
         inner.written.remove(key);
         inner.failures.remove(key);
+        inner.attempts.remove(key);
         inner.reasons.remove(key)
     }
 }

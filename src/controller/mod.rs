@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::http::{HeaderValue, header};
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -90,6 +91,9 @@ pub async fn run(mut config: kube::Config, options: Options) -> Result<(), RunEr
     // reconciles have waits and deadlines of their own, and a watch may be silent for longer than an answer.
     config.default_retry = false;
     config.read_timeout = None;
+    // Audit logs and the API server's own metrics tell clients apart by it.
+    let name = HeaderValue::from_static(concat!("loadline-controller/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((header::USER_AGENT, name));
     let client = Client::try_from(config).map_err(RunError::Client)?;
     run_with(client, options, shutdown::signal()).await
 }
@@ -151,11 +155,14 @@ where
         wake.clone(),
     ));
     let deployments: Api<Deployment> = scoped(&client, options.namespace.as_deref());
-    let (object_store, child_store, queue) = queue(objects, deployments, woken, &metrics);
+    let read = Read { objects: watch::Sender::new(false), deployments: watch::Sender::new(false) };
+    let both_read = (read.objects.subscribe(), read.deployments.subscribe());
+    let (object_store, child_store, queue) = queue(objects, deployments, woken, &metrics, read);
     let context = Arc::new(Context {
         client: client.clone(),
         views,
-        deployments: child_store.clone(),
+        deployments: child_store,
+        deployments_read: both_read.1.clone(),
         memory,
         metrics,
         recorder: Recorder::new(
@@ -165,9 +172,11 @@ where
         wake,
     });
     let read = {
-        let (health, objects) = (Arc::clone(&health), object_store.clone());
+        let (health, (mut objects, mut deployments)) = (Arc::clone(&health), both_read);
         tokio::spawn(async move {
-            if objects.wait_until_ready().await.is_ok() && child_store.wait_until_ready().await.is_ok() {
+            if objects.wait_for(|read| *read).await.is_ok()
+                && deployments.wait_for(|read| *read).await.is_ok()
+            {
                 health.objects_read();
             }
         })
@@ -235,12 +244,34 @@ fn settle_result(result: Outcome, context: &Context) {
 
 type Queue = BoxStream<'static, Result<ReconcileRequest<Guarded>, watcher::Error>>;
 
+/// Tells when the lists have been read. The stores' own `wait_until_ready` wakes only the last of those who wait.
+struct Read {
+    objects: watch::Sender<bool>,
+    deployments: watch::Sender<bool>,
+}
+
+/// Says that a list has been read, once the store has taken it in, and counts what goes wrong.
+fn follow<Object>(
+    event: &watcher::Result<watcher::Event<Object>>,
+    read: &watch::Sender<bool>,
+    failed: impl Fn(),
+) {
+    match event {
+        Ok(watcher::Event::InitDone) => {
+            read.send_replace(true);
+        }
+        Ok(_) => {}
+        Err(_) => failed(),
+    }
+}
+
 /// The stores of objects and Deployments, and the requests that come of their events and of what is woken.
 fn queue(
     objects: Api<Guarded>,
     deployments: Api<Deployment>,
     woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
     metrics: &Arc<Metrics>,
+    read: Read,
 ) -> (Store<Guarded>, Store<Deployment>, Queue) {
     let writer = Writer::<Guarded>::default();
     let store = writer.as_reader();
@@ -249,12 +280,8 @@ fn queue(
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
-        .touched_objects()
-        .inspect(move |event| {
-            if event.is_err() {
-                failed.watch_failed("modeldeployments");
-            }
-        });
+        .inspect(move |event| follow(event, &read.objects, || failed.watch_failed("modeldeployments")))
+        .touched_objects();
     let writer = Writer::<Deployment>::default();
     let child_store = writer.as_reader();
     let failed = Arc::clone(metrics);
@@ -263,12 +290,8 @@ fn queue(
         .default_backoff()
         .modify(|deployment| deployment.managed_fields_mut().clear())
         .reflect(writer)
-        .touched_objects()
-        .inspect(move |event| {
-            if event.is_err() {
-                failed.watch_failed("deployments");
-            }
-        });
+        .inspect(move |event| follow(event, &read.deployments, || failed.watch_failed("deployments")))
+        .touched_objects();
     let woken = stream::unfold(woken, |mut woken| async move {
         let object = woken.recv().await?;
         Some((Ok(ReconcileRequest::from(object)), woken))
@@ -312,7 +335,7 @@ async fn wait_for_definition(client: &Client, namespace: Option<&str>) {
     loop {
         let problem = match within("ModelDeployment", objects.list(&ListParams::default().limit(1))).await {
             Ok(_) => return,
-            Err(Error::Api { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.is_not_found()) => {
+            Err(Error::Api { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404) => {
                 "the CustomResourceDefinition modeldeployments.loadline.dev is not there; install it with the chart, or with `loadline crds | kubectl apply --server-side -f -`".to_owned()
             }
             Err(error) => error.to_string(),

@@ -11,7 +11,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::apply;
@@ -32,6 +32,9 @@ pub type Guarded = DeserializeGuard<ModelDeployment>;
 /// Every object is looked at again after so long, whatever is seen of it.
 const AGAIN: Duration = Duration::from_secs(1800);
 
+/// How soon a Deployment of the same name that belongs to another is looked at again.
+const TAKEN: Duration = Duration::from_secs(60);
+
 /// What a reconcile needs.
 pub struct Context {
     /// The API server.
@@ -40,6 +43,8 @@ pub struct Context {
     pub views: Views,
     /// The Deployments that Loadline manages.
     pub deployments: Store<Deployment>,
+    /// Whether they have been read.
+    pub deployments_read: watch::Receiver<bool>,
     /// What is remembered of the objects.
     pub memory: Arc<Memory>,
     /// What is counted.
@@ -84,15 +89,20 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
 
 impl Context {
     async fn settle(&self, key: &Key, object: &ModelDeployment) -> Result<Action, Error> {
-        self.deployments.wait_until_ready().await.map_err(|_| Error::Stopping)?;
-        let gathered = gather::gather(&self.client, &key.0, &object.spec.model).await?;
+        self.deployments_read.clone().wait_for(|read| *read).await.map_err(|_| Error::Stopping)?;
+        let gathered = gather::gather(&self.client, &key.0, &object.spec).await?;
         let view = self.view().await?;
+        let seen = self.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
         let (resolved, hopeless, again) = match gathered {
             Gathered::Model(model) => {
-                let resolved = resolve::resolve(object, &model, &view.inventory);
+                let resolved = resolve::resolve(object, &model, &view.inventory, seen.as_deref());
                 self.track(key, object, model.shape, &resolved, &view);
                 let rereads = object.spec.model.config_map_ref.is_some();
                 (resolved, false, if rereads { REREAD } else { AGAIN })
+            }
+            Gathered::Refused(error) => {
+                self.memory.track(key, None);
+                (Resolved { found: Found::Refused(error), built: None }, true, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
                 self.memory.track(key, None);
@@ -100,10 +110,14 @@ impl Context {
                 (resolved, unresolved.again.is_none(), unresolved.again.unwrap_or(AGAIN))
             }
         };
-        let seen = self.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
-        let workload =
-            apply::workload(&self.client, &self.metrics, object, resolved.built.as_ref(), seen.as_deref())
-                .await?;
+        let writer = apply::Writer { client: &self.client, metrics: &self.metrics, memory: &self.memory };
+        let workload = apply::workload(writer, object, resolved.built.as_ref(), seen.as_deref()).await?;
+        let again = match &workload {
+            // Nothing tells when the other is gone.
+            Workload::NameTaken => TAKEN,
+            Workload::Rejected(_) => apply::REFUSED,
+            _ => again,
+        };
         let facts = Facts {
             name: &key.1,
             generation: object.metadata.generation,
@@ -250,3 +264,6 @@ pub fn after_failure(object: &Guarded, error: &Error, context: &Context) -> Acti
     warn!(namespace = key.0, name = key.1, %error, wait_seconds = wait.as_secs_f32(), "cannot reconcile: trying again");
     Action::requeue(wait)
 }
+
+#[cfg(test)]
+mod tests;

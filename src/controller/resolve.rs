@@ -1,5 +1,7 @@
 //! From an object and its model's shape to a plan and a workload. Pure.
 
+use k8s_openapi::api::apps::v1::Deployment;
+
 use crate::api::ModelDeployment;
 use crate::decide::Reason;
 use crate::inventory::Inventory;
@@ -27,9 +29,14 @@ pub struct Resolved {
     pub built: Option<Built>,
 }
 
-/// Plans an object, and builds its workload unless it can never fit.
+/// Plans an object, and builds its workload unless it can never fit. `present` is its Deployment, if it has one.
 #[must_use]
-pub fn resolve(object: &ModelDeployment, model: &Model, inventory: &Inventory) -> Resolved {
+pub fn resolve(
+    object: &ModelDeployment,
+    model: &Model,
+    inventory: &Inventory,
+    present: Option<&Deployment>,
+) -> Resolved {
     let planned = match plan(object, &model.shape, inventory) {
         Ok(planned) => planned,
         Err(error) => return Resolved { found: Found::Refused(error), built: None },
@@ -38,6 +45,9 @@ pub fn resolve(object: &ModelDeployment, model: &Model, inventory: &Inventory) -
         return Resolved { found: Found::Planned(Box::new(planned)), built: None };
     }
     let metadata = &object.metadata;
+    let is_any_ready = present
+        .and_then(|deployment| deployment.status.as_ref()?.ready_replicas)
+        .is_some_and(|ready| ready > 0);
     let subject = build::Subject {
         namespace: metadata.namespace.as_deref().unwrap_or_default(),
         name: metadata.name.as_deref().unwrap_or_default(),
@@ -45,6 +55,7 @@ pub fn resolve(object: &ModelDeployment, model: &Model, inventory: &Inventory) -
         spec: &object.spec,
         shape: &model.shape,
         catalog_repository: model.catalog_repository.as_deref(),
+        resource: build::resource(&planned.decision, present.and_then(build::requested), is_any_ready),
     };
     match build::build(subject, &planned) {
         Ok(built) => Resolved { found: Found::Planned(Box::new(planned)), built: Some(built) },

@@ -2,7 +2,7 @@
 //!
 //! Each is a search over the estimate itself, which grows with what is searched: what is answered here fits there too.
 
-use super::parallelism::divides;
+use super::divisibility::divides;
 use super::{EstimateError, Workload, estimate};
 use crate::model::ModelShape;
 use crate::precision::Precision;
@@ -56,7 +56,7 @@ impl Room {
     ) -> Result<Option<u64>, EstimateError> {
         estimate(shape, &Workload { tensor: 1, ..workload.clone() })?;
         Ok((1..=limit)
-            .filter(|&tensor| divides(shape, tensor))
+            .filter(|&tensor| divides(shape, workload, tensor))
             .find(|&tensor| self.fits(shape, &Workload { tensor, ..workload.clone() })))
     }
 

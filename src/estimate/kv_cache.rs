@@ -102,13 +102,21 @@ impl Cache {
         Ok(bytes_of(own.checked_add(self.cross_attention(shape, &layers)?).ok_or(Overflow)?)?)
     }
 
-    /// Growth per token of context and sequence, summed over GPUs: of the layers that keep every token.
+    /// Growth per token of context and sequence, summed over GPUs: of the layers that keep every token. A window as long as the
+    /// model's context bounds nothing; where every layer has a shorter one, all of them count, as they grow up to it.
     pub(super) fn growth(&self, shape: &ModelShape) -> Result<Bytes, Overflow> {
+        let longest = shape.max_context.unwrap_or(u64::MAX);
+        let unbounded = |span| match span {
+            Span::Full => true,
+            Span::Sliding(window) | Span::Chunked(window) => window >= longest,
+        };
+        let mut attentions = shape.layers.iter().filter_map(|layer| layer.attention);
+        let bounded = !attentions.any(|attention| unbounded(attention.span));
         let mut total: u128 = 0;
         // Compressed caches grow by an entry every `ratio` tokens: added up by ratio first, so that rounding counts once.
         let mut compressed: Vec<(u64, u128)> = Vec::new();
         for attention in shape.layers.iter().filter_map(|layer| layer.attention) {
-            if attention.span != Span::Full {
+            if !bounded && !unbounded(attention.span) {
                 continue;
             }
             match attention.cache {

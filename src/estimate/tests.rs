@@ -122,7 +122,7 @@ fn what_cannot_be_split_says_so_with_numbers() {
         estimate(&shape, &Workload { tensor: 3, ..workload() }).expect_err("3 does not divide").to_string();
     assert_eq!(
         error,
-        "parallelism.tensor: 3 ranks cannot share 32 attention heads and 8 KV heads; write 2 or 4"
+        "parallelism.tensor: 3 ranks cannot share 32 attention heads and 8 KV heads and an MLP of 14336; write 2 or 4"
     );
     for (workload, field) in [
         (Workload { tensor: 0, ..workload() }, "parallelism.tensor"),

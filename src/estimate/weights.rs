@@ -166,8 +166,8 @@ impl Loading {
         let ranks = u128::from(layout.tensor);
         if shape.tensors.is_empty() {
             let whole = self.bare(shape.parameters)?;
-            let share = whole.div_ceil(ranks.saturating_mul(u128::from(stage.of)).max(1));
-            return Ok(bytes_of(share)?);
+            let gpus = ranks.saturating_mul(u128::from(stage.of)).max(1);
+            return Ok(bytes_of(whole.div_ceil(gpus))?);
         }
         let host_embeddings =
             workload.engine == Engine::LlamaCpp && !matches!(self.scheme, Scheme::Bare { .. });
@@ -274,8 +274,8 @@ impl Loading {
         }
     }
 
-    /// vLLM's MXFP4 kernels want the experts' hidden width in multiples of 256 (gpt-oss-20b: 12.8 GiB in the file, 13.47
-    /// loaded).
+    /// vLLM's kernels for gpt-oss want the experts' hidden width in multiples of 256 (gpt-oss-20b: 12.8 GiB in the file,
+    /// 13.47 loaded).
     fn padded(
         &self,
         shape: &ModelShape,
@@ -284,8 +284,10 @@ impl Loading {
         rows: u64,
         columns: u64,
     ) -> (u64, u64) {
-        let applies =
-            self.precision == Precision::Mxfp4 && engine == Engine::Vllm && tensor.role == Role::Expert;
+        let applies = self.precision == Precision::Mxfp4
+            && engine == Engine::Vllm
+            && tensor.role == Role::Expert
+            && shape.architecture == "gpt_oss";
         let Some(experts) = shape.experts.filter(|experts| applies && experts.intermediate_size > 0) else {
             return (rows, columns);
         };
@@ -350,3 +352,7 @@ fn is_token_embedding(tensor: &Tensor, shape: &ModelShape) -> bool {
         && tensor.columns == shape.hidden_size
         && !shape.tensors.iter().any(|other| other.role == Role::OutputHead)
 }
+
+#[cfg(test)]
+#[path = "weights_tests.rs"]
+mod tests;

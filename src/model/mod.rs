@@ -2,10 +2,18 @@
 //!
 //! Invariant: nothing here reads a file or the network; a parser takes bytes and returns a [`ModelShape`] or says why not.
 
+pub mod accuracy;
 pub mod assumed;
 pub mod catalog;
 mod error;
+pub mod gguf;
 pub mod hf_config;
+pub mod safetensors;
+// Writers of test files, which the integration tests share.
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../../tests/it/weights.rs"]
+mod weights;
 
 use crate::precision::{CachePrecision, Precision};
 

@@ -179,7 +179,10 @@ pub fn resolve_pure(spec: &ModelDeploymentSpec) -> Option<Result<ModelShape, Res
 }
 
 fn from_config(spec: &ModelDeploymentSpec, config: &Value) -> Result<ModelShape, ResolveError> {
-    let name = config.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
+    // Whoever trained the model may have left a path of their own machine here: that is no name.
+    let is_name =
+        |name: &&str| name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.matches('/').count() < 2;
+    let name = config.get("_name_or_path").and_then(Value::as_str).filter(is_name);
     let name = name.map_or_else(|| "config".to_owned(), shorten);
     let mut shape = hf_config::parse(config.to_string().as_bytes(), &name).map_err(ResolveError::Config)?;
     if let Some(published) = spec.model.parameters.as_deref() {

@@ -9,6 +9,7 @@ use crate::estimate::{Components, Estimate, Term, Workload};
 use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Vendor};
 use crate::model::{Confidence, ModelShape};
 use crate::plan::Plan;
+use crate::precision::Precision;
 use crate::units::{Bytes, MIB, Margin};
 
 use super::message::change;
@@ -46,6 +47,29 @@ pub struct EstimateDocument {
     pub range: BTreeMap<&'static str, RangeDocument>,
     /// The arithmetic.
     pub terms: Vec<TermDocument>,
+    /// What of it fits one GPU, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<FitDocument>,
+}
+
+/// What fits a GPU, each with everything else as it is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FitDocument {
+    /// The GPU's name, if it was named.
+    pub gpu: Option<String>,
+    /// Its memory.
+    pub memory: Bytes,
+    /// Whether it has the memory that is required.
+    pub fits: bool,
+    /// The longest context, in tokens, of those that the model was made for.
+    pub longest_context: Option<u64>,
+    /// The most sequences at once.
+    pub most_sequences: Option<u64>,
+    /// The fewest tensor-parallel ranks; not when training.
+    pub fewest_ranks: Option<u64>,
+    /// The largest of the smaller precisions.
+    pub finest_precision: Option<Precision>,
 }
 
 /// A model, for output.
@@ -188,6 +212,7 @@ fn document(model: ModelDocument, estimate: &Estimate, margin: Margin) -> Estima
         notes: estimate.notes.clone(),
         range: ranges(&estimate.terms),
         terms: estimate.terms.iter().map(TermDocument::from).collect(),
+        fit: None,
     }
 }
 

@@ -95,3 +95,6 @@ async fn exposition(State((_, metrics)): State<Shared>) -> Response {
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,8 @@ const SCENARIO: &str = "test.loadline.dev/scenario";
 pub(crate) struct Cluster {
     pub(crate) plane: ControlPlane,
     controller: Option<Controller>,
+    /// Whether the CRD may accept what the types do not.
+    schema_is_open: bool,
 }
 
 /// The running controller.
@@ -54,7 +56,7 @@ pub(crate) fn exclusive() -> MutexGuard<'static, Cluster> {
 impl Cluster {
     fn start() -> Result<Self> {
         let plane = ControlPlane::start("tests")?;
-        let cluster = Self { plane, controller: None };
+        let cluster = Self { plane, controller: None, schema_is_open: false };
         cluster.kubectl(["create", "namespace", SYSTEM_NAMESPACE])?.output()?;
         let enforce = "pod-security.kubernetes.io/enforce=restricted";
         cluster.kubectl(["label", "namespace", SYSTEM_NAMESPACE, enforce])?.output()?;
@@ -152,12 +154,14 @@ impl Cluster {
             .env("RUST_BACKTRACE", "1");
         let process = self.plane.spawn_client("controller", command, &kubeconfig)?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let controller = self.controller.insert(Controller { process, port, options });
+        let mut controller = Controller { process, port, options };
         let log = self.plane.log_of("controller");
         until("the controller's /readyz", PATIENCE, || {
             ensure!(!controller.process.exited()?, "the controller has ended; its log is {}", log.display());
             Ok(get(port, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")).then_some(()))
-        })
+        })?;
+        self.controller = Some(controller);
+        Ok(())
     }
 
     /// Ends the controller as Kubernetes would (SIGTERM).
@@ -191,8 +195,31 @@ impl Cluster {
         audit::since(&self.plane.audit_log(), mark)
     }
 
+    /// Lets the API server accept any ModelDeployment, until the next scenario.
+    pub(crate) fn open_schema(&mut self) -> Result<()> {
+        self.schema_is_open = true;
+        let open = r#"[{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+            "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]"#;
+        self.kubectl(["patch", "crd", "modeldeployments.loadline.dev", "--type=json", "-p", open])?
+            .output()?;
+        Ok(())
+    }
+
+    /// Puts the schema back, and waits until it is in force.
+    fn close_schema(&mut self) -> Result<()> {
+        let definition = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/modeldeployments.loadline.dev.yaml");
+        self.kubectl(["apply", "--server-side", "--force-conflicts", "-f", definition])?.output()?;
+        until("the schema to be in force again", PATIENCE, || {
+            let bad = r#"{"apiVersion": "loadline.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "bad"}}"#;
+            let arguments = ["create", "--dry-run=server", "--namespace=default", "-f", "-"];
+            Ok((!self.plane.kubectl_with_input(arguments, bad)?.success()).then_some(()))
+        })?;
+        self.schema_is_open = false;
+        Ok(())
+    }
+
     /// Removes what other scenarios have left behind.
-    pub(crate) fn clean(&self) -> Result<()> {
+    pub(crate) fn clean(&mut self) -> Result<()> {
         let left = self.kubectl(["get", "namespaces", "-l", SCENARIO, "-o", "json"])?.json()?;
         for namespace in items(&left).iter().map(|namespace| text(namespace, "/metadata/name")) {
             // First what holds GPUs. The namespace itself takes its time, and is in nobody's way.
@@ -200,6 +227,9 @@ impl Cluster {
             self.kubectl(["delete", kinds, "--all", "--namespace", namespace, "--timeout=60s"])?.output()?;
             self.kubectl(["label", "namespace", namespace, &format!("{SCENARIO}-")])?.output()?;
             self.kubectl(["delete", "namespace", namespace, "--wait=false"])?.output()?;
+        }
+        if self.schema_is_open {
+            self.close_schema()?;
         }
         self.reset_nodes()
     }

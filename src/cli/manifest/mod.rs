@@ -5,6 +5,7 @@ mod nearest;
 mod rules;
 mod schema;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::Value;
 
 use crate::api::ModelDeploymentSpec;
@@ -22,6 +23,8 @@ const KIND: &str = "ModelDeployment";
 pub(super) struct Manifests {
     /// The ModelDeployments, in order, each as it was read or with its faults.
     pub(super) objects: Vec<Manifest>,
+    /// ConfigMaps, which the objects may take their models from.
+    pub(super) config_maps: Vec<ConfigMap>,
     /// Other objects, by kind and name: passed over.
     pub(super) others: Vec<String>,
 }
@@ -78,6 +81,10 @@ impl Manifests {
                 (format!("{api_version}, kind {kind}"), format!("{API_VERSION}, kind {KIND}"));
             let problem = format!("apiVersion {}: not known; expected {wanted}", shorten(&found));
             self.objects.push(unreadable(document, origin.clone(), problem));
+        } else if let ("v1", "ConfigMap", Ok(map)) =
+            (api_version, kind.as_str(), serde_json::from_value(value.clone()))
+        {
+            self.config_maps.push(map);
         } else {
             let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("with no name");
             self.others.push(format!("{} {}", shorten(&kind), shorten(name)));

@@ -25,6 +25,7 @@ fn wanted() -> Built {
         spec: &object.spec,
         shape: &shape,
         catalog_repository: None,
+        resource: "nvidia.com/gpu",
     };
     build(subject, &plan(&object, 20, &Inventory::default())).unwrap()
 }
@@ -53,7 +54,9 @@ async fn applied(
 ) -> (Result<Workload, Error>, Recorded) {
     let server = Recorded::default();
     let client = server.client(answer);
-    let result = workload(&client, &Metrics::default(), &llama(), built, seen).await;
+    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
+    let result = workload(writer, &llama(), built, seen).await;
     (result, server)
 }
 
@@ -186,4 +189,55 @@ async fn a_status_is_written_to_the_object_that_it_is_of() {
             (&json!("0a"), &json!(3))
         );
     }
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_not_offered_again_until_it_is_another() {
+    let server = Recorded::default();
+    let client = server.client(|call: &str, _: &Value| {
+        if call.starts_with("GET") {
+            refusal(404, "NotFound", "")
+        } else {
+            let faults = "failed to create typed patch object: errors:\n  .spec.b: field not declared in schema\n  .spec.a: field not declared in schema";
+            refusal(500, "InternalError", faults)
+        }
+    });
+    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
+    let told = Workload::Rejected(
+        "failed to create typed patch object: errors: .spec.a: field not declared in schema .spec.b: field not declared in schema".to_owned(),
+    );
+    for _ in 0..3 {
+        assert_eq!(workload(writer, &llama(), Some(&wanted()), None).await.unwrap(), told);
+    }
+    assert_eq!(server.calls(), [format!("GET {DEPLOYMENT}"), APPLY.to_owned()]);
+    let Built::Deployment(mut other) = wanted() else { panic!("a Deployment") };
+    other["metadata"]["annotations"][build::APPLIED_ANNOTATION] = json!("another");
+    workload(writer, &llama(), Some(&Built::Deployment(other)), None).await.unwrap();
+    assert_eq!(server.calls().len(), 4);
+}
+
+#[tokio::test]
+async fn a_value_that_the_server_writes_in_another_way_is_applied_once() {
+    let Built::Deployment(mut wanted) = wanted() else { panic!("a Deployment") };
+    wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("1000m");
+    let mut seen = live(2, "0a");
+    let answer = serde_json::to_value(&seen).unwrap();
+    let server = Recorded::default();
+    let client = server.client(move |_: &str, _: &Value| (200, answer.clone()));
+    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
+    let built = Built::Deployment(wanted);
+    for _ in 0..3 {
+        workload(writer, &llama(), Some(&built), Some(&seen)).await.unwrap();
+    }
+    assert_eq!(server.calls(), [APPLY]);
+    // Another's change of the spec, and another's change of a label.
+    seen.metadata.generation = Some(2);
+    workload(writer, &llama(), Some(&built), Some(&seen)).await.unwrap();
+    assert_eq!(server.calls().len(), 2);
+    seen.metadata.generation = Some(1);
+    seen.metadata.labels = None;
+    workload(writer, &llama(), Some(&built), Some(&seen)).await.unwrap();
+    assert_eq!(server.calls().len(), 3);
 }

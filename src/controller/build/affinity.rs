@@ -10,12 +10,14 @@ use crate::api::v1alpha1::{SharingMode, Strategy};
 use crate::decide::Requirement;
 use crate::units::{Bytes, Overflow};
 
-/// Memory per GPU in MiB (GPU Feature Discovery).
-const MEMORY: &str = "nvidia.com/gpu.memory";
+/// Memory per GPU or slice in MiB: the resource's name and this (GPU Feature Discovery).
+const MEMORY: &str = ".memory";
 /// `none`, `time-slicing` or `mps` (GPU Feature Discovery).
-const SHARING: &str = "nvidia.com/gpu.sharing-strategy";
+const SHARING: &str = ".sharing-strategy";
 /// How many clients one GPU is handed out to; 0 on a card that is cut into MIG slices (GPU Feature Discovery).
-const REPLICAS: &str = "nvidia.com/gpu.replicas";
+const REPLICAS: &str = ".replicas";
+/// What the device plugin adds to the name of a resource that is shared, if it is told to rename it.
+const SHARED_SUFFIX: &str = ".shared";
 /// There only where a GPU is cut into MIG slices (GPU Feature Discovery).
 const SLICES: &str = "nvidia.com/gpu.slices.gi";
 /// `success`, or what MIG is being changed from (GPU operator).
@@ -27,7 +29,9 @@ const MOST_MPS_CLIENTS: u64 = 8;
 
 /// What the affinity follows from.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish {
+pub struct Wish<'a> {
+    /// The resource that the pods request, such as `nvidia.com/gpu`.
+    pub resource: &'a str,
     /// What a GPU must have, and how many a replica takes.
     pub requirement: Requirement,
     /// Whether shared GPUs will do.
@@ -36,32 +40,40 @@ pub struct Wish {
     pub strategy: Strategy,
 }
 
+impl Wish<'_> {
+    /// A label of the resource.
+    fn label(&self, name: &str) -> String {
+        format!("{}{name}", self.resource.strip_suffix(SHARED_SUFFIX).unwrap_or(self.resource))
+    }
+}
+
 /// The node selector terms of which one must match: each a list of expressions that must all hold.
 ///
 /// # Errors
 /// A requirement that cannot be multiplied by a number of MPS clients without an overflow.
-pub fn required(wish: Wish) -> Result<Vec<Vec<Value>>, Overflow> {
+pub fn required(wish: Wish<'_>) -> Result<Vec<Vec<Value>>, Overflow> {
     // Other label sources append their terms here; one that an autoscaler itself sets goes last.
     nvidia(wish)
 }
 
-fn nvidia(wish: Wish) -> Result<Vec<Vec<Value>>, Overflow> {
+fn nvidia(wish: Wish<'_>) -> Result<Vec<Vec<Value>>, Overflow> {
     let Requirement { per_gpu, gpus } = wish.requirement;
+    let (sharing, replicas) = (wish.label(SHARING), wish.label(REPLICAS));
     if wish.sharing == SharingMode::Shared && gpus == 1 {
-        let mut whole = memory(per_gpu);
-        whole.push(json!({"key": SHARING, "operator": "NotIn", "values": ["mps"]}));
-        whole.push(json!({"key": REPLICAS, "operator": "NotIn", "values": ["0"]}));
+        let mut whole = memory(wish, per_gpu);
+        whole.push(json!({"key": sharing, "operator": "NotIn", "values": ["mps"]}));
+        whole.push(json!({"key": replicas, "operator": "NotIn", "values": ["0"]}));
         let mut terms = vec![whole];
         for clients in 2..=MOST_MPS_CLIENTS {
-            let mut term = memory(per_gpu.times(clients)?);
-            term.push(json!({"key": SHARING, "operator": "In", "values": ["mps"]}));
-            term.push(json!({"key": REPLICAS, "operator": "In", "values": [clients.to_string()]}));
+            let mut term = memory(wish, per_gpu.times(clients)?);
+            term.push(json!({"key": sharing, "operator": "In", "values": ["mps"]}));
+            term.push(json!({"key": replicas, "operator": "In", "values": [clients.to_string()]}));
             terms.push(term);
         }
         return Ok(terms);
     }
-    let mut own = memory(per_gpu);
-    own.push(json!({"key": SHARING, "operator": "NotIn", "values": ["time-slicing", "mps"]}));
+    let mut own = memory(wish, per_gpu);
+    own.push(json!({"key": sharing, "operator": "NotIn", "values": ["time-slicing", "mps"]}));
     if gpus > 1 {
         // A process sees one MIG slice only, however many the pod is given.
         own.push(json!({"key": SLICES, "operator": "DoesNotExist"}));
@@ -69,19 +81,20 @@ fn nvidia(wish: Wish) -> Result<Vec<Vec<Value>>, Overflow> {
     // Releases before the sharing strategy had a label say only how often a GPU is shared. `Lt` does not match a node
     // without the label: hence a term for either case, the one that a node template can meet last.
     let mut counted = own.clone();
-    counted.push(json!({"key": REPLICAS, "operator": "Gt", "values": ["0"]}));
-    counted.push(json!({"key": REPLICAS, "operator": "Lt", "values": ["2"]}));
-    own.push(json!({"key": REPLICAS, "operator": "DoesNotExist"}));
+    counted.push(json!({"key": replicas, "operator": "Gt", "values": ["0"]}));
+    counted.push(json!({"key": replicas, "operator": "Lt", "values": ["2"]}));
+    own.push(json!({"key": replicas, "operator": "DoesNotExist"}));
     Ok(vec![counted, own])
 }
 
 /// At least so much, in a unit that can be believed, and no MIG layout that is being changed.
-fn memory(least: Bytes) -> Vec<Value> {
+fn memory(wish: Wish<'_>, least: Bytes) -> Vec<Value> {
+    let key = wish.label(MEMORY);
     // `Gt` is strict, and whole numbers are all it takes: at least N is more than N - 1.
     let more_than = least.mib_ceil().saturating_sub(1);
     vec![
-        json!({"key": MEMORY, "operator": "Gt", "values": [more_than.to_string()]}),
-        json!({"key": MEMORY, "operator": "Lt", "values": [NOT_MIB.to_string()]}),
+        json!({"key": key, "operator": "Gt", "values": [more_than.to_string()]}),
+        json!({"key": key, "operator": "Lt", "values": [NOT_MIB.to_string()]}),
         json!({"key": MIG_STATE, "operator": "NotIn", "values": ["pending", "rebooting", "failed"]}),
     ]
 }
@@ -96,21 +109,22 @@ const WEIGHTS: &[i32] = &[100, 50, 25];
 
 /// The preferred terms: the smallest classes of GPU that hold the requirement, or the largest there are.
 #[must_use]
-pub fn preferred(wish: Wish) -> Vec<Value> {
+pub fn preferred(wish: Wish<'_>) -> Vec<Value> {
     let least = wish.requirement.per_gpu.mib_ceil();
+    let key = wish.label(MEMORY);
     let above: Vec<u64> = SIZES.iter().copied().filter(|size| *size >= least).collect();
     let expressions: Vec<Value> = match wish.strategy {
         // One class too few: that the largest class is no larger says nothing.
         Strategy::SmallestFit => above
             .iter()
             .take(above.len().saturating_sub(1))
-            .map(|size| json!({"key": MEMORY, "operator": "Lt", "values": [(size + 1).to_string()]}))
+            .map(|size| json!({"key": key, "operator": "Lt", "values": [(size + 1).to_string()]}))
             .collect(),
         Strategy::LargestFit => above
             .iter()
             .rev()
             .skip(1)
-            .map(|size| json!({"key": MEMORY, "operator": "Gt", "values": [size.to_string()]}))
+            .map(|size| json!({"key": key, "operator": "Gt", "values": [size.to_string()]}))
             .collect(),
     };
     expressions

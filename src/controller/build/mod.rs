@@ -9,9 +9,11 @@ mod arguments;
 mod engine;
 mod template;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use crate::api::ModelDeploymentSpec;
+use crate::decide::{Decision, Verdict};
 use crate::inventory::MODEL_DEPLOYMENT_LABEL;
 use crate::model::ModelShape;
 use crate::plan::{Plan, PlanError};
@@ -45,6 +47,40 @@ pub struct Subject<'a> {
     pub shape: &'a ModelShape,
     /// The repository that a catalog entry stands for.
     pub catalog_repository: Option<&'a str>,
+    /// The resource that the pods request, such as `nvidia.com/gpu`.
+    pub resource: &'a str,
+}
+
+/// The resource that the pods are to request: the one they request already, unless it is of no use; else the decision's.
+///
+/// Nothing but a change of the spec should roll the pods. A cluster that has come to have whole GPUs beside its MIG
+/// slices, or the other way round, is no reason; that none of the pods is ready and only the others would fit is one.
+#[must_use]
+pub fn resource<'a>(decision: &'a Decision, present: Option<&'a str>, is_any_ready: bool) -> &'a str {
+    let suited = |resource: Option<&str>| {
+        decision
+            .classes
+            .iter()
+            .filter(|class| matches!(class.verdict, Verdict::Fits | Verdict::Busy))
+            .filter_map(|class| class.pool.as_ref())
+            .any(|pool| resource.is_none_or(|resource| pool.resource == resource))
+    };
+    match present {
+        Some(present) if is_any_ready || suited(Some(present)) || !suited(None) => present,
+        _ => decision.resource(),
+    }
+}
+
+/// The GPU resource that a Deployment's pods request.
+#[must_use]
+pub fn requested(deployment: &Deployment) -> Option<&str> {
+    let pods = deployment.spec.as_ref()?.template.spec.as_ref()?;
+    pods.containers
+        .iter()
+        .filter_map(|container| container.resources.as_ref()?.limits.as_ref())
+        .flat_map(|limits| limits.keys())
+        .map(String::as_str)
+        .find(|resource| resource.starts_with("nvidia.com/"))
 }
 
 /// What a plan comes to.
@@ -166,6 +202,12 @@ pub fn build(subject: Subject<'_>, plan: &Plan) -> Result<Built, PlanError> {
         metadata.insert("annotations".to_owned(), json!({APPLIED_ANNOTATION: digest}));
     }
     Ok(Built::Deployment(Box::new(deployment)))
+}
+
+/// The digest that a built Deployment carries.
+#[must_use]
+pub fn digest_of(deployment: &Value) -> Option<&str> {
+    deployment.get("metadata")?.get("annotations")?.get(APPLIED_ANNOTATION)?.as_str()
 }
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo): the standard library promises no stable hash, and a digest that changed with the

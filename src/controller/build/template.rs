@@ -15,8 +15,6 @@ use crate::units::shorten;
 
 /// The container that serves the model.
 const CONTAINER: &str = "model";
-/// The resource that the pods request, one per GPU.
-const RESOURCE: &str = Vendor::Nvidia.resource();
 /// Shared memory for the processes of one replica.
 const SHARED_MEMORY: (&str, &str) = ("shared-memory", "/dev/shm");
 /// Terms that the user's and Loadline's may come to when each is combined with each.
@@ -52,10 +50,14 @@ pub(super) fn pods(
         };
         if at == serving {
             serve(subject, container, start, gpus)?;
-        } else if requested(container).is_some() {
+        } else if requested(container, subject.resource).is_some() {
             return Err(invalid(
                 "template",
-                format!("container {} requests {RESOURCE} too, which no estimate covers", name_of(container)),
+                format!(
+                    "container {} requests {} too, which no estimate covers",
+                    name_of(container),
+                    subject.resource
+                ),
                 "remove it: one container serves the model".to_owned(),
             ));
         }
@@ -164,7 +166,7 @@ fn serve(
     if !templated {
         furnish(subject, container, start, gpus);
     }
-    request(container, gpus)
+    request(subject.resource, container, gpus)
 }
 
 /// What a container that is wholly Loadline's gets besides: its port, a probe, a token, shared memory.
@@ -198,21 +200,21 @@ fn furnish(subject: Subject<'_>, container: &mut Map<String, Value>, start: &Sta
 }
 
 /// The GPUs that a container asks for, as written.
-fn requested(container: &Map<String, Value>) -> Option<&Value> {
+fn requested<'a>(container: &'a Map<String, Value>, resource: &str) -> Option<&'a Value> {
     let resources = container.get("resources")?;
-    ["limits", "requests"].iter().find_map(|kind| resources.get(*kind)?.get(RESOURCE))
+    ["limits", "requests"].iter().find_map(|kind| resources.get(*kind)?.get(resource))
 }
 
 /// Asks for the GPUs.
-fn request(container: &mut Map<String, Value>, gpus: u64) -> Result<(), PlanError> {
+fn request(resource: &str, container: &mut Map<String, Value>, gpus: u64) -> Result<(), PlanError> {
     let wanted = gpus.to_string();
-    if let Some(own) = requested(container) {
+    if let Some(own) = requested(container, resource) {
         let own = own.as_str().map_or_else(|| own.to_string(), str::to_owned);
         if own != wanted {
             return Err(invalid(
                 "template",
                 format!(
-                    "container {} requests {RESOURCE}: {}, and one replica takes {wanted} (tensor x pipeline)",
+                    "container {} requests {resource}: {}, and one replica takes {wanted} (tensor x pipeline)",
                     name_of(container),
                     shorten(&own)
                 ),
@@ -224,7 +226,7 @@ fn request(container: &mut Map<String, Value>, gpus: u64) -> Result<(), PlanErro
     if let Some(resources) = resources.as_object_mut() {
         // Limit and request of an extended resource must be equal.
         for kind in ["limits", "requests"] {
-            merge(resources, kind, &json!({RESOURCE: wanted}));
+            merge(resources, kind, &json!({resource: wanted}));
         }
     }
     Ok(())
@@ -256,13 +258,16 @@ fn select(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Pla
 fn tolerate(subject: Subject<'_>, spec: &mut Map<String, Value>) {
     let own = spec.get("tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
     let wanted = subject.spec.placement.as_ref().and_then(|placement| placement.tolerations.clone());
-    let gpus = Toleration {
-        key: Some(RESOURCE.to_owned()),
+    // The convention of Kubernetes' admission plugin ExtendedResourceToleration, which is off by default.
+    let mut keys = vec![subject.resource, Vendor::Nvidia.resource()];
+    keys.dedup();
+    let gpus = keys.into_iter().map(|key| Toleration {
+        key: Some(key.to_owned()),
         operator: Some("Exists".to_owned()),
         ..Toleration::default()
-    };
+    });
     let mut all = own;
-    for toleration in wanted.into_iter().flatten().chain([gpus]) {
+    for toleration in wanted.into_iter().flatten().chain(gpus) {
         let toleration = json!(toleration);
         if !all.contains(&toleration) {
             all.push(toleration);
@@ -276,6 +281,7 @@ fn tolerate(subject: Subject<'_>, spec: &mut Map<String, Value>) {
 fn place(subject: Subject<'_>, plan: &Plan, spec: &mut Map<String, Value>) -> Result<(), PlanError> {
     let placement = subject.spec.placement.as_ref();
     let wish = Wish {
+        resource: subject.resource,
         requirement: plan.requirement,
         sharing: placement.and_then(|placement| placement.sharing).unwrap_or_default(),
         strategy: placement.and_then(|placement| placement.strategy).unwrap_or_default(),

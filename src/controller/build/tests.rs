@@ -22,6 +22,7 @@ fn built(spec: &Value, gib: u64, catalog_repository: Option<&str>) -> Result<Bui
         spec: &object.spec,
         shape: &shape,
         catalog_repository,
+        resource: "nvidia.com/gpu",
     };
     build(subject, &plan)
 }
@@ -264,6 +265,7 @@ fn a_name_that_is_no_label_value_is_refused() {
         spec: &object.spec,
         shape: &shape,
         catalog_repository: None,
+        resource: "nvidia.com/gpu",
     };
     assert!(build(subject, &plan).unwrap_err().to_string().contains("at most 63 characters"));
 }
@@ -280,10 +282,56 @@ fn the_cluster_never_rolls_the_pods() {
         spec: &object.spec,
         shape: &shape,
         catalog_repository: None,
+        resource: "nvidia.com/gpu",
     };
     let empty = build(subject, &plan(&object, 22, &Inventory::default()));
     let golden = cluster(crate::inventory::testing::golden(), Vec::new());
     assert_eq!(empty, build(subject, &plan(&object, 22, &golden)));
+}
+
+#[test]
+fn the_pods_keep_the_resource_that_they_request_unless_it_is_of_no_use() {
+    let whole = || node("whole", &[("nvidia.com/gpu.memory", "81920")], &[("nvidia.com/gpu", 4)]);
+    let slices =
+        || node("slices", &[("nvidia.com/mig-3g.40gb.memory", "40192")], &[("nvidia.com/mig-3g.40gb", 4)]);
+    let (gpu, slice) = ("nvidia.com/gpu", "nvidia.com/mig-3g.40gb");
+    for (nodes, present, is_any_ready, expected) in [
+        (vec![], None, false, gpu),
+        (vec![slices()], None, false, slice),
+        (vec![slices(), whole()], None, false, gpu),
+        (vec![slices(), whole()], Some(slice), false, slice),
+        (vec![slices()], Some(gpu), false, slice),
+        (vec![slices()], Some(gpu), true, gpu),
+        (vec![], Some(slice), false, slice),
+    ] {
+        let object = object(&json!({"model": {"parameters": "8B"}}));
+        let plan = plan(&object, 20, &cluster(nodes, Vec::new()));
+        assert_eq!(resource(&plan.decision, present, is_any_ready), expected, "{present:?} {is_any_ready}");
+    }
+}
+
+#[test]
+fn slices_are_asked_for_by_their_own_labels() {
+    let object =
+        object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
+    let (shape, plan) = (shape(), plan(&object, 20, &Inventory::default()));
+    let subject = Subject {
+        namespace: "team-a",
+        name: "llama",
+        uid: "0a",
+        spec: &object.spec,
+        shape: &shape,
+        catalog_repository: None,
+        resource: "nvidia.com/mig-3g.40gb",
+    };
+    let Ok(Built::Deployment(deployment)) = build(subject, &plan) else { panic!("a Deployment") };
+    let typed: Deployment = serde_json::from_value(*deployment.clone()).unwrap();
+    assert_eq!(requested(&typed), Some("nvidia.com/mig-3g.40gb"));
+    let text = yaml(&deployment);
+    assert!(
+        text.contains("nvidia.com/mig-3g.40gb.memory") && !text.contains("nvidia.com/gpu.memory"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -383,7 +431,7 @@ proptest! {
     ) {
         let requirement = Requirement { per_gpu: Bytes(per_gpu), gpus };
         let sharing = if shared { SharingMode::Shared } else { SharingMode::Exclusive };
-        let wish = affinity::Wish { requirement, sharing, strategy: v1alpha1::Strategy::SmallestFit };
+        let wish = affinity::Wish { resource: "nvidia.com/gpu", requirement, sharing, strategy: v1alpha1::Strategy::SmallestFit };
         let terms = affinity::required(wish).unwrap();
         let pairs: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let inventory = cluster(vec![node("a", &pairs, &[("nvidia.com/gpu", 64)])], Vec::new());
@@ -410,6 +458,7 @@ proptest! {
     ) {
         let score = |mib: u64, strategy| {
             let wish = affinity::Wish {
+                resource: "nvidia.com/gpu",
                 requirement: Requirement { per_gpu: Bytes(needs * MIB), gpus: 1 },
                 sharing: SharingMode::Exclusive,
                 strategy,

@@ -14,8 +14,8 @@ async fn gathered(
 ) -> (Result<Gathered, Error>, Vec<String>) {
     let server = Recorded::default();
     let client = server.client(answer);
-    let source: ModelSource = serde_json::from_value(source).unwrap();
-    (gather(&client, "team-a", &source).await, server.calls())
+    let spec: ModelDeploymentSpec = serde_json::from_value(json!({"model": source})).unwrap();
+    (gather(&client, "team-a", &spec).await, server.calls())
 }
 
 fn unreachable(_: &str, _: &Value) -> Answer {
@@ -69,9 +69,7 @@ async fn a_server_that_does_not_answer_is_an_error() {
 #[tokio::test]
 async fn what_the_spec_says_needs_no_call() {
     for (source, words) in [
-        (json!({"parameters": "8Q"}), "spec.model.parameters: \"8Q\" is not a parameter count"),
         (json!({"config": {"model_type": "nonsense"}}), "spec.model.config: "),
-        (json!({"catalog": "nonsense"}), "spec.model.catalog: \"nonsense\""),
         (json!({"huggingFace": {"repository": "org/name"}}), "spec.model.huggingFace: "),
         (json!({"gguf": {"url": "https://example.com/x.gguf"}}), "spec.model.gguf: "),
     ] {
@@ -79,6 +77,23 @@ async fn what_the_spec_says_needs_no_call() {
         let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
         assert!(unresolved.message.starts_with(words), "{}", unresolved.message);
         assert_eq!((unresolved.again, calls.len()), (None, 0));
+    }
+    for (source, words) in [
+        (json!({"parameters": "8Q"}), "spec.model.parameters: \"8Q\" is not a parameter count"),
+        (json!({"catalog": "nonsense"}), "spec.model.catalog: \"nonsense\""),
+        (json!({}), "spec.model: "),
+    ] {
+        let (result, calls) = gathered(source, unreachable).await;
+        let Ok(Gathered::Refused(error)) = result else { panic!("{result:?}") };
+        assert!(error.to_string().starts_with(words), "{error}");
+        assert_eq!(calls.len(), 0);
+    }
+    for (name, repository) in
+        [("llama-3.1-8b", "meta-llama/Llama-3.1-8B"), ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B")]
+    {
+        let (result, _) = gathered(json!({"catalog": name}), unreachable).await;
+        let Ok(Gathered::Model(model)) = result else { panic!("{result:?}") };
+        assert_eq!(model.catalog_repository.as_deref(), Some(repository));
     }
     let config: Value = serde_json::from_str(CONFIG).unwrap();
     let (result, _) = gathered(json!({"config": config}), unreachable).await;

@@ -28,18 +28,27 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The fields of its `config.json` that decide memory, as JSON.
+    #[must_use]
+    pub fn config(&self) -> String {
+        self.config.to_string()
+    }
+
     /// The shape that its config describes; `None` if the config is not understood, which a test rules out.
     #[must_use]
     pub fn shape(&self) -> Option<ModelShape> {
-        let config = serde_json::to_vec(&self.config).ok()?;
-        let mut shape = hf_config::parse(&config, &self.name).ok()?;
+        let mut shape = hf_config::parse(self.config().as_bytes(), &self.name).ok()?;
         shape.source = ShapeSource::Catalog;
         Some(shape)
     }
 
     fn is_called(&self, name: &str) -> bool {
         let own = [&self.name, &self.repository];
-        own.into_iter().chain(&self.aliases).any(|own| own.eq_ignore_ascii_case(name))
+        own.into_iter().chain(&self.aliases).any(|own| {
+            // A repository may be named without its organisation.
+            let last = own.rsplit('/').next().unwrap_or(own);
+            own.eq_ignore_ascii_case(name) || last.eq_ignore_ascii_case(name)
+        })
     }
 }
 
@@ -93,7 +102,7 @@ pub fn suggest(name: &str) -> Vec<&'static str> {
         })
         .filter(|(distance, _)| *distance <= (wanted.len() / 3).max(2))
         .collect();
-    scored.sort();
+    scored.sort_unstable();
     scored.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
@@ -162,6 +171,7 @@ mod tests {
             ("meta-llama/llama-3.1-8b-instruct", Some("llama-3.1-8b")),
             (" Qwen/Qwen3-32B ", Some("qwen3-32b")),
             ("deepseek-v3", Some("deepseek-v3")),
+            ("Mistral-7B-Instruct-v0.3", Some("mistral-7b-v0.3")),
             ("gpt-oss-120b", Some("gpt-oss-120b")),
             ("gemma-3-27b", Some("gemma-3-27b")),
             ("mixtral-8x7b", Some("mixtral-8x7b")),

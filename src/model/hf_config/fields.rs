@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::json::kind;
-use super::vision::Owned;
+use super::nested::Owned;
 use crate::model::ParseError;
 use crate::units::shorten;
 

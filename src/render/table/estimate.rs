@@ -2,9 +2,9 @@
 
 use crate::estimate::Estimate;
 use crate::model::ModelShape;
-use crate::render::json::{EstimateDocument, ranges};
+use crate::render::json::{EstimateDocument, FitDocument, ranges};
 use crate::render::message::components;
-use crate::render::text::{adding_up, counted, printable, quoted};
+use crate::render::text::{adding_up, compared, counted, printable, quoted};
 use crate::units::{Bytes, Parameters};
 
 use super::{Style, finish, plain};
@@ -134,6 +134,31 @@ pub fn explain(estimate: &Estimate) -> String {
         ]);
     }
     finish(table)
+}
+
+/// What fits one GPU, in two lines.
+#[must_use]
+pub fn fit(fit: &FitDocument, required_per_gpu: Bytes) -> String {
+    let name = fit.gpu.as_ref().map_or_else(|| "a GPU".to_owned(), |name| format!("one {}", printable(name)));
+    let (needed, has) = compared(required_per_gpu, fit.memory);
+    let context = fit.longest_context.map(|tokens| format!("a context of {}", counted(tokens, "token")));
+    let sequences = fit.most_sequences.map(|sequences| counted(sequences, "sequence"));
+    let difference = Bytes(required_per_gpu.0.abs_diff(fit.memory.0));
+    let (verdict, what, changes) = if fit.fits {
+        (
+            format!("fits {name} of {has}: {needed} needed, {difference} to spare"),
+            "at most",
+            [context, sequences, None, None],
+        )
+    } else {
+        let precision = fit.finest_precision.map(|precision| format!("precision {precision}"));
+        let ranks = fit.fewest_ranks.map(|ranks| format!("tensor {ranks}"));
+        let verdict = format!("does not fit {name} of {has}: {needed} needed, {difference} short");
+        (verdict, "would fit", [context, sequences, precision, ranks])
+    };
+    let changes: Vec<String> = changes.into_iter().flatten().collect();
+    let changes = if changes.is_empty() { "nothing of it".to_owned() } else { changes.join(", or ") };
+    format!("{verdict}\n{what}: {changes}\n")
 }
 
 /// The built-in catalog.

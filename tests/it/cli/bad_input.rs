@@ -36,6 +36,8 @@ fn numbers_that_cannot_be_right() {
         ("--parameters 8B --tensor 2.5", &["--tensor", "2.5", "from 1 to 1024"]),
         ("--parameters 8B --precision int5", &["--precision", "int5", "int4"]),
         ("--parameters 8B --engine vlm", &["--engine", "vlm", "vllm"]),
+        ("--parameters 8B --fit 0", &["--fit", "from 1 to 1048576 MiB"]),
+        ("--parameters 8B --fit 24GB", &["--fit", "24GB", "24GiB"]),
         ("--parameters 8B --unknown", &["--unknown"]),
         ("--parameters 8B --model x", &["--parameters", "--model", "cannot be used with"]),
         ("--parameters 8B --lora-rank 4", &["--training"]),
@@ -59,8 +61,11 @@ fn a_split_that_the_model_does_not_allow() {
 fn models_that_are_not_there() {
     refused("estimate --config nowhere.json", 1, &["nowhere.json", "No such file"]);
     refused("estimate --config src", 1, &["src", "directory"]);
-    refused("estimate --file Cargo.toml", 1, &["Cargo.toml", "--config"]);
-    refused("estimate --file src", 1, &["src", "config.json"]);
+    refused("estimate --file Cargo.toml", 1, &["Cargo.toml", "hint: give a model"]);
+    refused("estimate --file src", 1, &["src", "hint: give a model"]);
+    refused("estimate --gguf nowhere.gguf", 1, &["nowhere.gguf", "No such file"]);
+    refused("estimate --safetensors Cargo.toml", 1, &["Cargo.toml"]);
+    refused("estimate --hub-endpoint nonsense --model a/b", 1, &["nonsense"]);
 }
 
 #[test]

@@ -87,6 +87,62 @@ fn a_published_size_is_compared_with_the_config() {
 }
 
 #[test]
+fn fit_says_what_of_it_fits_a_gpu() {
+    let fit_at = |context: u64, arguments: &str| {
+        let run = run(&format!("estimate {QWEN} --precision bf16 --context {context} {arguments} -o json"));
+        let document: Value = serde_json::from_str(&run.stdout).expect("JSON");
+        (run.code, document)
+    };
+    let fit = |arguments: &str| fit_at(8192, arguments);
+    let (code, small) = fit("--fit T4");
+    assert_eq!((code, &small["fit"]["fits"], &small["fit"]["fewestRanks"]), (3, &false.into(), &2.into()));
+    assert_eq!(small["fit"]["finestPrecision"], "fp8");
+    let (code, large) = fit("--fit 20480");
+    assert_eq!((code, &large["fit"]["fits"]), (0, &true.into()));
+    // What is said to fit does, and a token more does not.
+    let longest = large["fit"]["longestContext"].as_u64().expect("a context");
+    assert!(longest > 8192);
+    assert_eq!(fit_at(longest, "--fit 20480").0, 0);
+    assert_eq!(fit_at(longest + 1, "--fit 20480").0, 3);
+    assert!(fit("").1.get("fit").is_none());
+}
+
+#[test]
+fn the_seed_rule_holds_on_the_command_line() {
+    for (arguments, gpu, code) in [
+        ("--parameters 8B --precision fp16 --context 8192", "RTX-4090", 0),
+        ("--parameters 8B --precision fp16 --context 8192", "RTX-3090", 0),
+        ("--parameters 8B --precision fp16 --context 8192", "T4", 3),
+        ("--parameters 8B --precision int4 --context 8192", "RTX-4060", 0),
+        ("--parameters 8B --precision int4 --context 8192", "T4", 0),
+        ("--parameters 70B --precision bf16 --context 8192 --tensor 4", "A100-80GB", 0),
+        ("--parameters 70B --precision bf16 --context 8192", "H200", 3),
+    ] {
+        assert_eq!(run(&format!("estimate {arguments} --fit {gpu}")).code, code, "{arguments} {gpu}");
+    }
+    for (precision, bytes) in [("fp32", 32), ("fp16", 16), ("bf16", 16), ("int8", 8), ("int4", 4)] {
+        let run = run(&format!("estimate --parameters 8B --precision {precision} -o json"));
+        let document: Value = serde_json::from_str(&run.stdout).expect("JSON");
+        assert_eq!(document["components"]["weights"], bytes * 1_000_000_000_u64, "{precision}");
+    }
+    let exaone = run("estimate --model exaone-4.0-1.2b --precision bf16");
+    assert!(exaone.stdout.contains("weights          2.4 GiB"), "{}", exaone.stdout);
+}
+
+#[test]
+fn models_of_the_catalog_are_listed_and_found() {
+    let list = run("estimate --list-models -o json");
+    let models: Vec<Value> = serde_json::from_str(&list.stdout).expect("JSON");
+    assert!(models.len() >= 25, "only {}", models.len());
+    let wrong = run("estimate --model llama-3.1-8");
+    assert!(wrong.code == 1 && wrong.stderr.contains("hint: did you mean llama-3.1-8b?"), "{}", wrong.stderr);
+    let remote = run("estimate --model nobody/nothing --offline");
+    assert!(remote.code == 1 && remote.stderr.contains("--config"), "{}", remote.stderr);
+    let known = run("estimate --model Qwen/Qwen2.5-7B-Instruct --offline");
+    assert_eq!(known.code, 0, "{}", known.stderr);
+}
+
+#[test]
 fn nodes_are_listed_as_their_labels_declare_them() {
     insta::assert_snapshot!("nodes", run("nodes --snapshot examples/cluster.yaml").transcript());
     insta::assert_snapshot!("nodes_wide", run("nodes --snapshot examples/cluster.yaml -o wide").transcript());

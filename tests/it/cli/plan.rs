@@ -38,7 +38,10 @@ fn cluster(objects: &[Value]) -> String {
 fn planned(objects: &[Value], cluster: &str, arguments: &str) -> Run {
     let manifests: Vec<String> = objects.iter().map(ToString::to_string).collect();
     let (_directory, snapshot) = file("cluster.json", cluster);
-    run_with(&format!("plan -f - --snapshot {snapshot} {arguments}"), manifests.join("\n---\n").as_bytes())
+    run_with(
+        &format!("plan -f - --offline --snapshot {snapshot} {arguments}"),
+        manifests.join("\n---\n").as_bytes(),
+    )
 }
 
 fn results(run: &Run) -> Vec<Value> {
@@ -244,6 +247,31 @@ fn specs_that_cannot_be_right_are_refused_by_name() {
 }
 
 #[test]
+fn a_model_may_come_from_a_config_map_of_the_same_files() {
+    let from_map = |name: &str, map: &str| {
+        let mut object = object(name, json!({}));
+        object["spec"]["model"] = json!({"configMapRef": {"name": map, "key": "config.json"}});
+        object
+    };
+    let map = |name: &str, config: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "team-a"}, "data": {"config.json": config}});
+    let config =
+        std::fs::read_to_string("tests/fixtures/configs/Qwen__Qwen2.5-7B-Instruct.json").expect("a fixture");
+    let objects = [
+        map("qwen", &config),
+        map("broken", "{"),
+        from_map("good", "qwen"),
+        from_map("bad", "broken"),
+        from_map("lost", "nowhere"),
+    ];
+    let run = planned(&objects, &cluster(&[node("l4", "23034")]), "-o json");
+    let found: Vec<String> =
+        results(&run).iter().map(|result| format!("{} {}", result["verdict"], result["reason"])).collect();
+    let expected = [r#""fits" "FitsNow""#, r#""rejected" "InvalidSpec""#, r#""unknown" "ModelNotResolved""#];
+    assert_eq!(found, expected, "{}", run.stdout);
+    assert!(run.stdout.contains("\\\"nowhere\\\""), "{}", run.stdout);
+}
+
+#[test]
 fn a_label_cannot_steer_the_terminal() {
     let mut hostile = node("evil\u{1b}[2J", "23034");
     hostile["metadata"]["labels"]["nvidia.com/gpu.product"] = json!("\u{1b}]0;x\u{7}\u{202e}".repeat(50));
@@ -256,4 +284,22 @@ fn a_label_cannot_steer_the_terminal() {
             run.stdout
         );
     }
+}
+
+#[test]
+fn the_examples_do_what_they_say() {
+    for (example, code, verdict) in [
+        ("llama-8b-fp16", 0, "fits 4 nodes, best NVIDIA-L4 22.5 GiB on l4-1"),
+        ("llama-8b-int4", 0, "best Tesla-T4 15.0 GiB on t4-1"),
+        ("llama-70b-tensor-4", 0, "fits 1 node, best NVIDIA-A100-SXM4-80GB 80.0 GiB on a100-1"),
+        ("too-large", 3, "largest GPU is NVIDIA-A100-SXM4-80GB 80.0 GiB on 1 node. Would fit: "),
+        ("config-inline", 0, "best Tesla-T4 15.0 GiB on t4-1"),
+        ("training-lora", 0, "best NVIDIA-"),
+    ] {
+        let run = run(&format!("plan -f examples/{example}.yaml --snapshot examples/cluster.yaml"));
+        assert_eq!(run.code, code, "{example}: {}{}", run.stdout, run.stderr);
+        assert!(run.stdout.contains(verdict), "{example}: {}", run.stdout);
+    }
+    let all = run("plan -f examples --snapshot examples/cluster.yaml -o json");
+    assert_eq!((all.code, results(&all).len()), (3, 6), "{}", all.stderr);
 }

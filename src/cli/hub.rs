@@ -1,0 +1,41 @@
+//! Reading models from the Hugging Face Hub, as its own tools are told to.
+
+use clap::Args;
+
+use crate::source::{DEFAULT_ENDPOINT, Settings, Sources, Token};
+
+/// How the Hub is read.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Hugging Face Hub (HF_TOKEN holds the access token)")]
+pub(super) struct HubArguments {
+    /// Never use the network: models that would need it are unknown
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// The Hub, or a mirror of it
+    #[arg(long, value_name = "URL", env = "HF_ENDPOINT", hide_env_values = true, default_value = DEFAULT_ENDPOINT)]
+    hub_endpoint: String,
+}
+
+impl HubArguments {
+    /// The sources, for one command: someone is waiting for the answer.
+    pub(super) fn sources(&self) -> anyhow::Result<Sources> {
+        let settings = Settings {
+            endpoint: self.hub_endpoint.clone(),
+            offline: self.offline || is_set("HF_HUB_OFFLINE"),
+            attempts: 2,
+            ..Settings::default()
+        };
+        Ok(Sources::new(settings)?)
+    }
+
+    /// The access token, which is never a flag: other users of a machine see those.
+    pub(super) fn token() -> Option<Token> {
+        std::env::var("HF_TOKEN").ok().and_then(|token| Token::new(&token))
+    }
+}
+
+/// Whether a variable is set as the Hub's own tools read it.
+fn is_set(name: &str) -> bool {
+    std::env::var(name)
+        .is_ok_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+}

@@ -1,0 +1,260 @@
+//! The header of one safetensors file: eight bytes of length, then JSON.
+//!
+//! Format: <https://github.com/huggingface/safetensors#format>.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+
+use super::dtype::Dtype;
+use crate::model::ParseError;
+use crate::units::shorten;
+
+/// The largest header that is read. The format allows 100 MB; the largest real ones are below 2 MiB.
+pub const MAX_HEADER: u64 = 32 << 20;
+/// The most tensors in one file; the largest models have some 100,000 in all.
+pub const MAX_TENSORS: usize = 1_000_000;
+/// The most dimensions of a tensor.
+const MAX_RANK: usize = 16;
+/// The longest tensor name.
+const MAX_NAME: usize = 1024;
+/// What is read, for messages.
+pub(super) const WHAT: &str = "safetensors header";
+
+/// One tensor of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its dimensions, the slowest first; none for a scalar.
+    pub shape: Vec<u64>,
+    /// Bytes in the file.
+    pub bytes: u64,
+}
+
+impl Entry {
+    /// The number of elements as stored: of containers, for packed types.
+    #[must_use]
+    pub fn elements(&self) -> u64 {
+        // Checked when the header was read.
+        self.shape.iter().product()
+    }
+}
+
+/// The header of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its tensors, in the order of their data.
+    pub tensors: Vec<Entry>,
+    /// Bytes of the header, with the eight of its length.
+    pub header_bytes: u64,
+    /// Bytes of the data that follows.
+    pub data_bytes: u64,
+}
+
+impl Header {
+    /// Bytes of the whole file.
+    #[must_use]
+    pub const fn file_bytes(&self) -> u64 {
+        self.header_bytes.saturating_add(self.data_bytes)
+    }
+
+    /// Checks that the file is as long as the header says.
+    ///
+    /// # Errors
+    /// If it is not: an interrupted download or another file.
+    pub fn check_file_size(&self, actual: u64) -> Result<(), ParseError> {
+        if actual == self.file_bytes() {
+            return Ok(());
+        }
+        Err(malformed(format!(
+            "the file has {actual} bytes, and its header describes {}; the download is incomplete or the file is another's",
+            self.file_bytes()
+        )))
+    }
+}
+
+/// The length of the whole header, from the first eight bytes of the file: what a range read must fetch.
+///
+/// # Errors
+/// If there are fewer than eight bytes, or the header is larger than [`MAX_HEADER`].
+pub fn header_length(bytes: &[u8]) -> Result<u64, ParseError> {
+    let Some(length) = bytes.first_chunk::<8>() else {
+        return Err(malformed(format!(
+            "the file has {} bytes; a safetensors file begins with eight bytes of header length",
+            bytes.len()
+        )));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > MAX_HEADER {
+        // A GGUF, pickle or HTML file read as a length is astronomically large: say so rather than quote the number.
+        if length > 1 << 40 {
+            return Err(malformed(
+                "it does not begin with a header length, so it is not safetensors".to_owned(),
+            ));
+        }
+        return Err(ParseError::TooLarge {
+            what: WHAT,
+            problem: format!("its length is {length} bytes, and at most {MAX_HEADER} are read"),
+        });
+    }
+    if length < 2 {
+        return Err(malformed(format!("its length is {length} bytes; the smallest header is {{}}")));
+    }
+    Ok(length + 8)
+}
+
+/// Reads the header at the start of a file; what follows the header may be missing.
+///
+/// # Errors
+/// If it is cut off, is not the format, or contradicts itself: a size that is not shape times type, or tensors that overlap.
+pub fn parse_header(bytes: &[u8]) -> Result<Header, ParseError> {
+    let header_bytes = header_length(bytes)?;
+    let json = usize::try_from(header_bytes).ok().and_then(|end| bytes.get(8..end)).ok_or_else(|| {
+        malformed(format!("it is cut off: it is {header_bytes} bytes long, and {} are there", bytes.len()))
+    })?;
+    parse_json(json, header_bytes)
+}
+
+/// Reads the JSON of a header by itself, as kept in a ConfigMap.
+///
+/// # Errors
+/// As [`parse_header`].
+pub fn parse_header_json(json: &[u8]) -> Result<Header, ParseError> {
+    let length = u64::try_from(json.len()).unwrap_or(u64::MAX);
+    if length > MAX_HEADER {
+        return Err(ParseError::TooLarge {
+            what: WHAT,
+            problem: format!("it has {length} bytes, and at most {MAX_HEADER} are read"),
+        });
+    }
+    parse_json(json, length.saturating_add(8))
+}
+
+fn parse_json(json: &[u8], header_bytes: u64) -> Result<Header, ParseError> {
+    let Raw(raw) = serde_json::from_slice(json).map_err(|error| {
+        malformed(format!("it is not a table of tensors: {}", shorten(&error.to_string())))
+    })?;
+    let mut placed = Vec::with_capacity(raw.len());
+    for (name, raw) in raw {
+        placed.push(check(name, raw)?);
+    }
+    placed.sort_by(|(begin, a), (other, b)| begin.cmp(other).then(a.bytes.cmp(&b.bytes)));
+    let mut data_bytes = 0;
+    let mut tensors: Vec<Entry> = Vec::with_capacity(placed.len());
+    for (begin, entry) in placed {
+        if begin < data_bytes && entry.bytes > 0 {
+            let before = tensors.last().map_or("", |entry| entry.name.as_str());
+            return Err(field(&entry.name, format!("its data overlaps that of \"{}\"", shorten(before))));
+        }
+        // Cannot overflow: it is the end offset in the header.
+        data_bytes = data_bytes.max(begin.saturating_add(entry.bytes));
+        tensors.push(entry);
+    }
+    Ok(Header { tensors, header_bytes, data_bytes })
+}
+
+/// Checks one tensor; the first of the pair is where its data begins.
+fn check(name: String, raw: RawEntry) -> Result<(u64, Entry), ParseError> {
+    let Some(dtype) = Dtype::from_name(&raw.dtype) else {
+        return Err(field(
+            &name,
+            format!("dtype \"{}\" is not one of the format's, such as BF16 or F8_E4M3", shorten(&raw.dtype)),
+        ));
+    };
+    let [begin, end] = raw.data_offsets;
+    let Some(bytes) = end.checked_sub(begin) else {
+        return Err(field(&name, format!("data_offsets [{begin}, {end}] end before they begin")));
+    };
+    if raw.shape.len() > MAX_RANK {
+        return Err(field(
+            &name,
+            format!("it has {} dimensions, and at most {MAX_RANK} are read", raw.shape.len()),
+        ));
+    }
+    let expected = elements(&raw.shape)
+        .and_then(|elements| elements.checked_mul(dtype.bits()))
+        .filter(|bits| bits % 8 == 0)
+        .map(|bits| bits / 8);
+    if expected != Some(bytes) {
+        let expected =
+            expected.map_or("no whole number of bytes below 2^61".to_owned(), |bytes| bytes.to_string());
+        return Err(field(
+            &name,
+            format!(
+                "data_offsets [{begin}, {end}] hold {bytes} bytes, and {} x {:?} is {expected}",
+                raw.dtype, raw.shape
+            ),
+        ));
+    }
+    Ok((begin, Entry { name, dtype, shape: raw.shape, bytes }))
+}
+
+/// The product of the dimensions. A zero makes it zero, whatever the others are.
+fn elements(shape: &[u64]) -> Option<u64> {
+    if shape.contains(&0) {
+        // A product of the others must not overflow later, either.
+        return shape
+            .iter()
+            .try_fold(1_u64, |product, &dimension| product.checked_mul(dimension.max(1)))
+            .map(|_| 0);
+    }
+    shape.iter().try_fold(1_u64, |product, &dimension| product.checked_mul(dimension))
+}
+
+pub(super) fn malformed(problem: String) -> ParseError {
+    ParseError::Malformed { what: WHAT, problem }
+}
+
+pub(super) fn field(name: &str, problem: String) -> ParseError {
+    ParseError::Field { what: WHAT, field: format!("tensor \"{}\"", shorten(name)), problem }
+}
+
+#[derive(Deserialize)]
+struct RawEntry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: [u64; 2],
+}
+
+/// The table, with `__metadata__` left out and every name once.
+struct Raw(BTreeMap<String, RawEntry>);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Table;
+        impl<'de> Visitor<'de> for Table {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+                let mut tensors = BTreeMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
+                    if name.len() > MAX_NAME {
+                        return Err(A::Error::custom(format!("a name is longer than {MAX_NAME} bytes")));
+                    }
+                    if tensors.len() >= MAX_TENSORS {
+                        return Err(A::Error::custom(format!("there are more than {MAX_TENSORS} tensors")));
+                    }
+                    let entry = map.next_value::<RawEntry>()?;
+                    if let Some(_twice) = tensors.insert(name, entry) {
+                        return Err(A::Error::custom("a tensor is there twice"));
+                    }
+                }
+                Ok(Raw(tensors))
+            }
+        }
+        deserializer.deserialize_map(Table)
+    }
+}

@@ -1,0 +1,16 @@
+//! Safetensors: the headers of a model's weight files, its index, and the [`ModelShape`](super::ModelShape) they give.
+
+mod cache;
+mod dtype;
+mod header;
+mod index;
+mod names;
+mod pack;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+pub use dtype::Dtype;
+pub use header::{Entry, Header, MAX_HEADER, MAX_TENSORS, header_length, parse_header, parse_header_json};
+pub use index::{Index, MAX_FILES, MAX_INDEX};
+pub use shape::{shape, shape_with_quant};

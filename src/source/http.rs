@@ -1,0 +1,295 @@
+//! Reading parts of files over HTTP: bounded, retried, and only from where it is allowed.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::http::{Uri, header};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::DefaultConnector;
+
+use super::address::refusal;
+use super::error::SourceError;
+use super::guard::{Guard, RefusedAddress};
+use super::response;
+use super::settings::{Settings, Token};
+use crate::units::shorten;
+
+/// The most redirects that are followed for one request.
+const MAX_REDIRECTS: u32 = 5;
+
+/// A client.
+pub(super) struct Client {
+    agent: ureq::Agent,
+    settings: Arc<Settings>,
+    endpoint: Uri,
+}
+
+/// One request: what for, where, and how much of it.
+pub(super) struct Request<'a> {
+    /// What it is for, in messages: a repository or an address.
+    pub(super) of: &'a str,
+    /// The address.
+    pub(super) url: String,
+    /// Sent to the endpoint alone.
+    pub(super) token: Option<&'a Token>,
+    /// The part that is wanted: from a byte up to another, not included.
+    pub(super) range: Option<(u64, u64)>,
+    /// The most bytes of the body that are read. Of a range, no more than it has.
+    pub(super) limit: u64,
+    /// When to give up, retries and all.
+    pub(super) deadline: Instant,
+}
+
+/// An answer: 200 or 206 with what was wanted, or 404.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The body.
+    Found(Found),
+    /// There is none; the code is the Hub's `X-Error-Code`, such as `EntryNotFound`.
+    Missing {
+        /// The Hub's word for what is missing.
+        code: Option<String>,
+    },
+}
+
+/// A body, or the part of it that was wanted.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The bytes.
+    pub(super) bytes: Vec<u8>,
+    /// The size of the whole file, where the server says.
+    pub(super) total: Option<u64>,
+    /// `X-Repo-Commit`: the commit that the revision stood for.
+    pub(super) commit: Option<String>,
+}
+
+/// What came of one attempt.
+pub(super) enum Attempt {
+    /// An answer.
+    Done(Answer),
+    /// It is elsewhere.
+    Redirect(String),
+    /// Worth trying again, after so long if the server says.
+    Again(SourceError, Option<Duration>),
+    /// Not worth it.
+    Failed(SourceError),
+}
+
+impl Client {
+    /// A client for these settings.
+    ///
+    /// # Errors
+    /// If the endpoint is not an address.
+    pub(super) fn new(settings: Arc<Settings>) -> Result<Self, SourceError> {
+        let invalid = || SourceError::Invalid {
+            field: "endpoint",
+            problem: format!(
+                "\"{}\" is not an address; write one such as https://huggingface.co",
+                shorten(&settings.endpoint)
+            ),
+        };
+        let endpoint: Uri = settings.endpoint.parse().map_err(|_| invalid())?;
+        if endpoint.host().is_none_or(str::is_empty)
+            || !matches!(endpoint.scheme_str(), Some("https" | "http"))
+        {
+            return Err(invalid());
+        }
+        let proxy = if settings.proxy_from_environment { ureq::Proxy::try_from_env() } else { None };
+        let guard = Guard {
+            settings: Arc::clone(&settings),
+            endpoint: endpoint.clone(),
+            proxy: proxy.as_ref().map(|proxy| proxy.host().to_owned()),
+            inner: DefaultResolver::default(),
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .root_certs(RootCerts::PlatformVerifier)
+            .unversioned_rustls_crypto_provider(provider)
+            .build();
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(proxy)
+            .tls_config(tls)
+            .user_agent(concat!("loadline/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(Some(settings.connect_timeout))
+            .timeout_connect(Some(settings.connect_timeout))
+            .timeout_recv_response(Some(settings.response_timeout))
+            .timeout_recv_body(Some(settings.body_timeout))
+            .build();
+        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), guard);
+        Ok(Self { agent, settings, endpoint })
+    }
+
+    /// Performs a request, with redirects and retries.
+    ///
+    /// # Errors
+    /// See [`SourceError`]; a 404 is an answer.
+    pub(super) fn get(&self, request: &Request<'_>) -> Result<Answer, SourceError> {
+        let mut failures = 0_u32;
+        loop {
+            if Instant::now() >= request.deadline {
+                let longest = self.settings.total_timeout.as_secs();
+                return Err(self.network(request, format!("reading the model takes longer than {longest} s")));
+            }
+            let (error, wait) = match self.follow(request) {
+                Attempt::Done(answer) => return Ok(answer),
+                Attempt::Failed(error) => return Err(error),
+                Attempt::Redirect(location) => {
+                    return Err(self.network(
+                        request,
+                        format!("more than {MAX_REDIRECTS} redirects, the last to {}", shorten(&location)),
+                    ));
+                }
+                Attempt::Again(error, wait) => (error, wait),
+            };
+            failures += 1;
+            if failures >= self.settings.attempts.max(1)
+                || wait.is_some_and(|wait| wait > self.settings.longest_wait)
+            {
+                return Err(error);
+            }
+            let wait = wait.unwrap_or_else(|| self.backoff(failures));
+            if Instant::now() + wait >= request.deadline {
+                return Err(error);
+            }
+            tracing::debug!(of = request.of, failures, ?wait, %error, "trying again");
+            std::thread::sleep(wait);
+        }
+    }
+
+    /// Twice as long after each failure, with a jitter of half, so that many controllers do not come back at once.
+    fn backoff(&self, failures: u32) -> Duration {
+        let most = self.settings.longest_wait;
+        let wait =
+            self.settings.backoff.saturating_mul(1_u32 << failures.saturating_sub(1).min(10)).min(most);
+        let half = wait / 2;
+        let random = RandomState::new().build_hasher().finish();
+        let micros = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
+        half + Duration::from_micros(random % micros.max(1))
+    }
+
+    fn follow(&self, request: &Request<'_>) -> Attempt {
+        let mut url = request.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            match self.attempt(request, &url) {
+                Attempt::Redirect(location) => match self.target(request, &url, &location) {
+                    Ok(next) => url = next,
+                    Err(error) => return Attempt::Failed(error),
+                },
+                attempt => return attempt,
+            }
+        }
+        Attempt::Redirect(url)
+    }
+
+    /// Where a redirect leads, if it may be followed: to the same host, or to one of the hosts that files are served from;
+    /// never from https to http.
+    fn target(&self, request: &Request<'_>, from: &str, location: &str) -> Result<String, SourceError> {
+        let refused = |host: &str, problem: &str| SourceError::Refused {
+            of: request.of.to_owned(),
+            host: shorten(host),
+            problem: problem.to_owned(),
+        };
+        let from: Uri = from.parse().map_err(|_| refused(from, "it is not an address"))?;
+        let authority = from.authority().map_or("", |authority| authority.as_str());
+        let scheme = from.scheme_str().unwrap_or("https");
+        let absolute = if location.starts_with('/') && !location.starts_with("//") {
+            format!("{scheme}://{authority}{location}")
+        } else {
+            location.to_owned()
+        };
+        let to: Uri =
+            absolute.parse().map_err(|_| refused(location, "the redirect's target is not an address"))?;
+        let (Some(host), Some(to_scheme @ ("https" | "http"))) = (to.host(), to.scheme_str()) else {
+            return Err(refused(location, "the redirect's target is not an https address"));
+        };
+        if scheme == "https" && to_scheme == "http" {
+            return Err(refused(host, "the redirect leads from https to http"));
+        }
+        let same_host = from.host().is_some_and(|from| from.eq_ignore_ascii_case(host));
+        if !same_host && self.endpoint_host() != Some(host) && !self.settings.may_serve_files(host) {
+            return Err(refused(host, "a redirect leads there, and it is not one of the allowed hosts"));
+        }
+        Ok(absolute)
+    }
+
+    fn endpoint_host(&self) -> Option<&str> {
+        self.endpoint.host()
+    }
+
+    fn attempt(&self, request: &Request<'_>, url: &str) -> Attempt {
+        let Ok(uri) = url.parse::<Uri>() else {
+            return Attempt::Failed(self.network(request, "the address is not one".to_owned()));
+        };
+        let host = uri.host().unwrap_or_default().to_owned();
+        // The resolver is not asked for an address that is written out, nor when there is a proxy.
+        let trust = self.settings.trust(&uri, &self.endpoint);
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        if let Some(problem) = literal.ok().and_then(|address| refusal(address, trust)) {
+            return Attempt::Failed(SourceError::Refused {
+                of: request.of.to_owned(),
+                host,
+                problem: problem.to_owned(),
+            });
+        }
+        let mut builder = self.agent.get(url);
+        if let Some((from, to)) = request.range {
+            builder = builder.header(header::RANGE, format!("bytes={from}-{}", to.saturating_sub(1)));
+        }
+        // The token is for the endpoint: neither a redirect's target nor another port of the same host sees it.
+        let origin =
+            |uri: &Uri| (uri.scheme_str().map(str::to_owned), uri.authority().map(ToString::to_string));
+        if let Some(token) = request.token.filter(|_| origin(&uri) == origin(&self.endpoint)) {
+            builder = builder.header(header::AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        }
+        match builder.call() {
+            Ok(response) => response::read(request, &host, response),
+            Err(error) => Self::failure(request, &host, &error),
+        }
+    }
+
+    fn failure(request: &Request<'_>, host: &str, error: &ureq::Error) -> Attempt {
+        if let ureq::Error::Io(error) = error
+            && let Some(refused) = error.get_ref().and_then(|inner| inner.downcast_ref::<RefusedAddress>())
+        {
+            return Attempt::Failed(SourceError::Refused {
+                of: request.of.to_owned(),
+                host: host.to_owned(),
+                problem: refused.0.to_owned(),
+            });
+        }
+        let network = SourceError::Network {
+            of: request.of.to_owned(),
+            endpoint: host.to_owned(),
+            problem: match error {
+                ureq::Error::Timeout(_) => "the server does not answer in time".to_owned(),
+                ureq::Error::HostNotFound => {
+                    "the host is not found; check the endpoint, or the cluster's DNS".to_owned()
+                }
+                error => shorten(&error.to_string()),
+            },
+        };
+        match error {
+            ureq::Error::Timeout(_)
+            | ureq::Error::Io(_)
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::HostNotFound => Attempt::Again(network, None),
+            _ => Attempt::Failed(network),
+        }
+    }
+
+    fn network(&self, request: &Request<'_>, problem: String) -> SourceError {
+        let host = request.url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+        SourceError::Network {
+            of: request.of.to_owned(),
+            endpoint: host.or_else(|| self.endpoint_host().map(str::to_owned)).unwrap_or_default(),
+            problem,
+        }
+    }
+}

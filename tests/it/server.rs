@@ -1,0 +1,184 @@
+//! A small HTTP server on 127.0.0.1 that misbehaves on demand.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+impl Seen {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// First and last byte of its range.
+    pub(crate) fn range(&self) -> Option<(u64, u64)> {
+        let (from, to) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        Some((from.parse().ok()?, to.parse().ok()?))
+    }
+}
+
+/// What to answer.
+pub(crate) enum Reply {
+    /// A status, headers and a body.
+    Status(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// A file: the range that is asked for, or all of it.
+    File(Vec<u8>, Option<&'static str>),
+    /// The first bytes of a file, as long as is asked for, that goes on for so much longer.
+    Sparse(Vec<u8>, u64),
+    /// All of a file, whatever range is asked for, and then zeros for ever.
+    Endless(Vec<u8>),
+    /// A file of which so many bytes come before the connection is cut.
+    Cut(Vec<u8>, usize),
+    /// A file whose body does not come.
+    Stalled,
+}
+
+type Handler = dyn Fn(&Seen, usize) -> Reply + Send + Sync;
+
+/// The server; it lives as long as the test's process.
+pub(crate) struct Server {
+    pub(crate) address: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Server {
+    /// Serves with a handler, which is given each request and how many of the same path came before it.
+    pub(crate) fn start(handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let handler: Arc<Handler> = Arc::new(handler);
+        let log = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (log, handler) = (Arc::clone(&log), Arc::clone(&handler));
+                std::thread::spawn(move || {
+                    // A client that goes away is part of what is tested.
+                    let _ = serve(stream, &log, handler.as_ref());
+                });
+            }
+        });
+        Self { address, seen }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        self.address.rsplit(':').next().expect("a port")
+    }
+
+    /// Every request so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().expect("not poisoned").clone()
+    }
+}
+
+fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, handler: &Handler) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut stream = stream;
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 || line == "\r\n" {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':') {
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+    }
+    let seen = Seen { path, headers };
+    let before = {
+        let mut log = log.lock().expect("not poisoned");
+        let before = log.iter().filter(|other| other.path == seen.path).count();
+        log.push(seen.clone());
+        before
+    };
+    match handler(&seen, before) {
+        Reply::Status(status, headers, body) => {
+            let mut lines = String::new();
+            for (name, value) in headers {
+                lines.extend([name, ": ", &value, "\r\n"]);
+            }
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status} X\r\n{lines}content-length: {length}\r\nconnection: close\r\n\r\n"
+            )?;
+            stream.write_all(&body)
+        }
+        Reply::File(file, commit) => {
+            file_reply(&mut stream, &seen, &file, u64::try_from(file.len()).expect("small"), commit)
+        }
+        Reply::Sparse(file, total) => file_reply(&mut stream, &seen, &file, total, None),
+        Reply::Endless(file) => {
+            write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;
+            stream.write_all(&file)?;
+            let zeros = vec![0; 64 << 10];
+            loop {
+                stream.write_all(&zeros)?;
+            }
+        }
+        Reply::Cut(file, at) => {
+            let length = file.len();
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")?;
+            stream.write_all(file.get(..at).expect("shorter"))
+        }
+        Reply::Stalled => {
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")?;
+            stream.flush()?;
+            // The client gives up long before, and closes: that is what is waited for.
+            stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+            let mut rest = String::new();
+            reader.read_line(&mut rest).map(|_| ())
+        }
+    }
+}
+
+fn file_reply(
+    stream: &mut TcpStream,
+    seen: &Seen,
+    file: &[u8],
+    total: u64,
+    commit: Option<&str>,
+) -> std::io::Result<()> {
+    let commit = commit.map_or(String::new(), |commit| format!("x-repo-commit: {commit}\r\n"));
+    let Some((from, last)) = seen.range() else {
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\n{commit}content-length: {}\r\nconnection: close\r\n\r\n",
+            file.len()
+        )?;
+        return stream.write_all(file);
+    };
+    if from >= total {
+        return write!(
+            stream,
+            "HTTP/1.1 416 X\r\ncontent-range: bytes */{total}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+    }
+    let last = last.min(total - 1);
+    write!(
+        stream,
+        "HTTP/1.1 206 X\r\n{commit}content-range: bytes {from}-{last}/{total}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        last - from + 1
+    )?;
+    let mut body = vec![0; usize::try_from(last - from + 1).expect("small")];
+    let from = usize::try_from(from).expect("small");
+    for (to, byte) in body.iter_mut().zip(file.iter().skip(from)) {
+        *to = *byte;
+    }
+    stream.write_all(&body)
+}
