@@ -5,7 +5,11 @@
 
 mod accuracy;
 mod architecture;
+mod chart;
 mod cli;
+mod cluster;
+mod controlplane;
+mod e2e;
 mod files;
 mod fuzz;
 mod generated;
