@@ -17,6 +17,9 @@ use crate::controlplane::harness::wait::until;
 
 /// Memory labels count as gone at once, so that a scenario need not wait.
 const OPTIONS: [&str; 1] = ["--label-grace=0s"];
+/// After so long without a write there is none to come: a status that changes in its words only is written no more
+/// often than every half minute.
+pub(crate) const SETTLED: Duration = Duration::from_secs(32);
 /// An image that no one pulls here: kwok plays the pods.
 const IMAGE: &str = "registry.example/engine:test";
 
@@ -177,16 +180,18 @@ impl Scenario {
     }
 
     /// Waits until nothing was written by the controller for some seconds, and returns where the log then ended.
+    #[track_caller]
     pub(crate) fn wait_quiet(&self, quiet: Duration) -> Mark {
         let mut mark = self.cluster.mark().unwrap();
         let mut since = std::time::Instant::now();
-        eventually("the controller to have nothing to write", || {
+        let found = until("the controller to have nothing to write", PATIENCE + 2 * quiet, || {
             if self.writes_since(mark)?.is_empty() {
                 return Ok((since.elapsed() >= quiet).then_some(mark));
             }
             (mark, since) = (self.cluster.mark()?, std::time::Instant::now());
             Ok(None)
-        })
+        });
+        found.unwrap()
     }
 
     /// What the controller wrote since: events, statuses, workloads.
