@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod cli;
+pub mod cluster;
+pub mod controller;
 pub mod decide;
 pub mod estimate;
 pub mod inventory;
@@ -10,4 +12,5 @@ pub mod plan;
 pub mod precision;
 pub mod render;
 pub mod source;
+pub mod telemetry;
 pub mod units;

@@ -19,13 +19,16 @@ pub(super) struct HubArguments {
 impl HubArguments {
     /// The sources, for one command: someone is waiting for the answer.
     pub(super) fn sources(&self) -> anyhow::Result<Sources> {
-        let settings = Settings {
+        Ok(Sources::new(Settings { attempts: 2, ..self.settings() })?)
+    }
+
+    /// The settings, for a process that has the time.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
             endpoint: self.hub_endpoint.clone(),
             offline: self.offline || is_set("HF_HUB_OFFLINE"),
-            attempts: 2,
             ..Settings::default()
-        };
-        Ok(Sources::new(settings)?)
+        }
     }
 
     /// The access token, which is never a flag: other users of a machine see those.

@@ -4,6 +4,7 @@
 
 mod completion;
 mod connection;
+mod controller;
 mod crds;
 mod estimate;
 mod failure;
@@ -54,6 +55,8 @@ enum Command {
     Doctor(Box<nodes::NodesArguments>),
     /// Print the nodes and pods, pruned to what Loadline uses, for `--snapshot`.
     Snapshot(Box<nodes::WriteArguments>),
+    /// Run the controller, until it is told to stop (SIGTERM, SIGINT).
+    Controller(controller::ControllerArguments),
     /// Print the custom resource definition as YAML.
     Crds,
     /// Print a completion script for a shell.
@@ -97,6 +100,7 @@ fn execute(command: Command, printer: Printer) -> anyhow::Result<ExitStatus> {
         Command::Nodes(arguments) => nodes::nodes(&arguments, printer),
         Command::Doctor(arguments) => nodes::doctor(&arguments, printer),
         Command::Snapshot(arguments) => nodes::snapshot(&arguments, printer),
+        Command::Controller(arguments) => controller::run(arguments),
         Command::Crds => crds::run(printer),
         Command::Completion(arguments) => completion::run(&arguments, printer),
     }

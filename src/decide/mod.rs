@@ -229,6 +229,18 @@ pub struct Decision {
     pub suggestions: Vec<Suggestion>,
 }
 
+impl Decision {
+    /// The resource that the pods are to request: that of whole GPUs where any node fits or is busy with those, or where
+    /// none fits; else that of the pool that comes first, such as `nvidia.com/mig-3g.40gb`.
+    #[must_use]
+    pub fn resource(&self) -> &str {
+        let suited = |class: &&ClassVerdict| matches!(class.verdict, Verdict::Fits | Verdict::Busy);
+        let pools = || self.classes.iter().filter(suited).filter_map(|class| class.pool.as_ref());
+        let whole = pools().find(|pool| pool.resource == pool.vendor.resource());
+        whole.or_else(|| pools().next()).map_or(Vendor::Nvidia.resource(), |pool| &pool.resource)
+    }
+}
+
 /// A question about a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {

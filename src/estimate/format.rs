@@ -140,9 +140,8 @@ pub(super) fn of(precision: Precision) -> Option<Format> {
 pub(super) fn of_checkpoint(quantization: &Quantization) -> Option<Format> {
     let (bits, default_group, scale_bits) = match quantization.precision {
         Precision::Int8 => (8, 0, 32),
-        Precision::Int4 => (4, 128, 16),
         Precision::GptqInt8 => (8, 128, 16),
-        Precision::GptqInt4 | Precision::AwqInt4 => (4, 128, 16),
+        Precision::Int4 | Precision::GptqInt4 | Precision::AwqInt4 => (4, 128, 16),
         Precision::Nf4 => {
             let nested = if quantization.double_quantized { 256 } else { 0 };
             let block = quantization.group_size.filter(|&group| group > 0).unwrap_or(64);

@@ -243,12 +243,10 @@ const fn values(mix: Precision, base: Ggml, layer: u64, model: &Model) -> Ggml {
     use Precision as P;
     let grouped = model.group >= 4;
     match mix {
-        P::Q2K if grouped => Ggml::Q4K,
+        P::Q2K | P::Iq3Xxs | P::Iq3Xs | P::Iq3S if grouped => Ggml::Q4K,
         P::Q2K => Ggml::Q3K,
-        P::Iq3Xxs | P::Iq3Xs | P::Iq3S if grouped => Ggml::Q4K,
-        P::Iq3M => Ggml::Q4K,
         P::Q3KM if layer < 2 => Ggml::Q5K,
-        P::Q3KM => Ggml::Q4K,
+        P::Q3KM | P::Iq3M => Ggml::Q4K,
         P::Q3KL => Ggml::Q5K,
         P::Iq4Nl | P::Iq4Xs if grouped => Ggml::Q5K,
         P::Q4KM | P::Q5KM if model.favours(layer) => Ggml::Q6K,
@@ -293,5 +291,72 @@ const fn down(mix: Precision, base: Ggml, layer: u64, model: &Model) -> Ggml {
         P::Q4KM | P::Q5KM if model.favours(layer) => Ggml::Q6K,
         P::Iq4Nl | P::Iq4Xs | P::Q4KS if first => Ggml::Q5K,
         _ => base,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::hf_config;
+
+    /// Bits per weight of a model in a mix, in ten-thousandths.
+    fn bits(shape: &ModelShape, mix: Precision) -> u128 {
+        let total: u128 = shape
+            .tensors
+            .iter()
+            .map(|tensor| {
+                let matrix = format(mix, tensor, shape).bytes(tensor.rows, tensor.columns).expect("fits");
+                matrix * u128::from(tensor.count)
+            })
+            .sum();
+        total * 80_000 / u128::from(shape.parameters)
+    }
+
+    #[test]
+    fn mixes_come_to_their_published_sizes() {
+        let json = include_bytes!("../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
+        let llama = hf_config::parse(json, "llama").expect("a config");
+        // llama.cpp, tools/quantize/README.md: bits per weight of Llama-3.1-8B.
+        for (mix, published) in [
+            (Precision::Iq1S, 20_042),
+            (Precision::Iq1M, 21_460),
+            (Precision::Iq2Xxs, 23_824),
+            (Precision::Iq2Xs, 25_882),
+            (Precision::Iq2S, 27_403),
+            (Precision::Iq2M, 29_294),
+            (Precision::Q2K, 31_593),
+            (Precision::Iq3Xxs, 32_548),
+            (Precision::Iq3Xs, 34_977),
+            (Precision::Iq3S, 36_606),
+            (Precision::Iq3M, 37_628),
+            (Precision::Q3KS, 36_429),
+            (Precision::Q3KM, 39_960),
+            (Precision::Q3KL, 42_979),
+            (Precision::Iq4Xs, 44_597),
+            (Precision::Iq4Nl, 46_818),
+            (Precision::Q4KS, 46_672),
+            (Precision::Q4KM, 48_944),
+            (Precision::Q5KS, 55_704),
+            (Precision::Q5KM, 57_036),
+            (Precision::Q6K, 65_633),
+            (Precision::Q80, 85_008),
+        ] {
+            let found = bits(&llama, mix);
+            let error = found.abs_diff(published) * 1000 / published;
+            assert!(error <= 10, "{mix}: {found} of {published}, {error} thousandths off");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_no_multiple_of_a_block_fall_back() {
+        let json = include_bytes!("../../tests/fixtures/configs/Qwen__Qwen2.5-0.5B-Instruct.json");
+        let qwen = hf_config::parse(json, "qwen").expect("a config");
+        let query =
+            qwen.tensors.iter().find(|tensor| tensor.name.contains("q_proj.weight")).expect("queries");
+        assert_eq!(query.columns % 256, 128);
+        assert_eq!(format(Precision::Q4KM, query, &qwen), Format::Blocks { elements: 32, bytes: 22 });
+        // bartowski/Qwen2.5-0.5B-Instruct-GGUF: Q4_K_M is 398 MB.
+        let megabytes = bits(&qwen, Precision::Q4KM) * u128::from(qwen.parameters) / 80_000 / 1_000_000;
+        assert!((380..=405).contains(&megabytes), "{megabytes} MB");
     }
 }

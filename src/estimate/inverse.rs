@@ -2,6 +2,7 @@
 //!
 //! Each is a search over the estimate itself, which grows with what is searched: what is answered here fits there too.
 
+use super::divisibility::divides;
 use super::{EstimateError, Workload, estimate};
 use crate::model::ModelShape;
 use crate::precision::Precision;
@@ -54,7 +55,9 @@ impl Room {
         limit: u64,
     ) -> Result<Option<u64>, EstimateError> {
         estimate(shape, &Workload { tensor: 1, ..workload.clone() })?;
-        Ok((1..=limit).find(|&tensor| self.fits(shape, &Workload { tensor, ..workload.clone() })))
+        Ok((1..=limit)
+            .filter(|&tensor| divides(shape, workload, tensor))
+            .find(|&tensor| self.fits(shape, &Workload { tensor, ..workload.clone() })))
     }
 
     /// The precision of most bits that fits and has fewer than the workload's own.
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn what_is_answered_fits_and_one_more_does_not() {
         let shape = sized(8_000_000_000);
-        for mib in [20_480, 23_034, 24_564, 40_960, 81_920] {
+        for mib in [22_528, 23_034, 24_564, 40_960, 81_920] {
             let room = room(mib);
             let context = room.longest_context(&shape, &bf16(), 10_000_000).expect("some context");
             let at = |context| Workload { context: Some(context), ..bf16() };

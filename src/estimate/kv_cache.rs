@@ -102,13 +102,21 @@ impl Cache {
         Ok(bytes_of(own.checked_add(self.cross_attention(shape, &layers)?).ok_or(Overflow)?)?)
     }
 
-    /// Growth per token of context and sequence, summed over GPUs: of the layers that keep every token.
+    /// Growth per token of context and sequence, summed over GPUs: of the layers that keep every token. A window as long as the
+    /// model's context bounds nothing; where every layer has a shorter one, all of them count, as they grow up to it.
     pub(super) fn growth(&self, shape: &ModelShape) -> Result<Bytes, Overflow> {
+        let longest = shape.max_context.unwrap_or(u64::MAX);
+        let unbounded = |span| match span {
+            Span::Full => true,
+            Span::Sliding(window) | Span::Chunked(window) => window >= longest,
+        };
+        let mut attentions = shape.layers.iter().filter_map(|layer| layer.attention);
+        let bounded = !attentions.any(|attention| unbounded(attention.span));
         let mut total: u128 = 0;
         // Compressed caches grow by an entry every `ratio` tokens: added up by ratio first, so that rounding counts once.
         let mut compressed: Vec<(u64, u128)> = Vec::new();
         for attention in shape.layers.iter().filter_map(|layer| layer.attention) {
-            if attention.span != Span::Full {
+            if !bounded && !unbounded(attention.span) {
                 continue;
             }
             match attention.cache {
@@ -128,6 +136,47 @@ impl Cache {
             total = total.checked_add(bytes.div_ceil(u128::from(ratio))).ok_or(Overflow)?;
         }
         bytes_of(total.checked_mul(u128::from(self.tensor)).ok_or(Overflow)?)
+    }
+
+    /// The arithmetic in words: what the layers of a stage keep.
+    pub(super) fn formula(&self, shape: &ModelShape, stage: &Stage) -> String {
+        let (mut full, mut windows, mut states) = (0_u64, 0_u64, 0_u64);
+        let mut bytes: u128 = 0;
+        for layer in stage.caches(&shape.layers) {
+            match layer.attention.map(|attention| (attention.cache, attention.span)) {
+                Some((CacheKind::Shared, _)) | None => {}
+                Some((cache, Span::Full)) => {
+                    full += 1;
+                    bytes = bytes.saturating_add(self.tokens(shape, cache, 1).unwrap_or(u128::MAX));
+                }
+                Some((_, Span::Sliding(_) | Span::Chunked(_))) => windows += 1,
+            }
+            states += u64::from(layer.state.is_some());
+        }
+        if full + windows + states == 0 {
+            return "nothing is kept between passes".to_owned();
+        }
+        let sequences = if self.sequences == 1 {
+            "1 sequence".to_owned()
+        } else {
+            format!("{} sequences", self.sequences)
+        };
+        let mut parts = Vec::new();
+        if full > 0 && bytes > 0 {
+            parts.push(format!("{} tokens x {bytes} bytes in {full} layers", self.context));
+        } else if full > 0 {
+            parts.push(format!("{} tokens compressed in {full} layers", self.context));
+        }
+        if windows > 0 {
+            parts.push(format!("{windows} layers with a window"));
+        }
+        if states > 0 {
+            parts.push(format!("{states} layers with a state"));
+        }
+        if shape.encoder_tokens.is_some() {
+            parts.push("the encoder's output in each".to_owned());
+        }
+        format!("{sequences} x ({}), as {}", parts.join(" + "), self.precision)
     }
 
     /// Bytes of so many tokens of one layer's cache on one rank; a compressed cache is counted by its own rule.

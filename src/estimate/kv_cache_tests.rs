@@ -74,6 +74,18 @@ fn growth_per_token_is_known_to_the_byte() {
 }
 
 #[test]
+fn a_window_that_bounds_nothing_is_none() {
+    let windowed = |window, max_context| ModelShape {
+        max_context,
+        ..shape(&[(32, &attention(heads(8, 128), Span::Sliding(window)))])
+    };
+    // Phi-3 writes a window of 262144 on a context of 131072; Mistral-7B-v0.1 has a window on every layer.
+    for (window, max_context) in [(262_144, Some(131_072)), (4096, Some(32_768)), (4096, None)] {
+        assert_eq!(per_token(&windowed(window, max_context), &workload()), 131_072, "{window}");
+    }
+}
+
+#[test]
 fn cache_precisions_count_their_scales() {
     let with = |cache_precision, engine| Workload { cache_precision, engine, ..workload() };
     for (name, shape, workload, expected) in [
@@ -176,8 +188,8 @@ fn recurrent_state_is_a_constant_per_sequence() {
 fn vllm_pads_a_state_to_a_page_of_the_attention_layers() {
     let page = 544 * 2048;
     let at = |context| cache(&qwen3_next(), &Workload { context: Some(context), ..workload() });
-    assert_eq!(at(16), 12 * page * (3 + 1));
-    assert_eq!(at(545), 12 * page * (3 + 2));
+    assert_eq!(at(16), 12 * page * (2 * 3 + 1));
+    assert_eq!(at(545), 12 * page * (2 * 3 + 2));
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(super) fn compute_buffer(
     } else {
         format!("{tokens} tokens x {cells} cells of attention mask x 6 bytes, and a layer")
     };
-    Ok(Figure { bytes: bytes_of(layer.max(head).max(u128::from(MIB)))?, formula })
+    let bytes = bytes_of(layer.max(head).max(u128::from(MIB)))?;
+    Ok(Figure { bytes, high: bytes.scaled(5, 4)?, formula })
 }
 
 fn add(parts: &[u128]) -> Result<u128, Overflow> {

@@ -4,6 +4,7 @@
 //! splits; memory is integer bytes with checked arithmetic; what is assumed is marked assumed.
 
 mod activations;
+mod divisibility;
 mod format;
 mod gguf_mix;
 mod ignored;
@@ -16,6 +17,7 @@ mod parallelism;
 mod pattern;
 mod profile;
 mod serving;
+pub mod training;
 mod weights;
 
 use std::fmt;
@@ -207,7 +209,7 @@ pub struct Estimate {
     /// Sum of `per_gpu`.
     pub total_per_gpu: Bytes,
     /// Growth of the KV cache per token of context and sequence, summed over GPUs: of the layers that keep every token, not of
-    /// those whose window bounds what they keep.
+    /// those whose window bounds what they keep, unless all layers have one.
     pub kv_cache_bytes_per_token: Bytes,
     /// The workload with every default filled in.
     pub workload: Workload,
@@ -242,7 +244,10 @@ pub enum EstimateError {
 /// # Errors
 /// A workload that contradicts the model (a tensor parallelism that does not divide its heads) or itself.
 pub fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
-    serving::estimate(shape, workload)
+    match &workload.training {
+        Some(training) => training::estimate(shape, workload, training),
+        None => serving::estimate(shape, workload),
+    }
 }
 
 impl Components {

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::{EstimateError, Workload};
-use crate::model::{CacheKind, Layer, ModelShape, Role, Split, Tensor};
+use super::{EstimateError, Workload, divisibility};
+use crate::model::{Layer, ModelShape, Role, Split, Tensor};
 use crate::precision::Engine;
 
 /// The most pipeline stages that are worked out.
@@ -103,7 +103,7 @@ pub(super) fn layout(shape: &ModelShape, workload: &Workload) -> Result<Layout, 
         });
     }
     if tensor > 1 {
-        check_heads(shape, workload, &mut notes)?;
+        notes.extend(divisibility::check(shape, workload)?);
     }
     let stages = (0..stages)
         .map(|index| Stage { index, of: stages, layers: stage_layers(all_layers, index, stages), all_layers })
@@ -126,75 +126,6 @@ fn stage_layers(layers: u64, index: u64, stages: u64) -> Range<u64> {
     let first_larger = stages - 1 - rest;
     let before = |stage: u64| stage * share + stage.saturating_sub(first_larger).min(rest);
     before(index)..before(index + 1)
-}
-
-fn check_heads(
-    shape: &ModelShape,
-    workload: &Workload,
-    notes: &mut Vec<String>,
-) -> Result<(), EstimateError> {
-    let tensor = workload.tensor;
-    let mut problems = Vec::new();
-    if shape.heads % tensor != 0 {
-        problems.push(format!("{} attention heads", shape.heads));
-    }
-    let mut seen = Vec::new();
-    for layer in &shape.layers {
-        if let Some(attention) = layer.attention
-            && let CacheKind::Heads { kv_heads, .. } = attention.cache
-            && kv_heads > 0
-            && kv_heads % tensor != 0
-            && tensor % kv_heads != 0
-            && !seen.contains(&kv_heads)
-        {
-            seen.push(kv_heads);
-            problems.push(format!("{kv_heads} KV heads"));
-        }
-        if let Some(state) = layer.state
-            && state.heads > 0
-            && state.heads % tensor != 0
-            && !seen.contains(&state.heads)
-        {
-            seen.push(state.heads);
-            problems.push(format!("{} state heads", state.heads));
-        }
-    }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let problem = format!("{tensor} ranks cannot share {}", problems.join(" and "));
-    if shape.tensors.is_empty() {
-        notes.push(format!(
-            "The model's heads are assumed from its size alone; with them, {problem}, and the engine would not start."
-        ));
-        return Ok(());
-    }
-    Err(EstimateError::Invalid { field: "parallelism.tensor", problem, remedy: remedy(shape, tensor) })
-}
-
-/// The nearest tensor parallelism that works, in words.
-fn remedy(shape: &ModelShape, tensor: u64) -> String {
-    let divides = |ranks: u64| {
-        shape.heads % ranks == 0
-            && shape.layers.iter().all(|layer| {
-                let attention = match layer.attention.map(|attention| attention.cache) {
-                    Some(CacheKind::Heads { kv_heads, .. }) => {
-                        kv_heads == 0 || kv_heads % ranks == 0 || ranks % kv_heads == 0
-                    }
-                    _ => true,
-                };
-                attention && layer.state.is_none_or(|state| state.heads % ranks == 0)
-            })
-    };
-    // No engine shares a layer among more GPUs than this.
-    let candidates: Vec<u64> = (1..=64).filter(|&ranks| divides(ranks)).collect();
-    let below = candidates.iter().copied().filter(|&ranks| ranks < tensor).max();
-    let above = candidates.iter().copied().find(|&ranks| ranks > tensor);
-    match (below, above) {
-        (Some(below), Some(above)) => format!("write {below} or {above}"),
-        (Some(only), None) | (None, Some(only)) => format!("write {only}"),
-        (None, None) => "write 1".to_owned(),
-    }
 }
 
 /// How an engine divides a tensor: a vision or audio tower is split like the rest by those that do not say otherwise

@@ -5,7 +5,7 @@ use super::parallelism::{self, Layout, Stage};
 use super::profile::{self, Profile};
 use super::weights::{self, Loading};
 use super::{Components, Estimate, EstimateError, Term, Workload, activations, overhead};
-use crate::model::{Confidence, ModelShape};
+use crate::model::{Confidence, ModelShape, ShapeSource};
 use crate::units::{Bytes, Overflow};
 
 /// The context that is assumed where neither the user nor the model names one.
@@ -89,6 +89,12 @@ fn complete(
             context
         }
         (Some(context), None) => context,
+        (None, _) if shape.source == ShapeSource::Parameters => {
+            notes.push(format!(
+                "No context is given, and none is known of a size: {ASSUMED_CONTEXT} tokens are assumed."
+            ));
+            ASSUMED_CONTEXT
+        }
         (None, Some(longest)) if longest > 0 => longest,
         (None, _) => {
             notes.push(format!(
@@ -133,19 +139,12 @@ fn gpu(
     };
     let mut terms = vec![
         exact("weights", loading.formula(shape, layout), weights, loading.confidence),
-        exact(
-            "kvCache",
-            format!(
-                "{} sequences x {} tokens x {} per token",
-                workload.sequences,
-                cache.context,
-                cache.growth(shape)?
-            ),
-            kv_cache,
-            shape.cache_confidence,
-        ),
+        exact("kvCache", cache.formula(shape, stage), kv_cache, shape.cache_confidence),
     ];
-    terms.push(ranged("activations", activations.formula, activations.bytes, (1, 2), (3, 2))?);
+    terms.push(Term {
+        high: activations.high,
+        ..ranged("activations", activations.formula, activations.bytes, (1, 2), (1, 1))?
+    });
     terms.push(ranged(
         "overhead",
         format!("CUDA context ({})", profile.source),

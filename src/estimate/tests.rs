@@ -1,8 +1,8 @@
 //! The seed rules, to the byte, and what every estimate must hold to.
 
 use super::*;
-use crate::model::{Attention, CacheKind, Layer, ModelShape, ShapeSource, Span};
-use crate::units::{GIB, MIB, Margin};
+use crate::model::{Attention, CacheKind, Layer, ModelShape, ShapeSource, Span, assumed};
+use crate::units::{GIB, MIB, Margin, Parameters};
 
 /// A dense 8B model of which only the size is known.
 pub(in crate::estimate) fn sized(parameters: u64) -> ModelShape {
@@ -85,8 +85,8 @@ fn the_cards_of_the_seed_accept_and_refuse() {
         (Precision::Int4, Engine::None, [true, true, true, true]),
         (Precision::Int4, Engine::LlamaCpp, [true, true, true, true]),
     ] {
-        let estimate =
-            estimate(&sized(8_000_000_000), &Workload { engine, ..with(precision) }).expect("fits");
+        let shape = assumed::shape(Parameters(8_000_000_000));
+        let estimate = estimate(&shape, &Workload { engine, ..with(precision) }).expect("fits");
         let needed = Margin::DEFAULT.apply(estimate.total_per_gpu).expect("fits");
         for ((card, mib), expected) in cards.into_iter().zip(fits) {
             assert_eq!(
@@ -122,7 +122,7 @@ fn what_cannot_be_split_says_so_with_numbers() {
         estimate(&shape, &Workload { tensor: 3, ..workload() }).expect_err("3 does not divide").to_string();
     assert_eq!(
         error,
-        "parallelism.tensor: 3 ranks cannot share 32 attention heads and 8 KV heads; write 2 or 4"
+        "parallelism.tensor: 3 ranks cannot share 32 attention heads and 8 KV heads and an MLP of 14336; write 2 or 4"
     );
     for (workload, field) in [
         (Workload { tensor: 0, ..workload() }, "parallelism.tensor"),
@@ -137,4 +137,67 @@ fn what_cannot_be_split_says_so_with_numbers() {
     shape.tensors.clear();
     let assumed = estimate(&shape, &Workload { tensor: 3, ..workload() }).expect("only assumed heads");
     assert!(assumed.notes.iter().any(|note| note.contains("32 attention heads")), "{:?}", assumed.notes);
+}
+
+#[test]
+fn the_arithmetic_is_shown() {
+    let formulas = |shape: &ModelShape, workload: &Workload| -> Vec<String> {
+        let estimate = estimate(shape, workload).expect("fits");
+        estimate
+            .terms
+            .iter()
+            .map(|term| format!("{} = {}: {}", term.component, term.bytes.0, term.formula))
+            .collect()
+    };
+    let found = formulas(&sized(8_000_000_000), &with(Precision::Fp16));
+    assert_eq!(found[0], "weights = 16000000000: 8B parameters x 2 bytes (fp16)");
+    assert_eq!(
+        found[1],
+        "kvCache = 1073741824: 1 sequence x (8192 tokens x 131072 bytes in 32 layers), as fp16"
+    );
+    assert!(found[2].ends_with("8192 tokens x 118784 bytes in the widest layer"), "{}", found[2]);
+    assert!(found[3].starts_with("overhead = ") && found[3].contains("CUDA context (vLLM"), "{}", found[3]);
+    let split = formulas(&sized(8_000_000_000), &Workload { tensor: 2, ..with(Precision::GptqInt4) });
+    assert_eq!(split[0], "weights = 2000000000: 8B parameters x 0.5 bytes (gptq-int4), on 2 GPUs");
+    assert_eq!(
+        split[1],
+        "kvCache = 536870912: 1 sequence x (8192 tokens x 65536 bytes in 32 layers), as bf16"
+    );
+}
+
+#[test]
+fn defaults_are_filled_in_and_said() {
+    let bare = Workload { context: None, ..workload() };
+    let estimate = estimate(&sized(8_000_000_000), &bare).expect("fits");
+    assert_eq!(estimate.workload.context, Some(8192));
+    assert_eq!(estimate.workload.precision, Some(Precision::Bf16));
+    assert_eq!(estimate.workload.cache_precision, CachePrecision::Bf16);
+    assert_eq!(estimate.workload.batched_tokens, Some(8192));
+    assert!(
+        estimate.notes.iter().any(|note| note.contains("8192 tokens are assumed")),
+        "{:?}",
+        estimate.notes
+    );
+    assert!(estimate.notes.iter().any(|note| note.contains("bf16 is assumed")), "{:?}", estimate.notes);
+    assert_eq!(estimate.confidence, Confidence::Assumed);
+}
+
+#[test]
+fn a_longer_context_than_the_model_knows_is_said() {
+    let long = Workload { context: Some(100_000), ..workload() };
+    let estimate = estimate(&sized(8_000_000_000), &long).expect("fits");
+    assert!(estimate.notes.iter().any(|note| note.contains("more than the 8192")), "{:?}", estimate.notes);
+}
+
+#[test]
+fn seventy_billion_parameters_need_more_than_one_card() {
+    let shape = assumed::shape(Parameters(70_000_000_000));
+    for (tensor, mib, fits) in
+        [(4, 81_920, true), (4, 81_559, true), (2, 143_771, true), (1, 81_559, false), (1, 143_771, false)]
+    {
+        let workload = Workload { tensor, ..with(Precision::Bf16) };
+        let estimate = estimate(&shape, &workload).expect("fits");
+        let needed = Margin::DEFAULT.apply(estimate.total_per_gpu).expect("fits");
+        assert_eq!(needed.0 <= mib * MIB, fits, "tensor {tensor} on {mib} MiB: {needed}");
+    }
 }

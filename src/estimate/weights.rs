@@ -39,6 +39,38 @@ enum Scheme {
 
 /// Decides how the weights are loaded.
 pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
+    let mut loading = resolve(shape, workload);
+    let precision = loading.precision;
+    let told =
+        workload.precision.is_some() || shape.quantization.is_some() || shape.stored_precision.is_some();
+    if !told && shape.tensors.iter().all(|tensor| tensor.stored_bytes.is_none()) {
+        loading.confidence = loading.confidence.max(Confidence::Derived);
+        loading.notes.push(format!("Nothing says how the weights are stored: {precision} is assumed."));
+    }
+    if workload.engine == Engine::LlamaCpp && !is_gguf(precision) {
+        loading.notes.push(format!(
+            "llama-cpp runs GGUF files, and {precision} is none of their formats; q4_k_m or q8_0 are near it."
+        ));
+    }
+    loading
+}
+
+/// Whether llama.cpp has the format: its own types, 16 and 32 bits, MXFP4; bare 4 and 8 bits stand for its nearest.
+const fn is_gguf(precision: Precision) -> bool {
+    !matches!(
+        precision,
+        Precision::Fp8
+            | Precision::Fp8Block
+            | Precision::GptqInt8
+            | Precision::GptqInt4
+            | Precision::AwqInt4
+            | Precision::BnbInt8
+            | Precision::Nf4
+            | Precision::Mxfp8
+    )
+}
+
+fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
     let own = shape.quantization.as_ref().map(|q| q.precision).or(shape.stored_precision);
     let mut notes = Vec::new();
     if shape.tensors.is_empty() {
@@ -166,8 +198,8 @@ impl Loading {
         let ranks = u128::from(layout.tensor);
         if shape.tensors.is_empty() {
             let whole = self.bare(shape.parameters)?;
-            let share = whole.div_ceil(ranks.saturating_mul(u128::from(stage.of)).max(1));
-            return Ok(bytes_of(share)?);
+            let gpus = ranks.saturating_mul(u128::from(stage.of)).max(1);
+            return Ok(bytes_of(whole.div_ceil(gpus))?);
         }
         let host_embeddings =
             workload.engine == Engine::LlamaCpp && !matches!(self.scheme, Scheme::Bare { .. });
@@ -260,11 +292,6 @@ impl Loading {
                     return Ok(0);
                 }
                 let stored = u128::from(stored);
-                // What is not quantised is loaded at the engine's 16-bit type, whatever 32-bit type it is stored at.
-                let full_width = shape.source == ShapeSource::Safetensors
-                    && !tensor.quantizable
-                    && whole.checked_mul(4) == Some(stored);
-                let stored = if full_width { stored / 2 } else { stored };
                 if held == whole {
                     return Ok(stored);
                 }
@@ -274,8 +301,8 @@ impl Loading {
         }
     }
 
-    /// vLLM's MXFP4 kernels want the experts' hidden width in multiples of 256 (gpt-oss-20b: 12.8 GiB in the file, 13.47
-    /// loaded).
+    /// vLLM's kernels for gpt-oss want the experts' hidden width in multiples of 256 (gpt-oss-20b: 12.8 GiB in the file,
+    /// 13.47 loaded).
     fn padded(
         &self,
         shape: &ModelShape,
@@ -284,8 +311,10 @@ impl Loading {
         rows: u64,
         columns: u64,
     ) -> (u64, u64) {
-        let applies =
-            self.precision == Precision::Mxfp4 && engine == Engine::Vllm && tensor.role == Role::Expert;
+        let applies = self.precision == Precision::Mxfp4
+            && engine == Engine::Vllm
+            && tensor.role == Role::Expert
+            && shape.architecture == "gpt_oss";
         let Some(experts) = shape.experts.filter(|experts| applies && experts.intermediate_size > 0) else {
             return (rows, columns);
         };
@@ -350,3 +379,7 @@ fn is_token_embedding(tensor: &Tensor, shape: &ModelShape) -> bool {
         && tensor.columns == shape.hidden_size
         && !shape.tensors.iter().any(|other| other.role == Role::OutputHead)
 }
+
+#[cfg(test)]
+#[path = "weights_tests.rs"]
+mod tests;

@@ -47,6 +47,8 @@ pub(super) fn whole(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
+
     use super::*;
 
     #[test]
@@ -85,6 +87,26 @@ mod tests {
             ("20Ei", None),
         ] {
             assert_eq!(whole(text), expected, "{text:?}");
+        }
+    }
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_whole_number_is_read_as_itself_in_every_notation(number in any::<u64>(), small in 0_u64..1_000_000) {
+            prop_assert_eq!(whole(&number.to_string()), Some(number));
+            prop_assert_eq!(whole(&format!("{small}k")), Some(small * 1000));
+            prop_assert_eq!(whole(&format!("{small}e3")), Some(small * 1000));
+            prop_assert_eq!(whole(&format!("{small}000m")), Some(small));
+            prop_assert_eq!(whole(&format!("{small}Mi")), Some(small << 20));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9.]{0,24}[-+eEkKMGTPinum0-9]{0,6}", any_text in any::<String>()) {
+            for text in [text, any_text] {
+                let signed = text.starts_with(['-', '+']);
+                prop_assert!(!(signed && whole(&text).is_some()), "{}", text);
+            }
         }
     }
 }

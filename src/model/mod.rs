@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here reads a file or the network; a parser takes bytes and returns a [`ModelShape`] or says why not.
 
+pub mod accuracy;
 pub mod assumed;
 pub mod catalog;
 mod error;
@@ -82,7 +83,7 @@ pub struct ModelShape {
     pub max_context: Option<u64>,
     /// Whether the output head is the embedding matrix.
     pub tied_embeddings: bool,
-    /// How the checkpoint stores its weights, when it says.
+    /// How the checkpoint stores the weights that are not quantised, when it says.
     pub stored_precision: Option<Precision>,
     /// The quantisation of the checkpoint, if it is quantised.
     pub quantization: Option<Quantization>,
@@ -115,6 +116,8 @@ pub struct Experts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     /// The checkpoint's name for it, or what its role would be called there (`model.layers.3.mlp.down_proj.weight`).
+    /// Of routed experts, which are one tensor with a count, a star stands for the number
+    /// (`model.layers.3.mlp.experts.*.up_proj.weight`).
     pub name: String,
     /// The decoder layer it belongs to, for pipeline stages; `None` for what is outside the layers.
     pub layer: Option<u32>,

@@ -2,7 +2,7 @@
 
 use super::PlanError;
 use crate::api::ModelDeploymentSpec;
-use crate::api::v1alpha1::{AdmissionMode, PlacementMode};
+use crate::api::v1alpha1::{AdmissionMode, HuggingFaceRef, KeyRef, PlacementMode};
 use crate::inventory::Vendor;
 use crate::units::{Margin, shorten};
 
@@ -31,10 +31,8 @@ pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
         }
     }
     match placement.vendors.as_deref() {
-        Some([]) => {
-            Err(PlanError::invalid("placement.vendors", "it is empty", "name a vendor, or leave it out"))
-        }
-        Some(vendors) if !vendors.contains(&Vendor::Nvidia) => Err(PlanError::not_supported(
+        // An empty list is out of range, which `fields` says.
+        Some(vendors @ [_, ..]) if !vendors.contains(&Vendor::Nvidia) => Err(PlanError::not_supported(
             "placement.vendors",
             "only nvidia's memory labels are read so far: add nvidia, or leave it out",
         )),
@@ -51,6 +49,7 @@ pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
             "write a whole number from 0 to 10000",
         ));
     }
+    lengths(spec)?;
     if spec.training.is_some() {
         for (field, is_set, instead) in [
             ("context", spec.context.is_some(), "training.sequenceLength and training.microBatch"),
@@ -98,10 +97,67 @@ pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// The safety margin.
+/// Refuses texts and lists longer or shorter than the CRD's schema lets in.
+fn lengths(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
+    let model = &spec.model;
+    let text = |field: &str, text: Option<&String>, least: usize, most: usize| {
+        let length = text.map(|text| text.chars().count());
+        range(field, length, least, most, "characters")
+    };
+    let key = |field: &str, key: Option<&KeyRef>| {
+        text(&format!("{field}.name"), key.map(|key| &key.name), 1, 253)?;
+        text(&format!("{field}.key"), key.map(|key| &key.key), 1, 253)
+    };
+    let hub = |field: &str, hub: Option<&HuggingFaceRef>| {
+        text(&format!("{field}.repository"), hub.map(|hub| &hub.repository), 3, 200)?;
+        text(&format!("{field}.revision"), hub.and_then(|hub| hub.revision.as_ref()), 1, 200)?;
+        text(&format!("{field}.file"), hub.and_then(|hub| hub.file.as_ref()), 1, 500)?;
+        key(&format!("{field}.tokenSecretRef"), hub.and_then(|hub| hub.token_secret_ref.as_ref()))
+    };
+    text("model.parameters", model.parameters.as_ref(), 1, 24)?;
+    hub("model.huggingFace", model.hugging_face.as_ref())?;
+    hub("model.gguf.huggingFace", model.gguf.as_ref().and_then(|gguf| gguf.hugging_face.as_ref()))?;
+    text("model.gguf.url", model.gguf.as_ref().and_then(|gguf| gguf.url.as_ref()), 9, 2000)?;
+    key("model.configMapRef", model.config_map_ref.as_ref())?;
+    text("model.catalog", model.catalog.as_ref(), 1, 128)?;
+
+    if let Some(engine) = &spec.engine {
+        text("engine.image", engine.image.as_ref(), 1, 1000)?;
+        range("engine.args", engine.args.as_ref().map(Vec::len), 0, 100, "arguments")?;
+        for (index, arg) in engine.args.iter().flatten().enumerate() {
+            text(&format!("engine.args[{index}]"), Some(arg), 0, 4096)?;
+        }
+    }
+    if let Some(placement) = &spec.placement {
+        range("placement.vendors", placement.vendors.as_ref().map(Vec::len), 1, 3, "vendors")?;
+        range("placement.tolerations", placement.tolerations.as_ref().map(Vec::len), 0, 64, "tolerations")?;
+    }
+    if let Some(training) = &spec.training {
+        range("training.loraTargets", training.lora_targets.as_ref().map(Vec::len), 1, 64, "names")?;
+        for (index, target) in training.lora_targets.iter().flatten().enumerate() {
+            text(&format!("training.loraTargets[{index}]"), Some(target), 1, 100)?;
+        }
+        range("training.offload", training.offload.as_ref().map(Vec::len), 0, 2, "parts")?;
+    }
+    Ok(())
+}
+
+fn range(field: &str, length: Option<usize>, least: usize, most: usize, what: &str) -> Result<(), PlanError> {
+    match length {
+        Some(length) if !(least..=most).contains(&length) => Err(PlanError::invalid(
+            field,
+            format!("it has {length} {what}"),
+            format!("write {least} to {most} {what}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The safety margin, written as the CRD's rule has it: no blanks, no leading zero.
 pub(super) fn margin(spec: &ModelDeploymentSpec) -> Result<Margin, PlanError> {
     spec.safety_margin.as_deref().map_or(Ok(Margin::DEFAULT), |text| {
-        text.parse().map_err(|_| {
+        let parsed = text.parse().ok().filter(|_| text.starts_with(|c: char| matches!(c, '1'..='9')));
+        parsed.filter(|_| text.trim() == text).ok_or_else(|| {
             PlanError::invalid(
                 "safetyMargin",
                 format!("\"{}\" is not a safety margin", shorten(text)),

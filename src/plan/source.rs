@@ -116,12 +116,6 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
         };
     }
     if let Some(key) = config_map_ref {
-        for (field, value) in [("name", &key.name), ("key", &key.key)] {
-            if value.is_empty() {
-                let field = format!("model.configMapRef.{field}");
-                return Err(PlanError::invalid(field, "it is empty", "name the ConfigMap and the key in it"));
-            }
-        }
         return Ok(SourceRef::ConfigMap(key));
     }
     if let Some(name) = catalog {
@@ -133,7 +127,8 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
 }
 
 fn parse_parameters(text: &str) -> Result<Parameters, PlanError> {
-    text.parse().map_err(|_| {
+    // The CRD's rule has no room for blanks.
+    text.parse().ok().filter(|_| text.trim() == text).ok_or_else(|| {
         PlanError::invalid(
             "model.parameters",
             format!("\"{}\" is not a parameter count", shorten(text)),
@@ -184,7 +179,10 @@ pub fn resolve_pure(spec: &ModelDeploymentSpec) -> Option<Result<ModelShape, Res
 }
 
 fn from_config(spec: &ModelDeploymentSpec, config: &Value) -> Result<ModelShape, ResolveError> {
-    let name = config.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
+    // Whoever trained the model may have left a path of their own machine here: that is no name.
+    let is_name =
+        |name: &&str| name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.matches('/').count() < 2;
+    let name = config.get("_name_or_path").and_then(Value::as_str).filter(is_name);
     let name = name.map_or_else(|| "config".to_owned(), shorten);
     let mut shape = hf_config::parse(config.to_string().as_bytes(), &name).map_err(ResolveError::Config)?;
     if let Some(published) = spec.model.parameters.as_deref() {

@@ -39,6 +39,8 @@ pub enum Found {
     Malformed(Vec<String>),
     /// Its model's shape could not be had.
     Unresolved(String),
+    /// Its model is being read.
+    Pending,
 }
 
 impl Outcome {
@@ -48,7 +50,7 @@ impl Outcome {
         match &self.found {
             Found::Planned(plan) => plan.decision.verdict,
             Found::Refused(_) | Found::Malformed(_) => Verdict::Rejected,
-            Found::Unresolved(_) => Verdict::Unknown,
+            Found::Unresolved(_) | Found::Pending => Verdict::Unknown,
         }
     }
 
@@ -60,6 +62,7 @@ impl Outcome {
             Found::Refused(error) => error.reason(),
             Found::Malformed(_) => Reason::InvalidSpec,
             Found::Unresolved(_) => Reason::ModelNotResolved,
+            Found::Pending => Reason::EstimatePending,
         }
     }
 
@@ -71,6 +74,7 @@ impl Outcome {
             Found::Refused(error) => super::plan_error(error),
             Found::Malformed(faults) => clip(printable(&faults.join("; "))),
             Found::Unresolved(problem) => clip(printable(problem)),
+            Found::Pending => "the model's config and headers are being read".to_owned(),
         }
     }
 

@@ -14,6 +14,8 @@ const MAX_NAME: usize = 200;
 #[derive(Deserialize)]
 struct Telling {
     weight_map: Option<IgnoredAny>,
+    /// A catalog entry has the config in it.
+    config: Option<serde_json::Value>,
     model_type: Option<IgnoredAny>,
     architectures: Option<IgnoredAny>,
     #[serde(flatten)]
@@ -61,6 +63,9 @@ pub(super) fn read(bytes: &[u8], name: &str) -> Result<ModelShape, ParseError> {
     }
     if telling.model_type.is_some() || telling.architectures.is_some() {
         return hf_config::parse(bytes, name);
+    }
+    if let Some(config @ serde_json::Value::Object(_)) = telling.config {
+        return hf_config::parse(config.to_string().as_bytes(), name);
     }
     if telling.rest.values().any(|field| matches!(field, Field::Tensor { data_offsets: [_, _] })) {
         return safetensors::shape(&[safetensors::parse_header_json(bytes)?], None, name);

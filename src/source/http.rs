@@ -72,7 +72,12 @@ pub(super) enum Attempt {
     /// An answer.
     Done(Answer),
     /// It is elsewhere.
-    Redirect(String),
+    Redirect {
+        /// Where, as the server writes it.
+        location: String,
+        /// `X-Repo-Commit`, which the Hub sends with the redirect, and the store that it leads to does not.
+        commit: Option<String>,
+    },
     /// Worth trying again, after so long if the server says.
     Again(SourceError, Option<Duration>),
     /// Not worth it.
@@ -140,7 +145,7 @@ impl Client {
             let (error, wait) = match self.follow(request) {
                 Attempt::Done(answer) => return Ok(answer),
                 Attempt::Failed(error) => return Err(error),
-                Attempt::Redirect(location) => {
+                Attempt::Redirect { location, .. } => {
                     return Err(self.network(
                         request,
                         format!("more than {MAX_REDIRECTS} redirects, the last to {}", shorten(&location)),
@@ -155,7 +160,7 @@ impl Client {
                 return Err(error);
             }
             let wait = wait.unwrap_or_else(|| self.backoff(failures));
-            if Instant::now() + wait >= request.deadline {
+            if Instant::now().checked_add(wait).is_none_or(|again| again >= request.deadline) {
                 return Err(error);
             }
             tracing::debug!(of = request.of, failures, ?wait, %error, "trying again");
@@ -176,16 +181,24 @@ impl Client {
 
     fn follow(&self, request: &Request<'_>) -> Attempt {
         let mut url = request.url.clone();
+        let mut first_commit = None;
         for _ in 0..=MAX_REDIRECTS {
             match self.attempt(request, &url) {
-                Attempt::Redirect(location) => match self.target(request, &url, &location) {
-                    Ok(next) => url = next,
-                    Err(error) => return Attempt::Failed(error),
-                },
+                Attempt::Redirect { location, commit } => {
+                    first_commit = first_commit.or(commit);
+                    match self.target(request, &url, &location) {
+                        Ok(next) => url = next,
+                        Err(error) => return Attempt::Failed(error),
+                    }
+                }
+                Attempt::Done(Answer::Found(found)) => {
+                    let commit = first_commit.or(found.commit);
+                    return Attempt::Done(Answer::Found(Found { commit, ..found }));
+                }
                 attempt => return attempt,
             }
         }
-        Attempt::Redirect(url)
+        Attempt::Redirect { location: url, commit: None }
     }
 
     /// Where a redirect leads, if it may be followed: to the same host, or to one of the hosts that files are served from;

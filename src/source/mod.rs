@@ -250,7 +250,7 @@ impl Sources {
             revision,
             file,
             token,
-            deadline: Instant::now() + self.settings.total_timeout,
+            deadline: self.deadline(),
         };
         let outcome = model.open().and_then(|opened| {
             let Some(commit) = opened.commit.clone() else { return model.read(opened).map(Arc::new) };
@@ -275,6 +275,12 @@ impl Sources {
         if !url.starts_with("https://") && !url.starts_with(&format!("{}/", self.settings.endpoint)) {
             return Err(invalid("model.gguf.url", format!("\"{}\" must begin with https://", shorten(url))));
         }
+        let authority =
+            url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+        if authority.contains('@') {
+            // It is not repeated: it would be in a status that many can read.
+            return Err(invalid("model.gguf.url", "it must not have a user or password in it".to_owned()));
+        }
         if self.settings.offline {
             return Err(SourceError::Offline { of: shorten(url) });
         }
@@ -282,14 +288,19 @@ impl Sources {
         if let Some(outcome) = self.cache.get(&key, Instant::now()) {
             return outcome;
         }
-        let deadline = Instant::now() + self.settings.total_timeout;
-        let outcome = hub::read_url(&self.client, url, deadline).map(Arc::new);
+        let outcome = hub::read_url(&self.client, url, self.deadline()).map(Arc::new);
         let lasts = match &outcome {
             Ok(_) => self.settings.fresh_for,
             Err(error) => self.failure_lasts(error),
         };
         self.cache.put(key, outcome.clone(), Some(lasts), Instant::now());
         outcome
+    }
+
+    /// When a model must have been read.
+    fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.settings.total_timeout).unwrap_or(now + Duration::from_hours(24))
     }
 
     fn failure_lasts(&self, error: &SourceError) -> Duration {
@@ -344,14 +355,12 @@ fn invalid(field: &'static str, problem: String) -> SourceError {
     SourceError::Invalid { field, problem }
 }
 
-/// Names of the catalog that begin alike, for a message.
+/// The names of the catalog that are most like one, for a message.
 fn near(name: &str) -> String {
-    let start: String = name.to_ascii_lowercase().chars().take(4).collect();
-    let alike: Vec<&str> =
-        catalog::names().into_iter().filter(|known| known.starts_with(&start)).take(6).collect();
+    let alike = catalog::suggest(name);
     if alike.is_empty() {
         "`loadline estimate --list-models` lists it".to_owned()
     } else {
-        format!("names like it are {}", alike.join(", "))
+        format!("did you mean {}?", alike.join(", "))
     }
 }

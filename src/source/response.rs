@@ -26,7 +26,10 @@ fn failure(request: &Request<'_>, host: &str, status: StatusCode, headers: &Head
     Some(match code {
         200 | 206 => return None,
         301 | 302 | 303 | 307 | 308 => match text(headers, "location") {
-            Some(location) => Attempt::Redirect(location.to_owned()),
+            Some(location) => Attempt::Redirect {
+                location: location.to_owned(),
+                commit: text(headers, "x-repo-commit").map(str::to_owned),
+            },
             None => Attempt::Failed(SourceError::Status { of, endpoint, status: code }),
         },
         401 | 403 => Attempt::Failed(SourceError::Unauthorized {

@@ -3,7 +3,7 @@
 use super::score::Quantity;
 
 /// Why a figure of a row is not scored, if it is not.
-pub fn reason(id: &str, quantity: Quantity) -> Option<&'static str> {
+pub(crate) fn reason(id: &str, quantity: Quantity) -> Option<&'static str> {
     LEFT_OUT
         .iter()
         .find(|(row, quantities, _)| *row == id && (quantities.is_empty() || quantities.contains(&quantity)))
@@ -31,6 +31,51 @@ const LEFT_OUT: &[(&str, &[Quantity], &str)] = &[
         "idx-nemotron3-nano-4b-fp8",
         &[Quantity::CachePerToken],
         "this version counts the tokens of one cache group only",
+    ),
+    (
+        "llmdplan-v019-meta-llama-llama-3-1-8b--tp1pp2dp1--8192",
+        &[Quantity::AllButCache],
+        "logged by the first stage; Loadline gives the last, which samples and needs more",
+    ),
+    (
+        "llmdplan-v019-meta-llama-llama-3-1-8b--tp1pp4dp1--8192",
+        &[Quantity::AllButCache],
+        "logged by the first stage; Loadline gives the last, which samples and needs more",
+    ),
+    (
+        "mixtral-8x7b-instruct-q5-k-m-apple-m3-max-1",
+        &[Quantity::Weights],
+        "made by an early quantiser, which favoured other layers of a mixture of experts",
+    ),
+    (
+        "qwen3-8-27b-ud-q5-k-m-24gb-2",
+        &[Quantity::Cache],
+        "speculative decoding: three copies of every state and a draft's cache",
+    ),
+    (
+        "qwen3-8-27b-ud-q5-k-m-24gb-3",
+        &[Quantity::Cache],
+        "speculative decoding: three copies of every state and a draft's cache",
+    ),
+    (
+        "idx-dscoderv2lite-a100-tp8",
+        &[Quantity::Weights],
+        "an early vLLM, which absorbs whole projections of latent attention (0.25 GiB of copies)",
+    ),
+    (
+        "vllm-23278-gptoss120b",
+        &[Quantity::Weights],
+        "the Marlin kernels of an early vLLM pad experts further; the start failed",
+    ),
+    (
+        "qwen3-8-27b-ud-q5-k-m-24gb-1",
+        &[Quantity::Compute],
+        "a later build, which does not reserve logits for a physical batch of 2048 tokens; Loadline's figure is larger",
+    ),
+    (
+        "qwen3-8-27b-ud-q5-k-m-24gb-2",
+        &[Quantity::Compute],
+        "a later build, which does not reserve logits for a physical batch of 2048 tokens; Loadline's figure is larger",
     ),
     ("gemma-3-1b-it-q8-0-vulkan-1", &[Quantity::Cache], "a build from before windowed caches"),
     ("gemma-3-1b-it-q4-k-m-cuda-1", &[Quantity::Cache], "a build from before windowed caches"),

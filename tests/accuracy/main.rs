@@ -1,25 +1,20 @@
 //! Rewrites docs/accuracy.md from the measured rows: `cargo run --example accuracy`.
 
 mod left_out;
+mod report;
 mod score;
 mod table;
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
+#[path = "../it/training_accuracy.rs"]
+mod training_accuracy;
 
-fn main() {
-    let scores = score::all();
-    for quantity in score::Quantity::ALL {
-        println!("== {}", quantity.title());
-        for point in scores.points.iter().filter(|point| point.quantity == quantity) {
-            println!(
-                "{:60} {:10.3} {:10.3} {:+.2}% {}",
-                point.id,
-                point.measured,
-                point.estimated,
-                point.error() * 100.0,
-                point.left_out.unwrap_or("")
-            );
-        }
-    }
-    for (id, why) in &scores.unread {
-        println!("-- {id}: {why}");
-    }
+use std::path::Path;
+
+fn main() -> std::io::Result<()> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    std::fs::create_dir_all(&docs)?;
+    let mut page = report::page(&score::all());
+    page.push_str("\n## Training\n\n");
+    page.push_str(&training_accuracy::markdown());
+    std::fs::write(docs.join("accuracy.md"), page)
 }

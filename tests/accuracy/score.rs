@@ -3,21 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use loadline::estimate::{Estimate, Workload, estimate};
-use loadline::model::{ModelShape, hf_config};
+use loadline::model::{ModelShape, Role, hf_config};
 use loadline::precision::{CachePrecision, Engine, Precision};
+use loadline::units::Margin;
 
 use super::left_out;
 use super::table::{self, Row};
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Quantity {
+pub(crate) enum Quantity {
     /// Weights on one GPU.
     Weights,
     /// Cache per token of context, summed over GPUs, at the row's context.
     CachePerToken,
     /// vLLM: weights, activation peak, non-torch memory and graphs on one GPU.
     AllButCache,
+    /// vLLM: everything on one GPU at its peak, against what is required of the card.
+    Peak,
     /// llama.cpp: the cache.
     Cache,
     /// llama.cpp: the compute buffer.
@@ -25,14 +28,15 @@ pub enum Quantity {
 }
 
 impl Quantity {
-    pub const ALL: [Self; 5] =
-        [Self::Weights, Self::CachePerToken, Self::AllButCache, Self::Cache, Self::Compute];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Weights, Self::CachePerToken, Self::AllButCache, Self::Peak, Self::Cache, Self::Compute];
 
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Weights => "Weights per GPU, GiB",
             Self::CachePerToken => "KV cache per token over all GPUs, bytes",
             Self::AllButCache => "Weights, activations, libraries and graphs per GPU, GiB",
+            Self::Peak => "Peak per GPU with context and cache, against what is required of it, GiB",
             Self::Cache => "KV cache and recurrent state, MiB",
             Self::Compute => "Compute buffer of the largest GPU, MiB",
         }
@@ -41,37 +45,37 @@ impl Quantity {
 
 /// One figure of one row.
 #[derive(Clone, Debug)]
-pub struct Point {
-    pub id: String,
-    pub engine: Engine,
-    pub model: String,
-    pub quantity: Quantity,
-    pub measured: f64,
-    pub estimated: f64,
+pub(crate) struct Point {
+    pub(crate) id: String,
+    pub(crate) engine: Engine,
+    pub(crate) model: String,
+    pub(crate) quantity: Quantity,
+    pub(crate) measured: f64,
+    pub(crate) estimated: f64,
     /// Why it is not scored, if it is not.
-    pub left_out: Option<&'static str>,
+    pub(crate) left_out: Option<&'static str>,
 }
 
 impl Point {
     /// Relative error; positive where the estimate is too large.
-    pub fn error(&self) -> f64 {
+    pub(crate) fn error(&self) -> f64 {
         self.estimated / self.measured - 1.0
     }
 }
 
 /// Every comparison, and the rows that there is nothing to compare with.
 #[derive(Debug, Default)]
-pub struct Scores {
-    pub points: Vec<Point>,
-    pub unread: Vec<(String, String)>,
+pub(crate) struct Scores {
+    pub(crate) points: Vec<Point>,
+    pub(crate) unread: Vec<(String, String)>,
 }
 
-pub fn fixtures() -> PathBuf {
+pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
 /// Scores every measured serving row.
-pub fn all() -> Scores {
+pub(crate) fn all() -> Scores {
     let mut scores = Scores::default();
     for row in rows("serving.csv") {
         if let Err(why) = serving(&row, &mut scores.points) {
@@ -86,13 +90,13 @@ pub fn all() -> Scores {
     scores
 }
 
-pub fn rows(file: &str) -> Vec<Row> {
+pub(crate) fn rows(file: &str) -> Vec<Row> {
     let path = fixtures().join("measured").join(file);
     std::fs::read_to_string(path).map(|text| table::read(&text)).unwrap_or_default()
 }
 
 /// A published config; one of a model of the same shape where the row's own is not among the fixtures.
-pub fn shape(repositories: &[&str]) -> Result<ModelShape, String> {
+pub(crate) fn shape(repositories: &[&str]) -> Result<ModelShape, String> {
     let mut tried = Vec::new();
     for repository in repositories.iter().filter(|name| !name.is_empty()) {
         let stand_in = STAND_INS.iter().find(|(name, _)| name == repository).map(|(_, stand_in)| *stand_in);
@@ -148,7 +152,7 @@ fn weights_precision(row: &Row, own: bool) -> Result<Option<Precision>, String> 
 }
 
 /// What a workload is by default.
-pub fn workload(engine: Engine) -> Workload {
+pub(crate) fn workload(engine: Engine) -> Workload {
     Workload {
         precision: None,
         context: None,
@@ -195,7 +199,8 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         });
     };
     if let Some(measured) = row.number("weights_gib") {
-        push(Quantity::Weights, measured, gib(gpu.weights.0));
+        // What the engine logs as loaded includes what it makes of the weights meanwhile.
+        push(Quantity::Weights, measured, gib(gpu.weights.0 + overhead(&estimate, "tables")));
     }
     if let (Some(kv), Some(tokens)) = (row.number("kv_gib"), row.number("kv_tokens")) {
         let gpus = integer(estimate.gpus);
@@ -209,24 +214,28 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     if complete {
         let parts = ["weights_gib", "activation_gib", "non_torch_gib", "cuda_graph_gib"];
         let measured: f64 = parts.iter().filter_map(|part| row.number(part)).sum();
-        push(
-            Quantity::AllButCache,
-            measured,
-            gib(gpu.weights.0 + gpu.activations.0) + without_context(&estimate),
-        );
+        // The CUDA context is there before the engine begins to count.
+        let counted =
+            gpu.weights.0 + gpu.activations.0 + gpu.overhead.0 - overhead(&estimate, "CUDA context");
+        push(Quantity::AllButCache, measured, gib(counted));
+        // What the process held at its peak, against what Loadline asks of the card, with the same cache on both sides.
+        let required = Margin::DEFAULT.apply(estimate.total_per_gpu).map_err(|error| error.to_string())?;
+        let context = noted_context(row).unwrap_or(0.51);
+        push(Quantity::Peak, measured + context + gib(gpu.kv_cache.0), gib(required.0));
     }
     Ok(())
 }
 
-/// The overhead but for the CUDA context, which vLLM's logs leave out: it is there before they begin to count.
-fn without_context(estimate: &Estimate) -> f64 {
-    let context = estimate
-        .terms
-        .iter()
-        .filter(|term| term.component == "overhead" && term.formula.starts_with("CUDA context"))
-        .map(|term| term.bytes.0)
-        .sum::<u64>();
-    gib(estimate.per_gpu.overhead.0 - context)
+/// A part of the overhead, by how its formula begins.
+fn overhead(estimate: &Estimate, beginning: &str) -> u64 {
+    let parts = estimate.terms.iter().filter(|term| term.component == "overhead");
+    parts.filter(|term| term.formula.starts_with(beginning)).map(|term| term.bytes.0).sum()
+}
+
+/// The CUDA context that a row's notes state.
+fn noted_context(row: &Row) -> Option<f64> {
+    let (_, after) = row.text("notes").split_once("at init: ")?;
+    after.split_once(" GiB")?.0.parse().ok()
 }
 
 fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
@@ -236,7 +245,9 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     let base = row.text("base_model");
     let noted = row.text("notes");
     let inferred = if base.is_empty() && noted.contains("Qwen3.x-27B") { "Qwen/Qwen3.x-27B" } else { base };
-    let shape = shape(&[inferred])?;
+    let mut shape = shape(&[inferred])?;
+    // A tower is a file of its own, which these runs did not load.
+    shape.tensors.retain(|tensor| !matches!(tensor.role, Role::Vision | Role::Projector));
     let quant = row.text("quant").to_lowercase();
     let precision = match quant.as_str() {
         "f16" => Some(Precision::Fp16),
@@ -302,14 +313,14 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
 }
 
 /// Bytes as a number for ratios; what is compared has less than 53 bits.
-pub fn integer(value: u64) -> f64 {
+pub(crate) fn integer(value: u64) -> f64 {
     value.to_string().parse().unwrap_or(f64::INFINITY)
 }
 
-pub fn gib(bytes: u64) -> f64 {
+pub(crate) fn gib(bytes: u64) -> f64 {
     integer(bytes) / 1_073_741_824.0
 }
 
-pub fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     integer(bytes) / 1_048_576.0
 }

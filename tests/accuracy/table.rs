@@ -4,27 +4,27 @@ use std::collections::HashMap;
 
 /// One row.
 #[derive(Clone, Debug, Default)]
-pub struct Row(HashMap<String, String>);
+pub(crate) struct Row(HashMap<String, String>);
 
 impl Row {
     /// A cell; empty where there is none.
-    pub fn text(&self, column: &str) -> &str {
+    pub(crate) fn text(&self, column: &str) -> &str {
         self.0.get(column).map_or("", |cell| cell.trim())
     }
 
     /// A cell as a number, if it is one.
-    pub fn number(&self, column: &str) -> Option<f64> {
+    pub(crate) fn number(&self, column: &str) -> Option<f64> {
         self.text(column).parse().ok()
     }
 
     /// A cell as a whole number, if it is one.
-    pub fn count(&self, column: &str) -> Option<u64> {
+    pub(crate) fn count(&self, column: &str) -> Option<u64> {
         self.text(column).parse().ok()
     }
 }
 
 /// Reads a table whose first line names the columns.
-pub fn read(text: &str) -> Vec<Row> {
+pub(crate) fn read(text: &str) -> Vec<Row> {
     let mut records = records(text).into_iter();
     let header = records.next().unwrap_or_default();
     records.map(|cells| Row(header.iter().cloned().zip(cells).collect())).collect()

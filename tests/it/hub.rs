@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use loadline::model::{Confidence, ShapeSource};
+use loadline::precision::{CachePrecision, Precision};
 use loadline::source::{Settings, SourceError, SourceRef, Sources, Token};
 
 use crate::server::{Reply, Seen, Server};
@@ -196,6 +197,27 @@ fn tokens_go_to_the_endpoint_alone() {
     assert!(matches!(&error, SourceError::Refused { host, .. } if host == "localhost"), "{error}");
     assert!(!format!("{error} {error:?}").contains("hf_secret"), "{error}");
     assert_eq!(files.seen().len(), before);
+}
+
+#[test]
+fn the_commit_comes_with_the_redirect() {
+    let file = llama_gguf(1, 200_000).bytes();
+    let store = Server::start(move |_, _| Reply::Sparse(file.clone(), 1 << 40));
+    let port = store.port().to_owned();
+    let endpoint = Server::start(move |_, _| {
+        let location = format!("http://localhost:{port}/blob?signature=x");
+        Reply::Status(302, vec![("location", location), ("x-repo-commit", COMMIT.to_owned())], Vec::new())
+    });
+    let allowed = vec!["localhost".to_owned()];
+    let stale = Settings { allowed_hosts: allowed, fresh_for: Duration::ZERO, ..settings(&endpoint) };
+    let sources = Sources::new(stale).expect("valid");
+    sources.resolve(&gguf("org/m", "m.gguf")).expect("resolves");
+    let seen = endpoint.seen();
+    assert!(seen.len() > 1, "the header is longer than the first range");
+    assert_eq!(seen.first().map(|seen| seen.path.as_str()), Some("/org/m/resolve/main/m.gguf"));
+    assert_eq!(seen.last().map(|seen| seen.path.clone()), Some(format!("/org/m/resolve/{COMMIT}/m.gguf")));
+    sources.resolve(&gguf("org/m", "m.gguf")).expect("resolves");
+    assert_eq!(endpoint.seen().len(), seen.len() + 1, "the commit is still the same");
 }
 
 #[test]
@@ -446,4 +468,49 @@ fn references_that_lead_elsewhere_are_refused() {
         server.seen().first().map(|seen| seen.path.clone()),
         Some("/a/b/resolve/refs%2Fpr%2F1/config.json".to_owned())
     );
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_an_error() {
+    let server = Server::start(|seen, _| sharded(seen));
+    let endpoint = format!("https://{}", server.address);
+    let tls = Settings { endpoint, attempts: 1, ..settings(&server) };
+    let error = Sources::new(tls).expect("valid").resolve(&hub("org/m")).expect_err("no TLS");
+    assert!(matches!(error, SourceError::Network { .. }), "{error}");
+    for endpoint in ["", "huggingface.co", "ftp://x", "https://", "https://x y"] {
+        let wrong = Settings { endpoint: endpoint.to_owned(), ..settings(&server) };
+        assert!(
+            matches!(Sources::new(wrong), Err(SourceError::Invalid { field: "endpoint", .. })),
+            "{endpoint}"
+        );
+    }
+}
+
+/// ModelOpt's checkpoints may say in a file of their own how they, and the cache, are quantised.
+#[test]
+fn the_quantisation_beside_the_config_is_read() {
+    let tensors: &[(&str, &str, &[u64])] = &[
+        ("model.embed_tokens.weight", "BF16", &[1000, 512]),
+        ("model.layers.0.mlp.up_proj.weight", "F8_E4M3", &[2048, 512]),
+        ("model.layers.0.mlp.up_proj.weight_scale", "F32", &[]),
+    ];
+    let quant = br#"{"producer":{"name":"modelopt"},"quantization":{"quant_algo":"FP8","kv_cache_quant_algo":"FP8","exclude_modules":["lm_head"]}}"#;
+    let header = safetensors(tensors);
+    let server = Server::start(move |seen, _| match seen.path.rsplit('/').next().unwrap_or_default() {
+        "config.json" => Reply::File(CONFIG.to_vec(), Some(COMMIT)),
+        "hf_quant_config.json" => Reply::File(quant.to_vec(), Some(COMMIT)),
+        "model.safetensors" => {
+            let data = 1000 * 512 * 2 + 2048 * 512 + 4;
+            Reply::Sparse(header.clone(), u64::try_from(header.len()).expect("small") + data)
+        }
+        _ => missing("EntryNotFound"),
+    });
+    let shape = sources(&server).resolve(&hub("nvidia/m-FP8")).expect("resolves");
+    let quantization = shape.quantization.clone().expect("quantised");
+    assert_eq!(quantization.precision, Precision::Fp8);
+    assert_eq!(quantization.cache_precision, Some(CachePrecision::Fp8));
+    // Plain checkpoints are not asked for it.
+    let server = Server::start(|seen, _| sharded(seen));
+    sources(&server).resolve(&hub("org/m")).expect("resolves");
+    assert!(!server.seen().iter().any(|seen| seen.path.contains("hf_quant_config")));
 }

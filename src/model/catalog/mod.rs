@@ -28,18 +28,27 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The fields of its `config.json` that decide memory, as JSON.
+    #[must_use]
+    pub fn config(&self) -> String {
+        self.config.to_string()
+    }
+
     /// The shape that its config describes; `None` if the config is not understood, which a test rules out.
     #[must_use]
     pub fn shape(&self) -> Option<ModelShape> {
-        let config = serde_json::to_vec(&self.config).ok()?;
-        let mut shape = hf_config::parse(&config, &self.name).ok()?;
+        let mut shape = hf_config::parse(self.config().as_bytes(), &self.name).ok()?;
         shape.source = ShapeSource::Catalog;
         Some(shape)
     }
 
     fn is_called(&self, name: &str) -> bool {
         let own = [&self.name, &self.repository];
-        own.into_iter().chain(&self.aliases).any(|own| own.eq_ignore_ascii_case(name))
+        own.into_iter().chain(&self.aliases).any(|own| {
+            // A repository may be named without its organisation.
+            let last = own.rsplit('/').next().unwrap_or(own);
+            own.eq_ignore_ascii_case(name) || last.eq_ignore_ascii_case(name)
+        })
     }
 }
 
@@ -93,7 +102,7 @@ pub fn suggest(name: &str) -> Vec<&'static str> {
         })
         .filter(|(distance, _)| *distance <= (wanted.len() / 3).max(2))
         .collect();
-    scored.sort();
+    scored.sort_unstable();
     scored.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
@@ -162,6 +171,7 @@ mod tests {
             ("meta-llama/llama-3.1-8b-instruct", Some("llama-3.1-8b")),
             (" Qwen/Qwen3-32B ", Some("qwen3-32b")),
             ("deepseek-v3", Some("deepseek-v3")),
+            ("Mistral-7B-Instruct-v0.3", Some("mistral-7b-v0.3")),
             ("gpt-oss-120b", Some("gpt-oss-120b")),
             ("gemma-3-27b", Some("gemma-3-27b")),
             ("mixtral-8x7b", Some("mixtral-8x7b")),
@@ -171,6 +181,22 @@ mod tests {
             assert_eq!(find(name).map(|entry| entry.name.as_str()), found, "{name}");
             assert_eq!(shape(name).map(|shape| shape.name), found.map(ToOwned::to_owned), "{name}");
         }
+    }
+
+    #[test]
+    fn quantised_models_have_their_format() {
+        use crate::precision::Precision;
+        for (name, precision) in [
+            ("deepseek-v3", Some(Precision::Fp8Block)),
+            ("deepseek-v4-flash", Some(Precision::Mxfp4)),
+            ("kimi-k2", Some(Precision::Fp8Block)),
+            ("gpt-oss-20b", Some(Precision::Mxfp4)),
+            ("llama-3.1-8b", None),
+        ] {
+            let found = shape(name).and_then(|shape| shape.quantization).map(|found| found.precision);
+            assert_eq!(found, precision, "{name}");
+        }
+        assert_eq!(shape("llama-3.1-8b").and_then(|shape| shape.stored_precision), Some(Precision::Bf16));
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(super) enum QkNorm {
 }
 
 /// Multi-head, grouped-query or multi-query attention.
+#[allow(clippy::struct_excessive_bools)] // each is a tensor that is there or not
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Gqa {
     /// Query heads.
@@ -206,6 +207,7 @@ pub(super) struct MoeNames {
 }
 
 /// A mixture of experts.
+#[allow(clippy::struct_excessive_bools)] // each is a tensor that is there or not
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moe {
     /// Routed experts.

@@ -1,7 +1,7 @@
 //! Collects the tensors and layers of a model while its config is read.
 
 use super::fields::WHAT;
-use crate::model::{Confidence, Layer, ModelShape, ParseError, Role, ShapeSource, Split, Tensor};
+use crate::model::{Confidence, Layer, ModelShape, ParseError, Role, ShapeSource, Span, Split, Tensor};
 use crate::units::MAX_PARAMETERS;
 
 /// The most tensors of one model: real ones have some thousands.
@@ -239,10 +239,25 @@ impl Builder {
     }
 
     /// The finished shape.
-    pub(super) fn finish(self) -> Result<ModelShape, ParseError> {
-        match self.failure {
-            Some(failure) => Err(failure),
-            None => Ok(self.shape),
+    pub(super) fn finish(mut self) -> Result<ModelShape, ParseError> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
         }
+        // A window that no context outgrows is none.
+        let context = self.shape.max_context.unwrap_or(u64::MAX);
+        for layer in self.shape.layers.iter_mut().chain(&mut self.shape.draft_layers) {
+            if let Some(attention) = &mut layer.attention
+                && matches!(attention.span, Span::Sliding(window) | Span::Chunked(window) if window >= context)
+            {
+                attention.span = Span::Full;
+            }
+        }
+        Ok(self.shape)
+    }
+
+    /// Says that the tensors follow a description of the architecture, not a published implementation.
+    pub(super) fn described(&mut self, what: &str) {
+        self.shape.weights_confidence = self.shape.weights_confidence.max(Confidence::Derived);
+        self.note(format!("{what} is counted from its published description."));
     }
 }

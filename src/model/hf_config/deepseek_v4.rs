@@ -3,7 +3,7 @@
 use super::blocks::{Moe, MoeNames};
 use super::builder::Builder;
 use super::decoder::{Dims, Style};
-use super::dense::LLAMA;
+use super::dense_families::LLAMA;
 use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
 use super::moe::{MIXTRAL_MOE, next_token_layers};
 use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split};
@@ -81,10 +81,8 @@ pub(super) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     style.close(b, &dims);
     parts.hyper_connection(b, "hc_head", parts.streams);
     let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
-    next_token_layers(b, &dims, drafts, "mtp", |b| parts.layer(b, &style, 0));
-    b.note(
-        "DeepSeek-V4's compressor and hyper-connection tensors are counted from its published description.",
-    );
+    next_token_layers(b, &dims, drafts, ("mtp", 0), |b| parts.layer(b, &style, 0));
+    b.described("DeepSeek-V4");
     Ok(())
 }
 

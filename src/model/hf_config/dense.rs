@@ -1,83 +1,12 @@
 //! Dense decoders: one attention block and one MLP per layer.
 
-use super::blocks::{AttentionNames, Gqa, Mlp, MlpNames, MoeNames, QkNorm};
+use super::blocks::{Gqa, Mlp};
 use super::builder::Builder;
-use super::decoder::{Block, Dims, Ffn, INTERMEDIATE_KEYS, NormKind, Style, spans_by_type};
+use super::decoder::{Block, Dims, Ffn, INTERMEDIATE_KEYS, Style, spans_by_type};
+use super::dense_families::family;
 use super::fields::{FACTOR, Fields, HEADS, TOKENS, WIDTH};
 use crate::model::{ParseError, Role, Span, Split};
 use crate::units::shorten;
-
-/// Llama's names, which most families share.
-pub(super) const LLAMA: Style = Style {
-    embed: "model.embed_tokens",
-    layers: "model.layers",
-    norm: "model.norm",
-    head: "lm_head",
-    norms: &["input_layernorm", "post_attention_layernorm"],
-    norm_kind: NormKind::Weight,
-    attention: AttentionNames {
-        module: "self_attn",
-        query: "q_proj",
-        key: "k_proj",
-        value: "v_proj",
-        fused: None,
-        out: "o_proj",
-        query_norm: "q_norm",
-        key_norm: "k_norm",
-    },
-    mlp: MlpNames { module: "mlp", gate: "gate_proj", up: "up_proj", fused: None, down: "down_proj" },
-    moe: MoeNames {
-        module: "mlp",
-        router: "gate",
-        correction: "gate.e_score_correction_bias",
-        expert: MlpNames { module: "", gate: "gate_proj", up: "up_proj", fused: None, down: "down_proj" },
-        shared: "shared_expert",
-    },
-    tied: false,
-    head_bias: false,
-};
-
-/// GPT-2's names, which its descendants share.
-const GPT2: Style = Style {
-    embed: "transformer.wte",
-    layers: "transformer.h",
-    norm: "transformer.ln_f",
-    norms: &["ln_1", "ln_2"],
-    norm_kind: NormKind::WeightAndBias,
-    attention: AttentionNames { module: "attn", fused: Some("c_attn"), out: "c_proj", ..LLAMA.attention },
-    mlp: MlpNames { module: "mlp", gate: "", up: "c_fc", fused: None, down: "c_proj" },
-    tied: true,
-    ..LLAMA
-};
-
-const LAYER_NORM: Style = Style { norm_kind: NormKind::WeightAndBias, ..LLAMA };
-
-/// What differs between dense families besides names.
-#[derive(Clone, Copy, Debug)]
-struct Family {
-    style: Style,
-    qkv_bias: bool,
-    out_bias: bool,
-    mlp_bias: bool,
-    gated: bool,
-    qk_norm: QkNorm,
-    /// Width of the MLP where the config does not say, as a multiple of the residual stream.
-    widen: u64,
-}
-
-const PLAIN: Family = Family {
-    style: LLAMA,
-    qkv_bias: false,
-    out_bias: false,
-    mlp_bias: false,
-    gated: true,
-    qk_norm: QkNorm::None,
-    widen: 0,
-};
-
-/// Everything has a bias, and nothing is gated: GPT-2 and its contemporaries.
-const CLASSIC: Family =
-    Family { style: GPT2, qkv_bias: true, out_bias: true, mlp_bias: true, gated: false, widen: 4, ..PLAIN };
 
 /// Whether `build` knows the `model_type`.
 pub(super) fn knows(model_type: &str, f: &Fields<'_>) -> bool {
@@ -114,20 +43,16 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     positions(model_type, b, &dims);
     let mlp = Mlp { width, gated: family.gated, bias: family.mlp_bias };
     let mut spans = spans.into_iter();
-    let mut block =
+    let block =
         |_| Block { attention: Some((gqa, spans.next().unwrap_or(Span::Full))), ffn: Ffn::Dense(mlp) };
-    if reward_model(f)? {
-        style.open(b, &dims);
-        for index in 0..dims.layers {
-            b.begin_layer(format!("{}.{index}.", style.layers), index);
-            style.block(b, &dims, &block(index));
-        }
+    let head = head(model_type, f)?;
+    if head != Head::Vocabulary {
         style.tied = true;
-        style.close(b, &dims);
-        b.linear("v_head", Role::OutputHead, (1, dims.hidden), Split::Replicated, false);
-        return Ok(());
     }
     style.build(b, &dims, block);
+    if let Head::Scores(name, scores) = head {
+        b.linear(name, Role::OutputHead, (scores, dims.hidden), Split::Replicated, false);
+    }
     if model_type == "bloom" {
         b.norm("transformer.word_embeddings_layernorm", dims.hidden, true);
     }
@@ -160,25 +85,47 @@ fn next_token_layers(
     Ok(())
 }
 
-/// Whether the head yields one score instead of a vocabulary.
-fn reward_model(f: &Fields<'_>) -> Result<bool, ParseError> {
+/// What a model's last layer yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// A score for every token of the vocabulary.
+    Vocabulary,
+    /// So many scores, by a layer of this name.
+    Scores(&'static str, u64),
+    /// The residual stream itself: an embedding model.
+    None,
+}
+
+/// What the class of the model says of its head.
+fn head(model_type: &str, f: &Fields<'_>) -> Result<Head, ParseError> {
     let architectures = f.texts("architectures")?.unwrap_or_default();
-    Ok(architectures.iter().any(|name| name.ends_with("ForRewardModel")))
+    let ends = |suffix: &str| architectures.iter().any(|name| name.ends_with(suffix));
+    Ok(if ends("ForRewardModel") {
+        Head::Scores("v_head", 1)
+    } else if ends("ForSequenceClassification") {
+        let labels =
+            f.object("id2label")?.map_or(2, |labels| u64::try_from(labels.keys().count()).unwrap_or(2));
+        Head::Scores("score", labels.max(1))
+    } else if !architectures.is_empty()
+        && architectures.iter().all(|name| name.ends_with("Model") && !name.ends_with("LMHeadModel"))
+        // ChatGLM's class has its head although it is not called so.
+        && model_type != "chatglm"
+    {
+        Head::None
+    } else {
+        Head::Vocabulary
+    })
 }
 
 /// What a family writes in places of its own.
 fn adjust(model_type: &str, f: &Fields<'_>, dims: &mut Dims) -> Result<(), ParseError> {
     let multi_query = |default| f.flag_or("multi_query", default);
     match model_type {
-        "chatglm" => {
-            if f.flag_or("multi_query_attention", false)? {
-                dims.kv_heads = f.need(&["multi_query_group_num"], HEADS)?;
-            }
+        "chatglm" if f.flag_or("multi_query_attention", false)? => {
+            dims.kv_heads = f.need(&["multi_query_group_num"], HEADS)?;
         }
-        "falcon" => {
-            if !f.flag_or("new_decoder_architecture", false)? {
-                dims.kv_heads = if multi_query(true)? { 1 } else { dims.heads };
-            }
+        "falcon" if !f.flag_or("new_decoder_architecture", false)? => {
+            dims.kv_heads = if multi_query(true)? { 1 } else { dims.heads };
         }
         "gpt_bigcode" => dims.kv_heads = if multi_query(true)? { 1 } else { dims.heads },
         "mpt" => {
@@ -201,7 +148,7 @@ fn positions(model_type: &str, b: &mut Builder, dims: &Dims) {
         }
         // The first two rows are for padding.
         "opt" => {
-            b.embedding("model.decoder.embed_positions.weight", rows + 2, dims.hidden, Split::Replicated)
+            b.embedding("model.decoder.embed_positions.weight", rows + 2, dims.hidden, Split::Replicated);
         }
         _ => {}
     }
@@ -244,326 +191,3 @@ fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, Par
         _ => Ok(Vec::new()),
     }
 }
-
-/// The family of a `model_type`; `None` if it is not a dense decoder.
-#[allow(clippy::too_many_lines)] // one arm per family
-fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>, ParseError> {
-    let flag = |key| f.flag_or(key, false);
-    let attention_bias = flag("attention_bias").unwrap_or_default();
-    let llama = Family {
-        qkv_bias: attention_bias,
-        out_bias: attention_bias,
-        mlp_bias: flag("mlp_bias").unwrap_or_default(),
-        ..PLAIN
-    };
-    Ok(Some(match model_type {
-        "llama" | "yi" | "granite" | "arcee" | "mistral" | "ministral" | "ministral3" | "xverse"
-        | "minicpm" | "smollm3" | "aquila" | "helium" => Family {
-            style: Style { tied: model_type == "smollm3", ..LLAMA },
-            gated: model_type != "arcee",
-            ..llama
-        },
-        "seed_oss" => Family {
-            qkv_bias: f.flag_or("attention_bias", true)?,
-            out_bias: flag("attention_out_bias")?,
-            ..llama
-        },
-        "ernie4_5" => Family { style: Style { tied: true, ..LLAMA }, ..PLAIN },
-        "qwen2" => Family { qkv_bias: f.flag_or("qkv_bias", true)?, ..PLAIN },
-        "mimo" => Family { qkv_bias: f.flag_or("attention_bias", true)?, ..PLAIN },
-        "qwen3" => Family { qk_norm: QkNorm::Head, ..llama },
-        "hunyuan_v1_dense" => Family {
-            qk_norm: if f.flag_or("use_qk_norm", true)? { QkNorm::Head } else { QkNorm::None },
-            style: Style {
-                attention: AttentionNames {
-                    query_norm: "query_layernorm",
-                    key_norm: "key_layernorm",
-                    ..LLAMA.attention
-                },
-                ..LLAMA
-            },
-            ..llama
-        },
-        "qwen" => Family {
-            style: Style { norm_kind: NormKind::Weight, tied: false, mlp: QWEN_MLP, ..GPT2 },
-            qkv_bias: true,
-            ..PLAIN
-        },
-        "phi" | "phi-msft" => Family {
-            style: Style {
-                norm: "model.final_layernorm",
-                norms: &["input_layernorm"],
-                attention: AttentionNames { out: "dense", ..LLAMA.attention },
-                mlp: MlpNames { gate: "", up: "fc1", down: "fc2", ..LLAMA.mlp },
-                head_bias: true,
-                ..LAYER_NORM
-            },
-            ..CLASSIC
-        },
-        "phi3" => Family {
-            style: Style {
-                attention: AttentionNames { fused: Some("qkv_proj"), ..LLAMA.attention },
-                mlp: MlpNames { fused: Some("gate_up_proj"), ..LLAMA.mlp },
-                ..LLAMA
-            },
-            ..PLAIN
-        },
-        "phi3small" => Family {
-            style: Style {
-                norm: "model.final_layernorm",
-                attention: AttentionNames { fused: Some("query_key_value"), out: "dense", ..LLAMA.attention },
-                mlp: MlpNames { fused: Some("up_proj"), ..LLAMA.mlp },
-                tied: true,
-                ..LAYER_NORM
-            },
-            gated: true,
-            ..CLASSIC
-        },
-        "gemma" => Family { style: Style { tied: true, ..LLAMA }, ..llama },
-        "gemma2" => Family { style: GEMMA2, ..llama },
-        "gemma3_text" => Family { style: GEMMA2, qk_norm: QkNorm::Head, ..llama },
-        "falcon" => falcon(f)?,
-        "mpt" => Family {
-            style: Style {
-                norm: "transformer.norm_f",
-                layers: "transformer.blocks",
-                norms: &["norm_1", "norm_2"],
-                norm_kind: NormKind::Weight,
-                attention: AttentionNames { fused: Some("Wqkv"), out: "out_proj", ..GPT2.attention },
-                mlp: MlpNames { module: "ffn", gate: "", up: "up_proj", fused: None, down: "down_proj" },
-                ..GPT2
-            },
-            gated: false,
-            widen: f.or("expansion_ratio", FACTOR, 4)?,
-            ..PLAIN
-        },
-        "gpt2" | "gpt_bigcode" => CLASSIC,
-        "bloom" => Family {
-            style: Style {
-                embed: "transformer.word_embeddings",
-                norms: &["input_layernorm", "post_attention_layernorm"],
-                attention: AttentionNames {
-                    module: "self_attention",
-                    fused: Some("query_key_value"),
-                    out: "dense",
-                    ..LLAMA.attention
-                },
-                mlp: FOUR_H,
-                ..GPT2
-            },
-            ..CLASSIC
-        },
-        "gptj" => Family {
-            style: Style {
-                norms: &["ln_1"],
-                attention: AttentionNames { module: "attn", out: "out_proj", ..LLAMA.attention },
-                mlp: MlpNames { up: "fc_in", down: "fc_out", ..GPT2.mlp },
-                tied: false,
-                head_bias: true,
-                ..GPT2
-            },
-            qkv_bias: false,
-            out_bias: false,
-            ..CLASSIC
-        },
-        "gpt_neox" => Family {
-            style: Style {
-                embed: "gpt_neox.embed_in",
-                layers: "gpt_neox.layers",
-                norm: "gpt_neox.final_layer_norm",
-                head: "embed_out",
-                attention: AttentionNames {
-                    module: "attention",
-                    fused: Some("query_key_value"),
-                    out: "dense",
-                    ..LLAMA.attention
-                },
-                mlp: FOUR_H,
-                ..LAYER_NORM
-            },
-            qkv_bias: f.flag_or("attention_bias", true)?,
-            out_bias: f.flag_or("attention_bias", true)?,
-            ..CLASSIC
-        },
-        "opt" => Family {
-            style: Style {
-                embed: "model.decoder.embed_tokens",
-                layers: "model.decoder.layers",
-                norm: "model.decoder.final_layer_norm",
-                norms: &["self_attn_layer_norm", "final_layer_norm"],
-                attention: AttentionNames { out: "out_proj", ..LLAMA.attention },
-                mlp: MlpNames { module: "", gate: "", up: "fc1", fused: None, down: "fc2" },
-                tied: true,
-                ..LAYER_NORM
-            },
-            ..CLASSIC
-        },
-        "starcoder2" => {
-            let bias = f.flag_or("use_bias", true)?;
-            Family {
-                style: Style { mlp: GPT2.mlp, tied: true, ..LAYER_NORM },
-                qkv_bias: bias,
-                out_bias: bias,
-                mlp_bias: bias,
-                gated: false,
-                ..PLAIN
-            }
-        }
-        "baichuan" => Family {
-            style: Style { attention: AttentionNames { fused: Some("W_pack"), ..LLAMA.attention }, ..LLAMA },
-            ..PLAIN
-        },
-        "internlm" => {
-            let bias = f.flag_or("bias", true)?;
-            Family { qkv_bias: bias, out_bias: bias, ..PLAIN }
-        }
-        "internlm2" => {
-            let bias = flag("bias")?;
-            Family {
-                style: Style {
-                    embed: "model.tok_embeddings",
-                    head: "output",
-                    norms: &["attention_norm", "ffn_norm"],
-                    attention: AttentionNames {
-                        module: "attention",
-                        fused: Some("wqkv"),
-                        out: "wo",
-                        ..LLAMA.attention
-                    },
-                    mlp: MlpNames { module: "feed_forward", gate: "w1", up: "w3", fused: None, down: "w2" },
-                    ..LLAMA
-                },
-                qkv_bias: bias,
-                out_bias: bias,
-                ..PLAIN
-            }
-        }
-        "chatglm" => {
-            let bias = flag("add_bias_linear")?;
-            Family {
-                qkv_bias: bias || flag("add_qkv_bias")?,
-                out_bias: bias,
-                mlp_bias: bias,
-                style: CHATGLM,
-                ..PLAIN
-            }
-        }
-        "glm" | "glm4" => Family {
-            style: Style {
-                norms: if model_type == "glm" { LLAMA.norms } else { GLM4_NORMS },
-                mlp: MlpNames { fused: Some("gate_up_proj"), ..LLAMA.mlp },
-                ..LLAMA
-            },
-            out_bias: false,
-            ..llama
-        },
-        "olmo" => Family { style: Style { norm_kind: NormKind::None, ..LLAMA }, ..llama },
-        "olmo2" | "olmo3" => Family {
-            style: Style { norms: &["post_attention_layernorm", "post_feedforward_layernorm"], ..LLAMA },
-            qk_norm: QkNorm::Full,
-            ..llama
-        },
-        "stablelm" => Family {
-            style: Style {
-                norms: if flag("use_parallel_residual")? { &["input_layernorm"] } else { LLAMA.norms },
-                ..LAYER_NORM
-            },
-            qkv_bias: flag("use_qkv_bias")?,
-            qk_norm: if flag("qk_layernorm")? { QkNorm::Full } else { QkNorm::None },
-            ..PLAIN
-        },
-        "cohere" | "cohere2" => Family {
-            style: Style { norms: &["input_layernorm"], tied: true, ..LLAMA },
-            qk_norm: if flag("use_qk_norm")? { QkNorm::Full } else { QkNorm::None },
-            ..llama
-        },
-        "exaone" => Family {
-            style: Style {
-                norm_kind: NormKind::Weight,
-                attention: AttentionNames { module: "attn.attention", out: "out_proj", ..LLAMA.attention },
-                mlp: MlpNames { module: "mlp", gate: "c_fc_0", up: "c_fc_1", fused: None, down: "c_proj" },
-                tied: false,
-                ..GPT2
-            },
-            ..PLAIN
-        },
-        "exaone4" => Family {
-            style: Style { norms: &["post_attention_layernorm", "post_feedforward_layernorm"], ..LLAMA },
-            qk_norm: QkNorm::Head,
-            ..PLAIN
-        },
-        "orion" => Family { style: LAYER_NORM, ..PLAIN },
-        "nemotron" => Family { style: LAYER_NORM, gated: false, ..llama },
-        _ => return Ok(None),
-    }))
-}
-
-/// Falcon: two norms since the second generation, one before where attention and MLP run in parallel.
-fn falcon(f: &Fields<'_>) -> Result<Family, ParseError> {
-    let bias = f.flag_or("bias", false)?;
-    let new = f.flag_or("new_decoder_architecture", false)?;
-    let parallel = f.flag_or("parallel_attn", true)?;
-    let one = new && f.number("num_ln_in_parallel_attn", FACTOR)? == Some(1);
-    Ok(Family {
-        style: Style {
-            embed: "transformer.word_embeddings",
-            norms: match (new, parallel) {
-                (true, _) if one => &["input_layernorm"],
-                (true, _) => &["ln_attn", "ln_mlp"],
-                (false, true) => &["input_layernorm"],
-                (false, false) => LLAMA.norms,
-            },
-            attention: AttentionNames {
-                module: "self_attention",
-                fused: Some("query_key_value"),
-                out: "dense",
-                ..LLAMA.attention
-            },
-            mlp: FOUR_H,
-            ..GPT2
-        },
-        qkv_bias: bias,
-        out_bias: bias,
-        mlp_bias: bias,
-        ..CLASSIC
-    })
-}
-
-const FOUR_H: MlpNames = MlpNames {
-    module: "mlp",
-    gate: "",
-    up: "dense_h_to_4h",
-    fused: Some("dense_h_to_4h"),
-    down: "dense_4h_to_h",
-};
-
-const QWEN_MLP: MlpNames = MlpNames { module: "mlp", gate: "w2", up: "w1", fused: None, down: "c_proj" };
-
-const GLM4_NORMS: &[&str] =
-    &["input_layernorm", "post_attention_layernorm", "post_self_attn_layernorm", "post_mlp_layernorm"];
-
-const GEMMA2: Style = Style {
-    norms: &[
-        "input_layernorm",
-        "post_attention_layernorm",
-        "pre_feedforward_layernorm",
-        "post_feedforward_layernorm",
-    ],
-    tied: true,
-    ..LLAMA
-};
-
-const CHATGLM: Style = Style {
-    embed: "transformer.embedding.word_embeddings",
-    layers: "transformer.encoder.layers",
-    norm: "transformer.encoder.final_layernorm",
-    head: "transformer.output_layer",
-    attention: AttentionNames {
-        module: "self_attention",
-        fused: Some("query_key_value"),
-        out: "dense",
-        ..LLAMA.attention
-    },
-    mlp: FOUR_H,
-    ..LLAMA
-};

@@ -3,9 +3,12 @@
 use serde_json::{Map, Value};
 
 use super::json::kind;
-use super::vision::Owned;
+use super::nested::Owned;
 use crate::model::ParseError;
 use crate::units::shorten;
+
+/// What ModelOpt's file is called in messages.
+pub(super) const QUANT: &str = "hf_quant_config.json";
 
 /// What is read, for messages.
 pub(super) const WHAT: &str = "config.json";
@@ -40,17 +43,18 @@ const LONGEST_LIST: usize = 10_000;
 pub(super) struct Fields<'a> {
     map: &'a Map<String, Value>,
     path: String,
+    what: &'static str,
 }
 
 impl<'a> Fields<'a> {
-    /// The whole file.
-    pub(super) fn root(map: &'a Map<String, Value>) -> Self {
-        Self { map, path: String::new() }
+    /// The whole file, and what to call it.
+    pub(super) fn root(map: &'a Map<String, Value>, what: &'static str) -> Self {
+        Self { map, path: String::new(), what }
     }
 
     /// An object that stands at `path` of the file, such as `text_config.`.
     pub(super) fn at(map: &'a Map<String, Value>, path: String) -> Self {
-        Self { map, path }
+        Self { map, path, what: WHAT }
     }
 
     /// A copy, to be completed with defaults.
@@ -61,7 +65,7 @@ impl<'a> Fields<'a> {
     /// An error about a field.
     pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> ParseError {
         ParseError::Field {
-            what: WHAT,
+            what: self.what,
             field: format!("{}{}", self.path, shorten(key)),
             problem: problem.into(),
         }
@@ -147,7 +151,9 @@ impl<'a> Fields<'a> {
     pub(super) fn object(&self, key: &str) -> Result<Option<Self>, ParseError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Self { map, path: format!("{}{key}.", self.path) })),
+            Some(Value::Object(map)) => {
+                Ok(Some(Self { map, path: format!("{}{key}.", self.path), what: self.what }))
+            }
             Some(other) => Err(self.error(key, format!("is {}; write an object", quoted(other)))),
         }
     }
@@ -190,7 +196,9 @@ impl<'a> Fields<'a> {
     pub(super) fn objects(&self, key: &str) -> Result<Option<Vec<Self>>, ParseError> {
         let Some(items) = self.list(key)? else { return Ok(None) };
         let read = |(index, item): (usize, &'a Value)| match item {
-            Value::Object(map) => Ok(Self { map, path: format!("{}{key}[{index}].", self.path) }),
+            Value::Object(map) => {
+                Ok(Self { map, path: format!("{}{key}[{index}].", self.path), what: self.what })
+            }
             other => {
                 Err(self.error(key, format!("has the entry {}; write a list of objects", quoted(other))))
             }

@@ -3,7 +3,7 @@
 use super::blocks::{Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
 use super::builder::Builder;
 use super::decoder::{Dims, Ffn, Style, check_groups, spans_by_type};
-use super::dense::LLAMA;
+use super::dense_families::LLAMA;
 use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 use crate::model::{Layer, ParseError, Role, Span, Split};
 

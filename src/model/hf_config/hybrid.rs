@@ -1,10 +1,10 @@
-//! Hybrids of attention and recurrent layers, and models with recurrent layers alone.
+//! Hybrids of attention and recurrent layers.
 
 use super::blocks::{AttentionNames, Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
 use super::builder::Builder;
-use super::decoder::{Dims, Ffn, HIDDEN_KEYS, Style};
-use super::dense::LLAMA;
-use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, VOCABULARY, WIDTH};
+use super::decoder::{Dims, Ffn, Style};
+use super::dense_families::LLAMA;
+use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, WIDTH};
 use super::mla::Mla;
 use super::moe::{DEEPSEEK_MOE, GRANITE_MOE, MIXTRAL_MOE, next_token_layers, sparse_layers};
 use super::recurrent::{GatedDelta, KimiDelta, Lightning, Mamba1, Mamba2};
@@ -24,14 +24,9 @@ pub(super) const TYPES: &[&str] = &[
     "granitemoehybrid",
     "lfm2",
     "lfm2_moe",
-    "mamba",
-    "falcon_mamba",
-    "mamba2",
     "minimax",
     "minimax_text_01",
     "minimax_m1",
-    "rwkv5",
-    "rwkv6",
 ];
 
 /// Reads one.
@@ -44,9 +39,7 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
         "falcon_h1" => falcon_h1(f, b),
         "bamba" | "granitemoehybrid" => granite(model_type, f, b),
         "lfm2" | "lfm2_moe" => lfm2(model_type, f, b),
-        "mamba" | "falcon_mamba" | "mamba2" => pure_mamba(model_type, f, b),
-        "minimax" | "minimax_text_01" | "minimax_m1" => minimax(f, b),
-        _ => rwkv(model_type, f, b),
+        _ => minimax(f, b),
     }
 }
 
@@ -149,7 +142,7 @@ fn qwen(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
     }
     style.close(b, &dims);
     let drafts = f.or("mtp_num_hidden_layers", LAYERS, 0)?;
-    next_token_layers(b, &dims, drafts, "mtp.layers", |b| {
+    next_token_layers(b, &dims, drafts, ("mtp.layers", 0), |b| {
         let block = super::decoder::Block { attention: Some((gqa, Span::Full)), ffn };
         style.block(b, &dims, &block);
     });
@@ -167,6 +160,9 @@ fn kimi_linear(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let mla = Mla::read(f, dims.heads)?;
     let mut moe = super::mla::experts(f)?;
     let latent = f.or("routed_expert_hidden_size", WIDTH, 0)?;
+    if latent > 0 {
+        b.described("Kimi K3");
+    }
     if let Some(moe) = &mut moe {
         moe.input = latent;
         moe.correction = true;
@@ -440,56 +436,6 @@ fn lfm2_width(f: &Fields<'_>) -> Result<u64, ParseError> {
     Ok((2 * width / 3).div_ceil(multiple) * multiple)
 }
 
-/// Mamba and Mamba-2 alone.
-fn pure_mamba(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let hidden = f.need(&HIDDEN_KEYS, WIDTH)?;
-    let layers = f.need(&["num_hidden_layers", "n_layer"], LAYERS)?;
-    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
-    b.shape.hidden_size = hidden;
-    b.shape.vocabulary = vocabulary;
-    let dims = Dims { hidden, layers, heads: 0, kv_heads: 0, head_dim: 0, vocabulary };
-    let style = Style {
-        embed: if model_type == "mamba2" { "backbone.embeddings" } else { "backbone.embedding" },
-        layers: "backbone.layers",
-        norm: "backbone.norm_f",
-        norms: &["norm"],
-        tied: f.flag_or("tie_word_embeddings", model_type != "mamba2")?,
-        ..LLAMA
-    };
-    let second = if model_type == "mamba2" {
-        let inner = hidden * f.positive_or("expand", FACTOR, 2)?;
-        let dim = f.positive_or("head_dim", WIDTH, 64)?;
-        Some(Mamba2 {
-            inner,
-            heads: f.positive_or("num_heads", HEADS, (inner / dim).max(1))?,
-            groups: f.positive_or("n_groups", HEADS, 8)?,
-            state: f.positive_or("state_size", WIDTH, 128)?,
-            kernel: f.positive_or("conv_kernel", FACTOR, 4)?,
-            conv_bias: f.flag_or("use_conv_bias", true)?,
-            bias: f.flag_or("use_bias", false)?,
-            normed: true,
-        })
-    } else {
-        None
-    };
-    let first = Mamba1::read(f, "", hidden)?;
-    style.open(b, &dims);
-    for layer in 0..layers {
-        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
-        style.layer_norms(b, hidden);
-        let state = if let Some(mamba) = second {
-            mamba.build(b, "mixer", hidden);
-            mamba.kept()
-        } else {
-            first.build(b, "mixer", hidden);
-            first.kept()
-        };
-        b.keep(Layer { attention: None, state: Some(state) });
-    }
-    style.close(b, &dims);
-    Ok(())
-}
-
 /// MiniMax-Text-01 and M1: lightning attention, every eighth layer softmax, all with experts.
 fn minimax(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
@@ -528,67 +474,5 @@ fn minimax(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
         b.keep(kept);
     }
     style.close(b, &dims);
-    Ok(())
-}
-
-/// RWKV-5 and 6.
-fn rwkv(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let hidden = f.need(&["hidden_size"], WIDTH)?;
-    let layers = f.need(&["num_hidden_layers"], LAYERS)?;
-    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
-    let attention = f.positive_or("attention_hidden_size", WIDTH, hidden)?;
-    let head = f.positive_or("head_size", WIDTH, 64)?;
-    // Three and a half times the residual stream, in whole multiples of 32.
-    let width = f.positive_or("intermediate_size", WIDTH, (hidden * 7 / 2 / 32 * 32).max(1))?;
-    b.shape.hidden_size = hidden;
-    b.shape.intermediate_size = width;
-    b.shape.vocabulary = vocabulary;
-    b.shape.max_context = f.number("context_length", super::fields::TOKENS)?;
-    b.end_layers();
-    b.embedding("rwkv.embeddings.weight", vocabulary, hidden, Split::Vocabulary);
-    b.norm("rwkv.blocks.0.pre_ln", hidden, true);
-    let heads = (attention / head).max(1);
-    let state = State {
-        kind: StateKind::Rwkv,
-        // The last token's input of both halves of the block.
-        conv_width: 2 * hidden,
-        conv_kernel: 2,
-        matrix: attention.saturating_mul(head),
-        heads,
-    };
-    for layer in 0..layers {
-        b.begin_layer(format!("rwkv.blocks.{layer}."), layer);
-        b.norm("ln1", hidden, true);
-        b.norm("ln2", hidden, true);
-        for part in ["receptance", "key", "value", "gate"] {
-            let name = format!("attention.{part}");
-            b.linear(&name, Role::Attention, (attention, hidden), Split::Rows, false);
-        }
-        b.linear("attention.output", Role::Attention, (hidden, attention), Split::Columns, false);
-        b.norm("attention.ln_x", attention, true);
-        b.state("attention.time_decay", heads, head, Split::Rows);
-        b.state("attention.time_faaaa", heads, head, Split::Rows);
-        if model_type == "rwkv6" {
-            // Low-rank, data-dependent mixing and decay.
-            b.state("attention.time_maa_w1", hidden, 160, Split::Replicated);
-            b.state("attention.time_maa_w2", 160, hidden, Split::Replicated);
-            b.state("attention.time_decay_w1", hidden, 64, Split::Replicated);
-            b.state("attention.time_decay_w2", 64, attention, Split::Replicated);
-        }
-        for part in ["key", "value", "receptance", "gate"] {
-            b.state(&format!("attention.time_mix_{part}"), 1, hidden, Split::Replicated);
-        }
-        b.linear("feed_forward.key", Role::Mlp, (width, hidden), Split::Rows, false);
-        b.linear("feed_forward.receptance", Role::Mlp, (hidden, hidden), Split::Replicated, false);
-        b.linear("feed_forward.value", Role::Mlp, (hidden, width), Split::Columns, false);
-        for part in ["key", "receptance"] {
-            b.state(&format!("feed_forward.time_mix_{part}"), 1, hidden, Split::Replicated);
-        }
-        b.keep(Layer { attention: None, state: Some(state) });
-    }
-    b.end_layers();
-    b.norm("rwkv.ln_out", hidden, true);
-    // The published checkpoints have a head of their own, whatever the flag says.
-    b.linear("head", Role::OutputHead, (vocabulary, hidden), Split::Vocabulary, false);
     Ok(())
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::fields::WHAT;
 use crate::model::ParseError;
 use crate::units::shorten;
 
@@ -14,20 +13,21 @@ pub(super) const MAX_BYTES: usize = 4 << 20;
 /// The deepest nesting that is read; real ones stay below 8.
 const MAX_DEPTH: usize = 64;
 
-/// The JSON object in `bytes`.
-pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, ParseError> {
+/// The JSON object in `bytes`; `what` is what to call it in messages.
+pub(super) fn object(bytes: &[u8], what: &'static str) -> Result<Map<String, Value>, ParseError> {
     if bytes.len() > MAX_BYTES {
         return Err(ParseError::TooLarge {
-            what: WHAT,
-            problem: format!("{} bytes; a config.json has at most {MAX_BYTES}", bytes.len()),
+            what,
+            problem: format!("{} bytes; a {what} has at most {MAX_BYTES}", bytes.len()),
         });
     }
+    let malformed = |problem: String| ParseError::Malformed { what, problem };
     let text = std::str::from_utf8(bytes)
         .map_err(|error| malformed(format!("is not UTF-8 text at byte {}", error.valid_up_to())))?;
     // The limit of serde_json is deeper than ours, and its message does not say what would be right.
     if deepest(text) > MAX_DEPTH {
         return Err(ParseError::TooLarge {
-            what: WHAT,
+            what,
             problem: format!("is nested more than {MAX_DEPTH} levels deep; real ones stay below 8"),
         });
     }
@@ -52,10 +52,6 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
-}
-
-fn malformed(problem: String) -> ParseError {
-    ParseError::Malformed { what: WHAT, problem }
 }
 
 /// The message of `serde_json` with its position kept: it may quote the input.

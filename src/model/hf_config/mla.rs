@@ -3,7 +3,7 @@
 use super::blocks::{Mlp, Moe};
 use super::builder::Builder;
 use super::decoder::{Dims, Ffn, Style};
-use super::dense::LLAMA;
+use super::dense_families::LLAMA;
 use super::fields::{EXPERTS, Fields, HEADS, LAYERS, WIDTH};
 use super::moe::{DEEPSEEK_MOE, next_token_layers, sparse_layers};
 use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split};
@@ -142,6 +142,8 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     }
     style.close(b, &dims);
     let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
-    next_token_layers(b, &dims, drafts, style.layers, |b| block(b, &mla, &moe.map_or(dense, Ffn::Moe)));
+    next_token_layers(b, &dims, drafts, (style.layers, dims.layers), |b| {
+        block(b, &mla, &moe.map_or(dense, Ffn::Moe));
+    });
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::blocks::{Gqa, Mlp, QkNorm};
 use super::builder::Builder;
 use super::decoder::{Dims, Ffn, Style};
-use super::dense::LLAMA;
+use super::dense_families::LLAMA;
 use super::fields::{FACTOR, Fields, LAYERS, WIDTH};
 use super::hybrid::plain;
 use super::tower::{Tower, project};

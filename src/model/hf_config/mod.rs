@@ -3,12 +3,17 @@
 //! `model_type` decides the family, and every family has its tensors written down here; a type that is not known is
 //! refused by name. Names, defaults and shapes follow the public modelling code of Hugging Face transformers, and of
 //! the model repositories where transformers has none.
+//!
+//! Tensors are called as in the checkpoint, so that lists of modules left unquantised match them; the routed experts of a
+//! layer are one tensor with a count, in whose name a star stands for the expert: `model.layers.3.mlp.experts.*.up_proj.weight`.
 
+mod attention_free;
 mod blocks;
 mod builder;
 mod decoder;
 mod deepseek_v4;
 mod dense;
+mod dense_families;
 mod encoder;
 mod fields;
 mod gemma;
@@ -19,13 +24,15 @@ mod mla;
 mod mllama;
 mod moe;
 mod nemotron;
+mod nested;
 mod quantization;
 mod recurrent;
 mod tower;
 mod vision;
+mod zamba;
 
 use self::builder::Builder;
-use self::fields::{Fields, WHAT};
+use self::fields::{Fields, QUANT, WHAT};
 use super::ModelShape;
 use super::error::ParseError;
 use crate::precision::Precision;
@@ -48,9 +55,9 @@ pub fn parse_with_quant(
     hf_quant: Option<&[u8]>,
     name: &str,
 ) -> Result<ModelShape, ParseError> {
-    let map = json::object(config)?;
-    let root = Fields::root(&map);
-    let quant = hf_quant.map(json::object).transpose()?;
+    let map = json::object(config, WHAT)?;
+    let root = Fields::root(&map, WHAT);
+    let quant = hf_quant.map(|bytes| json::object(bytes, QUANT)).transpose()?;
     let model_type = model_type(&root)?;
     let mut b = Builder::new(name, &shorten(model_type));
     if vision::knows(model_type, &root) {
@@ -59,7 +66,7 @@ pub fn parse_with_quant(
         text(model_type, &root, &mut b)?;
     }
     b.shape.stored_precision = stored_precision(&root)?;
-    let quant = quant.as_ref().map(Fields::root);
+    let quant = quant.as_ref().map(|map| Fields::root(map, QUANT));
     quantization::read(&root, quant.as_ref(), &mut b)?;
     b.finish()
 }
@@ -76,12 +83,28 @@ fn model_type<'a>(f: &Fields<'a>) -> Result<&'a str, ParseError> {
     Err(f.error("model_type", "is missing; write the model's type, such as \"llama\""))
 }
 
+/// The type that a text model has by itself, for that which it has inside a larger model.
+fn without_suffix(model_type: &str) -> &str {
+    match model_type {
+        "qwen2_vl_text" | "qwen2_5_vl_text" => "qwen2",
+        "qwen3_vl_text" => "qwen3",
+        "qwen3_vl_moe_text" => "qwen3_moe",
+        "llama4_text" => "llama4",
+        "glm4v_text" => "glm4",
+        "glm4v_moe_text" => "glm4_moe",
+        other => other,
+    }
+}
+
 /// Reads a text model.
 fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let model_type = without_suffix(model_type);
     match model_type {
         _ if dense::knows(model_type, f) => dense::build(model_type, f, b),
         _ if moe::TYPES.contains(&model_type) => moe::build(model_type, f, b),
         _ if mla::TYPES.contains(&model_type) => mla::build(model_type, f, b),
+        _ if attention_free::TYPES.contains(&model_type) => attention_free::build(model_type, f, b),
+        _ if zamba::TYPES.contains(&model_type) => zamba::build(f, b),
         _ if hybrid::TYPES.contains(&model_type) => hybrid::build(model_type, f, b),
         _ if deepseek_v4::TYPES.contains(&model_type) => deepseek_v4::build(f, b),
         _ if gemma::TYPES.contains(&model_type) => gemma::build(model_type, f, b),
@@ -108,6 +131,10 @@ fn stored_precision(f: &Fields<'_>) -> Result<Option<Precision>, ParseError> {
         for key in ["dtype", "torch_dtype"] {
             text = text.or(holder.text(key)?);
         }
+    }
+    // Qwen 1 has a flag for each instead.
+    for (flag, name) in [("bf16", "bfloat16"), ("fp16", "float16"), ("fp32", "float32")] {
+        text = text.or((f.get(flag) == Some(&serde_json::Value::Bool(true))).then_some(name));
     }
     Ok(match text.map(|text| text.trim_start_matches("torch.")) {
         Some("float32" | "float") => Some(Precision::Fp32),

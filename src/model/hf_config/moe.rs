@@ -3,7 +3,7 @@
 use super::blocks::{Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
 use super::builder::Builder;
 use super::decoder::{Block, Dims, Ffn, NormKind, Style, spans_by_type};
-use super::dense::LLAMA;
+use super::dense_families::LLAMA;
 use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
 use crate::model::{Confidence, ParseError, Role, Span, Split};
 
@@ -79,26 +79,30 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
         }
     }
     style.close(b, &dims);
+    if matches!(model_type, "minimax_m3" | "step3p7") {
+        b.described("This architecture");
+    }
     let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
     if let Some(last) = blocks.last() {
         let last = Block { attention: last.attention, ffn: Ffn::Moe(moe) };
-        next_token_layers(b, &dims, drafts, style.layers, |b| style.block(b, &dims, &last));
+        next_token_layers(b, &dims, drafts, (style.layers, dims.layers), |b| style.block(b, &dims, &last));
     }
     Ok(())
 }
 
-/// Layers that predict further tokens (MTP), as DeepSeek-V3 lays them out: in the file, loaded for speculation.
+/// Layers that predict further tokens (MTP), as DeepSeek-V3 lays them out: in the file, loaded for speculation. They
+/// are numbered from `first`.
 pub(super) fn next_token_layers(
     b: &mut Builder,
     dims: &Dims,
     count: u64,
-    layers: &str,
+    (layers, first): (&str, u64),
     mut block: impl FnMut(&mut Builder),
 ) {
     // The draft head must not change what the model's own layers are.
     let before = (b.shape.heads, b.shape.head_dim, b.shape.intermediate_size, b.shape.experts);
     for index in 0..count {
-        b.begin_draft(format!("{layers}.{}.", dims.layers + index));
+        b.begin_draft(format!("{layers}.{}.", first + index));
         b.norm("enorm", dims.hidden, false);
         b.norm("hnorm", dims.hidden, false);
         b.linear("eh_proj", Role::Draft, (dims.hidden, 2 * dims.hidden), Split::Replicated, false);
@@ -163,8 +167,7 @@ fn attention(model_type: &str, f: &Fields<'_>, dims: &Dims) -> Result<Gqa, Parse
     };
     let qk_norm = match model_type {
         "qwen3_moe" | "dots1" | "step3p5" | "step3p7" => QkNorm::Head,
-        "glm4_moe" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
-        "minimax_m3" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
+        "glm4_moe" | "minimax_m3" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
         "minimax_m2" if f.flag_or("use_qk_norm", true)? => QkNorm::Full,
         "olmoe" => QkNorm::Full,
         _ => QkNorm::None,
@@ -270,7 +273,7 @@ fn dense_width(model_type: &str, f: &Fields<'_>) -> Result<u64, ParseError> {
         "minimax_m3" => "dense_intermediate_size",
         _ => "intermediate_size",
     };
-    Ok(f.or(key, WIDTH, 0)?)
+    f.or(key, WIDTH, 0)
 }
 
 /// Which layers have experts.
@@ -318,13 +321,11 @@ fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, Par
                 return Ok(Vec::new());
             };
             // 1 marks a layer with rotary positions, which attends within its chunk.
-            let rotary = match f.numbers("no_rope_layers", FACTOR)?.filter(|list| !list.is_empty()) {
-                Some(list) => list,
-                None => {
-                    let interval = f.positive_or("no_rope_layer_interval", FACTOR, 4)?;
-                    (1..=layers).map(|layer| u64::from(!layer.is_multiple_of(interval))).collect()
-                }
-            };
+            let mut rotary = f.numbers("no_rope_layers", FACTOR)?.unwrap_or_default();
+            if rotary.is_empty() {
+                let interval = f.positive_or("no_rope_layer_interval", FACTOR, 4)?;
+                rotary = (1..=layers).map(|layer| u64::from(!layer.is_multiple_of(interval))).collect();
+            }
             Ok(rotary
                 .into_iter()
                 .map(|rotary| if rotary == 0 { Span::Full } else { Span::Chunked(chunk) })

@@ -3,7 +3,7 @@
 use super::blocks::{AttentionNames, Gqa, Mlp, MlpNames, Moe, MoeNames};
 use super::builder::Builder;
 use super::decoder::{Block, Dims, Ffn, Style};
-use super::dense::LLAMA;
+use super::dense_families::LLAMA;
 use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, WIDTH};
 use super::hybrid::{latent_projections, plain, state_precision};
 use super::recurrent::Mamba2;

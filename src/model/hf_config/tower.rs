@@ -8,6 +8,7 @@ use crate::model::{ParseError, Role, Split};
 const POSITIONS: u64 = 1 << 20;
 
 /// A vision transformer.
+#[allow(clippy::struct_excessive_bools)] // each is a tensor that is there or not
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tower {
     /// Width of its stream.
@@ -52,10 +53,14 @@ impl Tower {
             Some(width) => width,
             None => hidden * f.positive_or("mlp_ratio", FACTOR, 4)?,
         };
-        let side = f.any(&["patch_size", "spatial_patch_size"], FACTOR)?.unwrap_or(14).min(1024);
+        let side = match side(f, "patch_size")? {
+            0 => f.positive_or("spatial_patch_size", FACTOR, 14)?,
+            side => side,
+        };
+        let side = side.min(1024);
         let frames = f.positive_or("temporal_patch_size", FACTOR, 1)?.min(64);
         let channels = f.any(&["num_channels", "in_channels", "in_chans"], FACTOR)?.unwrap_or(3).min(64);
-        let grid = image_side(f)? / side.max(1);
+        let grid = self::side(f, "image_size")? / side.max(1);
         Ok(Self {
             hidden,
             width,
@@ -128,13 +133,13 @@ impl Tower {
     }
 }
 
-/// The side of the image a tower's positions are learned for.
-fn image_side(f: &Fields<'_>) -> Result<u64, ParseError> {
-    Ok(match f.get("image_size") {
+/// The side of a square: a number, or a list of height and width; 0 where it is absent.
+fn side(f: &Fields<'_>, key: &str) -> Result<u64, ParseError> {
+    Ok(match f.get(key) {
         Some(serde_json::Value::Array(_)) => {
-            f.numbers("image_size", FACTOR)?.unwrap_or_default().first().copied().unwrap_or(0)
+            f.numbers(key, FACTOR)?.unwrap_or_default().first().copied().unwrap_or(0)
         }
-        _ => f.or("image_size", FACTOR, 0)?,
+        _ => f.or(key, FACTOR, 0)?,
     })
 }
 

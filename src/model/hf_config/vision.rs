@@ -1,11 +1,10 @@
 //! Models that see or hear: a text model, a tower, and a projector between them.
 
-use serde_json::{Map, Value};
-
 use super::builder::Builder;
 use super::encoder::audio_encoder;
 use super::fields::{FACTOR, Fields, WIDTH};
 use super::mllama;
+use super::nested::{TEXT_KEYS, text};
 use super::tower::{Tower, project, tower_heads};
 use crate::model::{Confidence, ParseError, Role, Split};
 
@@ -19,6 +18,7 @@ pub(super) const TYPES: &[&str] = &[
     "qwen3_5_moe",
     "qwen2_audio",
     "internvl_chat",
+    "internvl",
     "llava",
     "llava_next",
     "mllama",
@@ -41,9 +41,6 @@ pub(super) const TYPES: &[&str] = &[
     "smolvlm",
 ];
 
-/// Where a config keeps its text model.
-const TEXT_KEYS: [&str; 3] = ["text_config", "llm_config", "language_config"];
-
 /// Whether the config is one of a tower with a text model.
 pub(super) fn knows(model_type: &str, f: &Fields<'_>) -> bool {
     let nested = TEXT_KEYS.iter().any(|key| f.has(key));
@@ -56,7 +53,7 @@ pub(super) fn knows(model_type: &str, f: &Fields<'_>) -> bool {
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let (prefix, model_prefix) = match model_type {
         "qwen3_vl" | "qwen3_vl_moe" | "qwen3_5" | "qwen3_5_moe" | "gemma3n" | "gemma4" | "glm4v"
-        | "glm4v_moe" | "lfm2_vl" => ("", Some("model.language_model.")),
+        | "glm4v_moe" | "lfm2_vl" | "internvl" => ("", Some("model.language_model.")),
         "llava" | "llava_next" | "mllama" | "gemma3" | "mistral3" | "ministral3" | "llama4"
         | "internvl_chat" | "kimi_vl" | "kimi_k25" | "kimi_k3" | "qwen2_audio" => {
             let flat = !TEXT_KEYS.iter().any(|key| f.has(key));
@@ -94,6 +91,10 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
             project(b, "model.mm_projector.2", (hidden, hidden), true);
             Ok(())
         }
+        ("gemma3n", _) => {
+            gemma3n(f, b);
+            Ok(())
+        }
         ("llama4", None) => {
             llama4_default(b, hidden);
             Ok(())
@@ -105,138 +106,8 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     }
 }
 
-/// The text model, and its `model_type`.
-fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<String, ParseError> {
-    let Some(key) = TEXT_KEYS.iter().find(|key| f.has(key)) else {
-        // Older configs keep the text model's fields beside the tower's.
-        let own = match model_type {
-            "qwen2_vl" | "qwen2_5_vl" | "minicpmv" => "qwen2",
-            "glm4v" => "glm4",
-            "phi3_v" => "phi3",
-            "llava" => "llama",
-            "molmo" => "molmo",
-            _ => return Err(f.error("text_config", "is missing; write an object")),
-        };
-        super::text(if own == "molmo" { "qwen2" } else { own }, &flat(own, f)?.fields(), b)?;
-        return Ok(own.to_owned());
-    };
-    let nested = f.need_object(key)?;
-    let own = nested.text("model_type")?.unwrap_or(match model_type {
-        "gemma3" => "gemma3_text",
-        "qwen2_vl" | "qwen2_5_vl" => "qwen2",
-        "llava" | "llava_next" => "llama",
-        "mistral3" => "mistral",
-        "kimi_vl" => "deepseek_v3",
-        _ => "",
-    });
-    let own = match own {
-        "qwen2_vl_text" | "qwen2_5_vl_text" => "qwen2",
-        "qwen3_vl_text" => "qwen3",
-        "qwen3_vl_moe_text" => "qwen3_moe",
-        "llama4_text" => "llama4",
-        "glm4v_text" => "glm4",
-        "glm4v_moe_text" => "glm4_moe",
-        other => other,
-    };
-    let mut owned = nested.owned();
-    for (field, value) in defaults(own) {
-        owned.insert_missing(field, Value::from(*value));
-    }
-    if let Some(tied) = f.flag("tie_word_embeddings")? {
-        owned.insert_missing("tie_word_embeddings", Value::Bool(tied));
-    }
-    if own == "mllama_text_model" {
-        mllama::text(&owned.fields(), b)?;
-    } else {
-        super::text(own, &owned.fields(), b)?;
-    }
-    Ok(own.to_owned())
-}
-
-/// An object that a config's own fields are completed in.
-pub(super) struct Owned {
-    map: Map<String, Value>,
-    path: String,
-}
-
-impl Owned {
-    pub(super) fn new(map: Map<String, Value>, path: String) -> Self {
-        Self { map, path }
-    }
-
-    fn insert_missing(&mut self, key: &str, value: Value) {
-        if self.map.get(key).is_none_or(Value::is_null) {
-            self.map.insert(key.to_owned(), value);
-        }
-    }
-
-    fn fields(&self) -> Fields<'_> {
-        Fields::at(&self.map, self.path.clone())
-    }
-}
-
-/// A flat config, with what its family writes otherwise.
-fn flat(own: &str, f: &Fields<'_>) -> Result<Owned, ParseError> {
-    let mut owned = f.owned();
-    match own {
-        "glm4" => owned.insert_missing("attention_bias", Value::Bool(true)),
-        "molmo" => {
-            // The written width is that of gate and up projection together.
-            let width = f.need(&["intermediate_size"], WIDTH)?;
-            owned.map.insert("intermediate_size".to_owned(), Value::from(width / 2));
-            if let Some(tied) = f.flag("weight_tying")? {
-                owned.insert_missing("tie_word_embeddings", Value::Bool(tied));
-            }
-        }
-        _ => {}
-    }
-    Ok(owned)
-}
-
-/// What a nested text config that leaves a field out means by it: the defaults of its class in transformers.
-fn defaults(model_type: &str) -> &'static [(&'static str, u64)] {
-    match model_type {
-        "llama" => &[
-            ("vocab_size", 32_000),
-            ("hidden_size", 4096),
-            ("intermediate_size", 11_008),
-            ("num_hidden_layers", 32),
-            ("num_attention_heads", 32),
-            ("max_position_embeddings", 2048),
-        ],
-        "mistral" => &[
-            ("vocab_size", 32_000),
-            ("hidden_size", 4096),
-            ("intermediate_size", 14_336),
-            ("num_hidden_layers", 32),
-            ("num_attention_heads", 32),
-            ("num_key_value_heads", 8),
-            ("max_position_embeddings", 131_072),
-        ],
-        "qwen2" => &[
-            ("vocab_size", 151_936),
-            ("hidden_size", 4096),
-            ("intermediate_size", 22_016),
-            ("num_hidden_layers", 32),
-            ("num_attention_heads", 32),
-            ("max_position_embeddings", 32_768),
-        ],
-        "gemma3_text" => &[
-            ("vocab_size", 262_208),
-            ("hidden_size", 2304),
-            ("intermediate_size", 9216),
-            ("num_hidden_layers", 26),
-            ("num_attention_heads", 8),
-            ("num_key_value_heads", 4),
-            ("head_dim", 256),
-            ("sliding_window", 4096),
-            ("max_position_embeddings", 131_072),
-        ],
-        _ => &[],
-    }
-}
-
 /// The tower and projector of a family that describes its tower.
+#[allow(clippy::too_many_lines)] // one arm per family
 fn tower(
     model_type: &str,
     f: &Fields<'_>,
@@ -282,12 +153,13 @@ fn tower(
                 project(b, &name("linear_fc2"), (out, merged), true);
             }
         }
-        "internvl_chat" => {
+        "internvl_chat" | "internvl" => {
             tower.positions += 1;
             tower.class = true;
-            tower.qkv_bias = vision.flag_or("qkv_bias", true)?;
+            let bias = if model_type == "internvl" { "attention_bias" } else { "qkv_bias" };
+            tower.qkv_bias = vision.flag_or(bias, model_type != "internvl")?;
             tower.norm_bias = vision.text("norm_type")? != Some("rms_norm");
-            if vision.flag_or("qk_normalization", false)? {
+            if vision.flag_or("qk_normalization", false)? || vision.flag_or("use_qk_norm", false)? {
                 tower.qk_norm = own;
             }
             tower.build(b, "vision_model");
@@ -375,18 +247,20 @@ fn tower(
             let factor = f.positive_or("scale_factor", FACTOR, 2)?.min(64);
             project(b, "model.connector.modality_projection.proj", (hidden, own * factor * factor), false);
         }
-        "gemma4" => gemma4(f, vision, b, tower, hidden)?,
-        _ => {
-            // Gemma 3n: a MobileNet-V5 tower of fixed size, and an audio tower.
-            b.matrices("model.vision_tower", Role::Vision, 1, 300_000_000, 1, Split::Replicated);
-            if f.has("audio_config") {
-                b.matrices("model.audio_tower", Role::Vision, 1, 680_000_000, 1, Split::Replicated);
-            }
-            b.shape.weights_confidence = Confidence::Derived;
-            b.note("The vision and audio towers are counted by their published size, not tensor by tensor.");
-        }
+        _ => gemma4(f, vision, b, tower, hidden)?,
     }
     Ok(())
+}
+
+/// Gemma 3n: a MobileNet-V5 tower, which its config only names, and an audio tower. Together with the text model they
+/// come to the published 5.4 and 7.8 billion parameters.
+fn gemma3n(f: &Fields<'_>, b: &mut Builder) {
+    b.matrices("model.vision_tower", Role::Vision, 1, 300_000_000, 1, Split::Replicated);
+    if f.has("audio_config") {
+        b.matrices("model.audio_tower", Role::Vision, 1, 680_000_000, 1, Split::Replicated);
+    }
+    b.shape.weights_confidence = Confidence::Derived;
+    b.note("The vision and audio towers are counted by their published size, not tensor by tensor.");
 }
 
 fn without_biases(tower: Tower) -> Tower {
@@ -537,6 +411,6 @@ fn gemma4(
     project(b, "model.audio_tower.subsample_conv_projection.input_proj_linear", (width, width), false);
     project(b, "model.audio_tower.output_proj", (out, width), true);
     project(b, "model.embed_audio.embedding_projection", (hidden, out), false);
-    b.note("The audio tower is counted from its published description.");
+    b.described("The audio tower");
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! `model.safetensors.index.json`: which files hold which tensors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::model::ParseError;
 use crate::units::shorten;
@@ -22,11 +25,6 @@ pub struct Index {
     pub tensors: usize,
 }
 
-#[derive(Deserialize)]
-struct Raw {
-    weight_map: BTreeMap<String, String>,
-}
-
 impl Index {
     /// Reads an index. `metadata.total_size` is ignored: published values are stale often enough.
     ///
@@ -39,28 +37,26 @@ impl Index {
                 problem: format!("it has {} bytes, and at most {MAX_INDEX} are read", json.len()),
             });
         }
-        let raw: Raw = serde_json::from_slice(json).map_err(|error| ParseError::Malformed {
-            what: WHAT,
-            problem: format!("it is not an index: {}", shorten(&error.to_string())),
-        })?;
-        let tensors = raw.weight_map.len();
-        let mut files = BTreeSet::new();
-        for (tensor, file) in raw.weight_map {
-            if !is_plain_file(&file) {
+        let Raw { weight_map: WeightMap { files, tensors } } =
+            serde_json::from_slice(json).map_err(|error| ParseError::Malformed {
+                what: WHAT,
+                problem: format!("it is not an index: {}", shorten(&error.to_string())),
+            })?;
+        if files.len() > MAX_FILES {
+            return Err(ParseError::TooLarge {
+                what: WHAT,
+                problem: format!("it names more than {MAX_FILES} files"),
+            });
+        }
+        for (file, tensor) in &files {
+            if !is_plain_file(file) {
                 return Err(ParseError::Field {
                     what: WHAT,
-                    field: format!("weight_map[\"{}\"]", shorten(&tensor)),
+                    field: format!("weight_map[\"{}\"]", shorten(tensor)),
                     problem: format!(
                         "\"{}\" is not a file beside the index; it must be a plain name that ends in .safetensors",
-                        shorten(&file)
+                        shorten(file)
                     ),
-                });
-            }
-            files.insert(file);
-            if files.len() > MAX_FILES {
-                return Err(ParseError::TooLarge {
-                    what: WHAT,
-                    problem: format!("it names more than {MAX_FILES} files"),
                 });
             }
         }
@@ -71,7 +67,44 @@ impl Index {
                 problem: "it is empty; it must name the file of each tensor".to_owned(),
             });
         }
-        Ok(Self { files: files.into_iter().collect(), tensors })
+        Ok(Self { files: files.into_keys().collect(), tensors })
+    }
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    weight_map: WeightMap,
+}
+
+/// The files, each with the first tensor in it, and how many tensors there are: the names of all are not needed.
+struct WeightMap {
+    files: BTreeMap<String, String>,
+    tensors: usize,
+}
+
+impl<'de> Deserialize<'de> for WeightMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = WeightMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of file names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
+                let mut found = WeightMap { files: BTreeMap::new(), tensors: 0 };
+                while let Some((tensor, file)) = map.next_entry::<Cow<'_, str>, Cow<'_, str>>()? {
+                    found.tensors += 1;
+                    // One more than is allowed is enough to say so.
+                    if found.files.len() <= MAX_FILES && !found.files.contains_key(file.as_ref()) {
+                        found.files.insert(file.into_owned(), tensor.into_owned());
+                    }
+                }
+                Ok(found)
+            }
+        }
+        deserializer.deserialize_map(Pairs)
     }
 }
 

@@ -79,30 +79,33 @@ pub fn shape_with_quant(
     Ok(shape)
 }
 
-/// The tensors that a config says there are.
+/// The tensors that a config says there are. Parts of a fused matrix have one name.
 struct Known<'a> {
-    /// Of the language model: by layer and the name in it. Parts of a fused matrix have one name.
+    /// By their whole name.
+    named: BTreeMap<&'a str, Vec<&'a Tensor>>,
+    /// Those of the language model by layer and the name in it: what is before that differs between checkpoints.
     text: BTreeMap<(Option<u32>, String), Vec<&'a Tensor>>,
-    /// Of towers and drafts: by their whole name.
-    others: BTreeMap<&'a str, Vec<&'a Tensor>>,
 }
 
 impl<'a> Known<'a> {
     fn of(tensors: &'a [Tensor]) -> Self {
-        let mut known = Self { text: BTreeMap::new(), others: BTreeMap::new() };
+        let mut known = Self { named: BTreeMap::new(), text: BTreeMap::new() };
         for tensor in tensors {
-            if is_text(tensor.role) {
+            known.named.entry(&tensor.name).or_default().push(tensor);
+            if is_text(names::classify(&tensor.name, tensor.rows == 1).role) {
                 known.text.entry(names::key(&tensor.name)).or_default().push(tensor);
-            } else {
-                known.others.entry(&tensor.name).or_default().push(tensor);
             }
         }
         known
     }
 
     fn find(&self, class: &Class, name: &str) -> &[&'a Tensor] {
-        let found =
-            if is_text(class.role) { self.text.get(&names::key(name)) } else { self.others.get(name) };
+        let shared = names::without_expert(name);
+        let named = self.named.get(shared.as_deref().unwrap_or(name));
+        let found = match named {
+            None if is_text(class.role) => self.text.get(&names::key(name)),
+            named => named,
+        };
         found.map_or(&[], Vec::as_slice)
     }
 }

@@ -1,0 +1,61 @@
+# What CI runs is `make test`. Needed: Rust (rust-toolchain.toml), Go, Python 3 and a C compiler; the control plane that
+# the end-to-end tests and the demo run on is built once from pinned Go modules (tests/controlplane/) and cached.
+# deny.toml configures `cargo deny check` for those who have cargo-deny; it is not run here: it takes minutes to build.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := test
+.PHONY: test demo fmt lint unit e2e idle accuracy bench controlplane
+
+CARGO ?= cargo
+
+# Everything: formatting, lints, unit, property, integration and documentation tests, and end to end on a real control
+# plane. That is built beside the lints, so that a fresh machine's cores are not idle while one crate or package links.
+test:
+	$(CARGO) fmt --check
+	bash tests/controlplane/install.sh >/dev/null & controlplane=$$!
+	trap 'kill $$controlplane 2>/dev/null || true' EXIT
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) test --locked --no-run
+	wait $$controlplane
+	trap - EXIT
+	$(CARGO) test --locked --all-targets
+	$(CARGO) test --locked --doc
+
+# All but what needs the control plane.
+unit:
+	$(CARGO) test --locked --lib --bins
+	$(CARGO) test --locked --test it -- --skip e2e:: --skip chart:: --skip controlplane::
+	$(CARGO) test --locked --doc
+
+# Only what needs the control plane.
+e2e: controlplane
+	$(CARGO) build --locked
+	$(CARGO) test --locked --test it -- e2e:: chart:: controlplane::
+
+# Ten quiet minutes with no write of the controller, instead of the one minute that `make test` takes.
+idle: controlplane
+	$(CARGO) build --locked
+	LOADLINE_IDLE_SECONDS=600 $(CARGO) test --locked --test it -- e2e::idle
+
+demo:
+	$(CARGO) build --locked --bin loadline --example demo
+	target/debug/examples/demo
+
+controlplane:
+	bash tests/controlplane/install.sh >/dev/null
+
+fmt:
+	$(CARGO) fmt
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# The estimate beside the memory that real engines were measured to take.
+accuracy:
+	$(CARGO) run --locked --release --example accuracy
+
+bench:
+	$(CARGO) bench --locked

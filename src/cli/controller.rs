@@ -1,0 +1,111 @@
+//! `loadline controller`: watches ModelDeployments, and sees to their workloads and statuses.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::connection::ConnectionArguments;
+use super::failure::ExitStatus;
+use super::hub::HubArguments;
+use crate::controller::{self, Options};
+use crate::telemetry::logs::{self, LogFormat};
+
+/// Runs the controller until it is told to stop (SIGTERM, SIGINT).
+#[derive(Args, Clone, Debug)]
+pub(super) struct ControllerArguments {
+    #[command(flatten)]
+    connection: ConnectionArguments,
+    #[command(flatten)]
+    hub: HubArguments,
+    /// See to the ModelDeployments of this namespace only. Nodes and pods are read cluster-wide all the same
+    #[arg(short, long, value_name = "NAMESPACE", env = "LOADLINE_NAMESPACE")]
+    pub(super) namespace: Option<String>,
+    /// Where /healthz, /readyz and /metrics are served
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "LOADLINE_METRICS_ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
+    pub(super) metrics_address: SocketAddr,
+    /// How long the labels of a node's GPUs may be gone before that counts, such as 30s or 5m; 0s counts at once
+    #[arg(long, value_name = "DURATION", env = "LOADLINE_LABEL_GRACE", default_value = "2m", value_parser = duration)]
+    pub(super) label_grace: Duration,
+    /// How log lines are written: text or json. What is logged is set by LOADLINE_LOG, such as debug
+    #[arg(long, value_name = "FORMAT", env = "LOADLINE_LOG_FORMAT", default_value = "text")]
+    pub(super) log_format: LogFormat,
+}
+
+impl From<ControllerArguments> for Options {
+    fn from(arguments: ControllerArguments) -> Self {
+        Self {
+            metrics_address: arguments.metrics_address,
+            label_grace: arguments.label_grace,
+            sources: arguments.hub.settings(),
+            namespace: arguments.namespace,
+        }
+    }
+}
+
+/// Runs the controller, on a runtime of its own.
+///
+/// # Errors
+/// It cannot be started, or does not stay up.
+pub(super) fn run(arguments: ControllerArguments) -> anyhow::Result<ExitStatus> {
+    logs::start(arguments.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let config = arguments.connection.config().await?;
+        anyhow::Ok(controller::run(config, arguments.into()).await?)
+    });
+    // A reconcile that was broken off is not waited for.
+    runtime.shutdown_background();
+    ended?;
+    Ok(ExitStatus::Fine)
+}
+
+/// Whole hours, minutes, seconds or milliseconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_hours(24);
+    let wrong = || {
+        format!(
+            "\"{}\" is not a duration; write a whole number with a unit, such as 30s, 5m or 1h",
+            crate::units::shorten(text)
+        )
+    };
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(wrong()),
+    };
+    milliseconds
+        .map(Duration::from_millis)
+        .filter(|duration| *duration <= LONGEST)
+        .ok_or_else(|| format!("\"{}\" is too long; at most 24h", crate::units::shorten(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_whole_numbers_with_a_unit() {
+        for (text, seconds) in [("0s", 0), ("30s", 30), ("5m", 300), ("24h", 86400)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for text in ["", "s", "5", "-5s", "1.5h", "5 m", "5d", "25h", "99999999999999999999s"] {
+            let error = duration(text).unwrap_err();
+            assert!(
+                error.contains(text) && (error.contains("such as") || error.contains("at most")),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Writes workloads and statuses, by server-side apply and only where something differs.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::DynamicObject;
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::build::{self, Built, FIELD_MANAGER};
+use super::error::{Error, within};
+use super::memory::{Attempt, Memory};
+use super::status::{Child, Workload};
+use crate::api::{ModelDeployment, ModelDeploymentStatus};
+use crate::telemetry::Metrics;
+
+/// How long a Deployment that the server refuses is not offered again, unless it is another by then.
+pub const REFUSED: Duration = Duration::from_mins(10);
+
+/// Who writes, and what is known of the last time.
+#[derive(Clone, Copy)]
+pub struct Writer<'a> {
+    /// The API server.
+    pub client: &'a Client,
+    /// What is counted.
+    pub metrics: &'a Metrics,
+    /// What is remembered.
+    pub memory: &'a Memory,
+}
+
+/// Brings the Deployment of an object to what was built. `seen` is the Deployment as the watch last saw it.
+///
+/// # Errors
+/// The API server does not answer, or refuses for a reason that may pass.
+pub async fn workload(
+    writer: Writer<'_>,
+    object: &ModelDeployment,
+    built: Option<&Built>,
+    seen: Option<&Deployment>,
+) -> Result<Workload, Error> {
+    let Writer { client, metrics, memory } = writer;
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let key = (namespace.clone(), name.clone());
+    let own = seen.filter(|seen| is_owned(seen, object));
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
+    let wanted = match built {
+        None => return Ok(Workload::LeftAlone(own.map(Child::of))),
+        Some(Built::Nothing(nothing)) => {
+            if let Some(own) = own {
+                remove(&deployments, own).await?;
+                metrics.workload_written();
+                info!(%namespace, %name, "removed the Deployment: nothing is to run");
+            }
+            return Ok(Workload::Nothing(nothing.clone()));
+        }
+        Some(Built::Deployment(wanted)) => wanted,
+    };
+    let last = memory.attempt(&key);
+    if let Some(why) = last.as_ref().and_then(|last| still_refused(last, wanted)) {
+        return Ok(Workload::Rejected(why.to_owned()));
+    }
+    // The watch sees only Deployments that Loadline manages: one of another's is asked for by name.
+    let fetched = match seen {
+        Some(_) => None,
+        None => within("Deployment", deployments.get_opt(&name)).await?,
+    };
+    if let Some(live) = seen.or(fetched.as_ref()) {
+        if !is_owned(live, object) {
+            return Ok(Workload::NameTaken);
+        }
+        if !is_to_be_applied(wanted, live, last.as_ref())? {
+            return Ok(Workload::Written(Child::of(live)));
+        }
+    }
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let applied = within("Deployment", deployments.patch(&name, &parameters, &Patch::Apply(wanted))).await;
+    let digest = build::digest_of(wanted).unwrap_or_default().to_owned();
+    match applied {
+        Ok(applied) => {
+            memory.attempted(&key, Attempt::Applied { digest, generation: applied.metadata.generation });
+            metrics.workload_written();
+            info!(%namespace, %name, "applied the Deployment");
+            Ok(Workload::Written(Child::of(&applied)))
+        }
+        Err(Error::Api { what, source }) => match refusal(&source) {
+            Some(why) => {
+                memory.attempted(&key, Attempt::Refused { digest, why: why.clone(), at: Instant::now() });
+                Ok(Workload::Rejected(why))
+            }
+            None => Err(Error::Api { what, source }),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Why the server refuses what is to be applied, if it said so a short while ago.
+fn still_refused<'a>(last: &'a Attempt, wanted: &Value) -> Option<&'a str> {
+    match last {
+        Attempt::Refused { digest, why, at } if Some(digest.as_str()) == build::digest_of(wanted) => {
+            (at.elapsed() < REFUSED).then_some(why.as_str())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a live Deployment is to be brought to what is wanted.
+///
+/// The server writes some values in another way than they were given (`1000m` for `1`). A generation that has not moved
+/// since the same was applied says that nobody has touched the spec; the metadata are compared all the same.
+fn is_to_be_applied(wanted: &Value, live: &Deployment, last: Option<&Attempt>) -> Result<bool, Error> {
+    let value = serde_json::to_value(live).map_err(|source| Error::Json { what: "Deployment", source })?;
+    let is_untouched = match last {
+        Some(Attempt::Applied { digest, generation }) => {
+            Some(digest.as_str()) == build::digest_of(wanted) && *generation == live.metadata.generation
+        }
+        _ => false,
+    };
+    Ok(if is_untouched {
+        let metadata = |value: &Value| value.get("metadata").cloned().unwrap_or_default();
+        build::differs(&metadata(wanted), &metadata(&value))
+    } else {
+        build::differs(wanted, &value)
+    })
+}
+
+/// Why the server refuses a Deployment: it is invalid. A quota, a missing permission or an admission webhook may say
+/// otherwise the next moment.
+///
+/// The faults of a template with unknown fields come a line each, in no order: the message must not change by itself.
+fn refusal(error: &kube::Error) -> Option<String> {
+    let kube::Error::Api(status) = error else { return None };
+    let unknown_field = status.message.contains("field not declared in schema");
+    let is_final = matches!(status.code, 400 | 422) || unknown_field;
+    is_final.then(|| {
+        let mut lines = status.message.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or("no reason is given").to_owned();
+        let mut rest: Vec<&str> = lines.collect();
+        rest.sort_unstable();
+        std::iter::once(first.as_str()).chain(rest).collect::<Vec<_>>().join(" ")
+    })
+}
+
+/// Whether an object is the controller of a Deployment.
+fn is_owned(deployment: &Deployment, object: &ModelDeployment) -> bool {
+    let uid = object.metadata.uid.as_deref();
+    deployment
+        .owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
+}
+
+async fn remove(deployments: &Api<Deployment>, own: &Deployment) -> Result<(), Error> {
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions { uid: own.metadata.uid.clone(), resource_version: None }),
+        ..DeleteParams::background()
+    };
+    match within("Deployment", deployments.delete(&own.name_any(), &parameters)).await {
+        Err(Error::Api { source, .. }) if is_gone(&source) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Not there, or another by now.
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
+}
+
+/// Writes a status; the resource version it has then, or `None` if the object is gone.
+///
+/// # Errors
+/// The API server does not answer, or refuses.
+pub async fn status(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: Option<&str>,
+    status: &ModelDeploymentStatus,
+) -> Result<Option<String>, Error> {
+    let resource = kube::core::ApiResource::erase::<ModelDeployment>(&());
+    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let patch = status_patch(namespace, name, uid, status)?;
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    // A dynamic object: one that is malformed has a status too.
+    match within("status", objects.patch_status(name, &parameters, &Patch::Apply(&patch))).await {
+        Ok(written) => Ok(written.metadata.resource_version),
+        Err(Error::Api { source, .. }) if is_gone(&source) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The uid keeps the status of an object that was deleted from one of the same name that came after.
+fn status_patch(
+    namespace: &str,
+    name: &str,
+    uid: Option<&str>,
+    status: &ModelDeploymentStatus,
+) -> Result<Value, Error> {
+    let status = serde_json::to_value(status).map_err(|source| Error::Json { what: "status", source })?;
+    Ok(json!({
+        "apiVersion": "loadline.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"namespace": namespace, "name": name, "uid": uid},
+        "status": status,
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::build::{Nothing, Subject, build};
+use crate::controller::testing::{Answer, Recorded, object, plan, refusal, shape};
+use crate::inventory::Inventory;
+
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/team-a/deployments/llama";
+const APPLY: &str =
+    "PATCH /apis/apps/v1/namespaces/team-a/deployments/llama?&force=true&fieldManager=loadline-controller";
+const STATUS: &str = "PATCH /apis/loadline.dev/v1alpha1/namespaces/team-a/modeldeployments/llama/status?&force=true&fieldManager=loadline-controller";
+
+fn llama() -> ModelDeployment {
+    object(
+        &json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}, "replicas": 2}),
+    )
+}
+
+fn wanted() -> Built {
+    let (object, shape) = (llama(), shape());
+    let subject = Subject {
+        namespace: "team-a",
+        name: "llama",
+        uid: "0a",
+        spec: &object.spec,
+        shape: &shape,
+        catalog_repository: None,
+        resource: "nvidia.com/gpu",
+    };
+    build(subject, &plan(&object, 20, &Inventory::default())).unwrap()
+}
+
+/// The Deployment as the server has it: with what was applied, its own defaults and a status.
+fn live(ready: i32, owner: &str) -> Deployment {
+    let Built::Deployment(wanted) = wanted() else { panic!("a Deployment") };
+    let mut live = *wanted;
+    live["metadata"]["uid"] = json!("1b");
+    live["metadata"]["generation"] = json!(1);
+    live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!("1");
+    live["metadata"]["ownerReferences"][0]["uid"] = json!(owner);
+    live["spec"]["revisionHistoryLimit"] = json!(10);
+    live["spec"]["template"]["spec"]["restartPolicy"] = json!("Always");
+    live["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
+    live["status"] =
+        json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": ready});
+    serde_json::from_value(live).unwrap()
+}
+
+/// What becomes of the workload, and the calls that were made.
+async fn applied(
+    built: Option<&Built>,
+    seen: Option<&Deployment>,
+    answer: impl Fn(&str, &Value) -> Answer + Clone + Send + Sync + 'static,
+) -> (Result<Workload, Error>, Recorded) {
+    let server = Recorded::default();
+    let client = server.client(answer);
+    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
+    let result = workload(writer, &llama(), built, seen).await;
+    (result, server)
+}
+
+fn not_found(_: &str, _: &Value) -> Answer {
+    refusal(404, "NotFound", "not found")
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_applied() {
+    let (result, server) = applied(Some(&wanted()), None, |call: &str, body: &Value| {
+        if call.starts_with("GET") { refusal(404, "NotFound", "not found") } else { (201, body.clone()) }
+    })
+    .await;
+    assert_eq!(result.unwrap(), Workload::Written(Child::default()));
+    assert_eq!(server.calls(), [format!("GET {DEPLOYMENT}"), APPLY.to_owned()]);
+    let Built::Deployment(wanted) = wanted() else { panic!("a Deployment") };
+    assert_eq!(server.requests()[1].1, *wanted);
+}
+
+#[tokio::test]
+async fn what_is_as_wanted_is_not_written() {
+    let (result, server) = applied(Some(&wanted()), Some(&live(2, "0a")), not_found).await;
+    let Workload::Written(child) = result.unwrap() else { panic!("written") };
+    assert_eq!((child.is_current, child.ready), (true, 2));
+    assert!(server.calls().is_empty(), "{:?}", server.calls());
+}
+
+#[tokio::test]
+async fn what_has_drifted_is_applied_once_more() {
+    let mut drifted = live(2, "0a");
+    drifted.spec.as_mut().unwrap().replicas = Some(7);
+    let (result, server) =
+        applied(Some(&wanted()), Some(&drifted), |_: &str, body: &Value| (200, body.clone())).await;
+    assert!(matches!(result.unwrap(), Workload::Written(_)));
+    assert_eq!(server.calls(), [APPLY]);
+}
+
+#[tokio::test]
+async fn what_belongs_to_another_is_left_alone() {
+    // Seen by the watch, or only when it is asked for by name.
+    let (result, server) = applied(Some(&wanted()), Some(&live(2, "another")), not_found).await;
+    assert_eq!((result.unwrap(), server.calls().len()), (Workload::NameTaken, 0));
+    let (result, server) = applied(Some(&wanted()), None, |_: &str, _: &Value| {
+        (200, serde_json::to_value(live(2, "another")).unwrap())
+    })
+    .await;
+    assert_eq!((result.unwrap(), server.calls()), (Workload::NameTaken, vec![format!("GET {DEPLOYMENT}")]));
+}
+
+#[tokio::test]
+async fn an_invalid_template_is_told_and_what_may_pass_is_tried_again() {
+    for (code, reason, message, is_final) in [
+        (422, "Invalid", "spec.template.spec.containers[0].image: Required value", true),
+        (400, "BadRequest", "json: cannot unmarshal", true),
+        (500, "InternalError", ".spec.template.spec.x: field not declared in schema", true),
+        (403, "Forbidden", "exceeded quota", false),
+        (409, "Conflict", "the object has been modified", false),
+        (500, "InternalError", "failed calling webhook", false),
+        (429, "TooManyRequests", "slow down", false),
+    ] {
+        let (result, _) = applied(Some(&wanted()), None, move |call: &str, _: &Value| {
+            if call.starts_with("GET") {
+                refusal(404, "NotFound", "")
+            } else {
+                refusal(code, reason, message)
+            }
+        })
+        .await;
+        match result {
+            Ok(Workload::Rejected(why)) => assert!(is_final && why == message, "{code} {message}"),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => {
+                assert!(!is_final && error.to_string().contains(message), "{error}");
+                assert_eq!(error.category(), "Deployment");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_plan_nothing_is_touched() {
+    let (result, server) = applied(None, Some(&live(1, "0a")), not_found).await;
+    assert_eq!(result.unwrap(), Workload::LeftAlone(Some(Child::of(&live(1, "0a")))));
+    assert!(server.calls().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_longer_to_run_is_removed() {
+    let nothing = Built::Nothing(Nothing::NoModel);
+    for code in [200, 404, 409] {
+        let (result, server) = applied(Some(&nothing), Some(&live(1, "0a")), move |_: &str, _: &Value| {
+            if code == 200 {
+                (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+            } else {
+                refusal(code, if code == 404 { "NotFound" } else { "Conflict" }, "")
+            }
+        })
+        .await;
+        assert_eq!(result.unwrap(), Workload::Nothing(Nothing::NoModel), "{code}");
+        assert_eq!(server.calls(), [format!("DELETE {DEPLOYMENT}")]);
+        assert_eq!(server.requests()[0].1["preconditions"]["uid"], "1b");
+    }
+    let (result, server) = applied(Some(&nothing), Some(&live(1, "another")), not_found).await;
+    assert_eq!((result.unwrap(), server.calls().len()), (Workload::Nothing(Nothing::NoModel), 0));
+}
+
+#[tokio::test]
+async fn a_status_is_written_to_the_object_that_it_is_of() {
+    let next = ModelDeploymentStatus { observed_generation: Some(3), ..ModelDeploymentStatus::default() };
+    for (answer, expected) in [
+        (
+            (
+                200,
+                json!({"apiVersion": "loadline.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"resourceVersion": "11"}}),
+            ),
+            Ok(Some("11".to_owned())),
+        ),
+        (refusal(404, "NotFound", ""), Ok(None)),
+        (refusal(409, "Conflict", "Precondition failed: UID in precondition"), Ok(None)),
+        (refusal(500, "InternalError", "etcd"), Err("status")),
+    ] {
+        let server = Recorded::default();
+        let client = server.client(move |_: &str, _: &Value| answer.clone());
+        let written = status(&client, "team-a", "llama", Some("0a"), &next).await;
+        assert_eq!(written.map_err(|error| error.category()), expected);
+        assert_eq!(server.calls(), [STATUS]);
+        let body = &server.requests()[0].1;
+        assert_eq!(
+            (&body["metadata"]["uid"], &body["status"]["observedGeneration"]),
+            (&json!("0a"), &json!(3))
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_not_offered_again_until_it_is_another() {
+    let server = Recorded::default();
+    let client = server.client(|call: &str, _: &Value| {
+        if call.starts_with("GET") {
+            refusal(404, "NotFound", "")
+        } else {
+            let faults = "failed to create typed patch object: errors:\n  .spec.b: field not declared in schema\n  .spec.a: field not declared in schema";
+            refusal(500, "InternalError", faults)
+        }
+    });
+    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
+    let told = Workload::Rejected(
+        "failed to create typed patch object: errors: .spec.a: field not declared in schema .spec.b: field not declared in schema".to_owned(),
+    );
+    for _ in 0..3 {
+        assert_eq!(workload(writer, &llama(), Some(&wanted()), None).await.unwrap(), told);
+    }
+    assert_eq!(server.calls(), [format!("GET {DEPLOYMENT}"), APPLY.to_owned()]);
+    let Built::Deployment(mut other) = wanted() else { panic!("a Deployment") };
+    other["metadata"]["annotations"][build::APPLIED_ANNOTATION] = json!("another");
+    workload(writer, &llama(), Some(&Built::Deployment(other)), None).await.unwrap();
+    assert_eq!(server.calls().len(), 4);
+}
+
+#[tokio::test]
+async fn a_value_that_the_server_writes_in_another_way_is_applied_once() {
+    let Built::Deployment(mut wanted) = wanted() else { panic!("a Deployment") };
+    wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("1000m");
+    let mut seen = live(2, "0a");
+    let answer = serde_json::to_value(&seen).unwrap();
+    let server = Recorded::default();
+    let client = server.client(move |_: &str, _: &Value| (200, answer.clone()));
+    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
+    let built = Built::Deployment(wanted);
+    for _ in 0..3 {
+        workload(writer, &llama(), Some(&built), Some(&seen)).await.unwrap();
+    }
+    assert_eq!(server.calls(), [APPLY]);
+    // Another's change of the spec, and another's change of a label.
+    seen.metadata.generation = Some(2);
+    workload(writer, &llama(), Some(&built), Some(&seen)).await.unwrap();
+    assert_eq!(server.calls().len(), 2);
+    seen.metadata.generation = Some(1);
+    seen.metadata.labels = None;
+    workload(writer, &llama(), Some(&built), Some(&seen)).await.unwrap();
+    assert_eq!(server.calls().len(), 3);
+}

@@ -1,0 +1,182 @@
+//! Loadline's arguments for an engine and the user's, put together. A user's argument that says otherwise than the
+//! estimate is refused, for the engine would then take memory that nobody counted.
+
+use std::fmt::Display;
+
+use crate::plan::PlanError;
+use crate::precision::Engine;
+use crate::units::shorten;
+
+/// An argument that follows from the spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Managed {
+    flag: &'static str,
+    aliases: &'static [&'static str],
+    value: String,
+    /// The field of the spec that it follows from.
+    field: &'static str,
+}
+
+impl Managed {
+    pub(super) fn of(
+        flag: &'static str,
+        aliases: &'static [&'static str],
+        value: impl Display,
+        field: &'static str,
+    ) -> Self {
+        Self { flag, aliases, value: value.to_string(), field }
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.flag == name || self.aliases.contains(&name)
+    }
+}
+
+/// One flag among the user's arguments.
+#[derive(Debug)]
+pub(super) struct Flag<'a> {
+    /// Its name, with underscores as dashes.
+    pub(super) name: String,
+    /// Its value: after `=`, or the next argument if that is no flag.
+    value: Option<&'a str>,
+    /// How many arguments it takes up, and where it begins.
+    span: usize,
+    at: usize,
+}
+
+/// The flags among the arguments.
+pub(super) fn flags(arguments: &[String]) -> impl Iterator<Item = Flag<'_>> {
+    arguments.iter().enumerate().filter(|(_, argument)| is_flag(argument)).map(|(at, argument)| {
+        if let Some((name, value)) = argument.split_once('=') {
+            return Flag { name: normal(name), value: Some(value), span: 1, at };
+        }
+        let value = arguments.get(at + 1).map(String::as_str).filter(|next| !is_flag(next));
+        Flag { name: normal(argument), value, span: if value.is_some() { 2 } else { 1 }, at }
+    })
+}
+
+/// A flag begins with a dash, and is not a negative number.
+fn is_flag(argument: &str) -> bool {
+    argument
+        .strip_prefix('-')
+        .is_some_and(|rest| rest.starts_with(|c: char| c == '-' || c.is_ascii_alphabetic()))
+}
+
+/// vLLM and SGLang take `--max_model_len` for `--max-model-len`.
+fn normal(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+/// Flags that multiply what a replica takes, and that the estimate takes to be 1.
+const ALONE: &[&str] = &["--data-parallel-size", "-dp", "--dp-size", "--dp", "--nnodes"];
+
+/// Loadline's arguments, then the user's without those that say the same again.
+pub(super) fn combine(engine: Engine, own: Vec<Managed>, extra: &[String]) -> Result<Vec<String>, PlanError> {
+    let mut said_again = Vec::new();
+    for flag in flags(extra) {
+        if let Some(managed) = own.iter().find(|managed| managed.is_named(&flag.name)) {
+            if flag.value != Some(managed.value.as_str()) {
+                return Err(contradiction(&flag, managed));
+            }
+            said_again.extend(flag.at..flag.at + flag.span);
+        }
+        let multiplies =
+            matches!(engine, Engine::Vllm | Engine::Sglang) && ALONE.contains(&flag.name.as_str());
+        if multiplies && flag.value != Some("1") {
+            return Err(PlanError::Invalid {
+                field: "engine.args".to_owned(),
+                problem: format!("{} makes one replica take more GPUs than were counted", written(&flag)),
+                remedy: "remove it, and set replicas for more copies".to_owned(),
+            });
+        }
+    }
+    let own = own.into_iter().flat_map(|managed| [managed.flag.to_owned(), managed.value]);
+    let extra =
+        extra.iter().enumerate().filter(|(at, _)| !said_again.contains(at)).map(|(_, word)| word.clone());
+    Ok(own.chain(extra).collect())
+}
+
+fn contradiction(flag: &Flag<'_>, managed: &Managed) -> PlanError {
+    PlanError::Invalid {
+        field: "engine.args".to_owned(),
+        problem: format!(
+            "{} contradicts {} {}, which follows from spec.{}",
+            written(flag),
+            managed.flag,
+            managed.value,
+            managed.field
+        ),
+        remedy: format!("remove it, and set spec.{} instead", managed.field),
+    }
+}
+
+fn written(flag: &Flag<'_>) -> String {
+    match flag.value {
+        Some(value) => format!("{} {}", shorten(&flag.name), shorten(value)),
+        None => shorten(&flag.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn combined(extra: &[&str]) -> Result<Vec<String>, String> {
+        let own = vec![
+            Managed::of("--max-model-len", &[], 8192, "context.length"),
+            Managed::of("--tensor-parallel-size", &["-tp"], 2, "parallelism.tensor"),
+        ];
+        let extra: Vec<String> = extra.iter().map(|word| (*word).to_owned()).collect();
+        combine(Engine::Vllm, own, &extra).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_users_arguments_come_after() {
+        let arguments = combined(&["--enable-prefix-caching", "--seed", "-1"]).unwrap();
+        assert_eq!(
+            arguments,
+            [
+                "--max-model-len",
+                "8192",
+                "--tensor-parallel-size",
+                "2",
+                "--enable-prefix-caching",
+                "--seed",
+                "-1"
+            ]
+        );
+    }
+
+    #[test]
+    fn saying_the_same_again_is_no_contradiction() {
+        for extra in [&["--max-model-len", "8192"][..], &["--max_model_len=8192"], &["-tp", "2"], &["-tp=2"]]
+        {
+            assert_eq!(
+                combined(extra).unwrap(),
+                ["--max-model-len", "8192", "--tensor-parallel-size", "2"],
+                "{extra:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_contradicts_the_estimate_is_refused() {
+        for (extra, field) in [
+            (&["--max-model-len", "32768"][..], "spec.context.length"),
+            (&["--max-model-len=32k"], "spec.context.length"),
+            (&["--max_model_len", "9000"], "spec.context.length"),
+            (&["--max-model-len"], "spec.context.length"),
+            (&["--max-model-len", "--seed"], "spec.context.length"),
+            (&["-tp", "4"], "spec.parallelism.tensor"),
+            (&["--data-parallel-size", "2"], "replicas"),
+            (&["-dp=4"], "replicas"),
+        ] {
+            let error = combined(extra).unwrap_err();
+            assert!(
+                error.starts_with("spec.engine.args: --") || error.starts_with("spec.engine.args: -"),
+                "{error}"
+            );
+            assert!(error.contains(field), "{extra:?}: {error}");
+        }
+    }
+}

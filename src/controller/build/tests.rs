@@ -1,0 +1,479 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::api::v1alpha1::{self, SharingMode};
+use crate::controller::testing::{cluster, object, plan, shape};
+use crate::decide::{Policy, Reason, Request, Requirement, Verdict, decide};
+use crate::inventory::Inventory;
+use crate::inventory::testing::node;
+use crate::units::{Bytes, GIB, MIB};
+
+fn built(spec: &Value, gib: u64, catalog_repository: Option<&str>) -> Result<Built, PlanError> {
+    let object = object(spec);
+    let shape = shape();
+    let plan = plan(&object, gib, &Inventory::default());
+    let subject = Subject {
+        namespace: "team-a",
+        name: "llama",
+        uid: "0a",
+        spec: &object.spec,
+        shape: &shape,
+        catalog_repository,
+        resource: "nvidia.com/gpu",
+    };
+    build(subject, &plan)
+}
+
+fn deployment(spec: &Value, gib: u64) -> Value {
+    match built(spec, gib, None).expect("a workload") {
+        Built::Deployment(deployment) => *deployment,
+        Built::Nothing(nothing) => panic!("{nothing}"),
+    }
+}
+
+fn yaml(value: &Value) -> String {
+    serde_yaml::to_string(value).expect("YAML")
+}
+
+#[test]
+fn an_8b_model_of_a_repository() {
+    let spec = json!({
+        "model": {"huggingFace": {
+            "repository": "meta-llama/Llama-3.1-8B-Instruct", "revision": "main",
+            "tokenSecretRef": {"name": "hub", "key": "token"},
+        }},
+        "precision": "fp16",
+        "context": {"length": 8192, "sequences": 8},
+        "engine": {"name": "vllm", "args": ["--enable-prefix-caching"]},
+    });
+    insta::assert_snapshot!(yaml(&deployment(&spec, 22)));
+}
+
+#[test]
+fn a_70b_model_on_four_gpus_of_one_node() {
+    let spec = json!({
+        "model": {"huggingFace": {"repository": "meta-llama/Llama-3.1-70B-Instruct"}},
+        "context": {"length": 16384, "sequences": 4, "cachePrecision": "fp8"},
+        "parallelism": {"tensor": 4},
+        "engine": {"name": "sglang"},
+        "placement": {"strategy": "LargestFit", "nodeSelector": {"pool": "a"}},
+        "replicas": 2,
+    });
+    insta::assert_snapshot!(yaml(&deployment(&spec, 45)));
+}
+
+#[test]
+fn a_gguf_file() {
+    let spec = json!({
+        "model": {"gguf": {"huggingFace": {"repository": "org/llama-gguf", "file": "llama-q4_k_m.gguf"}}},
+        "context": {"length": 4096, "sequences": 4, "cachePrecision": "q8_0"},
+        "parallelism": {"pipeline": 2},
+        "engine": {"name": "llama-cpp"},
+        "placement": {"sharing": "Shared"},
+    });
+    insta::assert_snapshot!(yaml(&deployment(&spec, 6)));
+}
+
+#[test]
+fn a_template_keeps_what_it_says() {
+    let spec = json!({
+        "model": {"parameters": "8B"},
+        "engine": {"name": "none"},
+        "placement": {
+            "nodeSelector": {"pool": "a"},
+            "tolerations": [{"key": "team", "operator": "Equal", "value": "a", "effect": "NoSchedule"}],
+        },
+        "template": {
+            "metadata": {"labels": {"team": "a", "loadline.dev/model-deployment": "other"}, "annotations": {"note": "x"}},
+            "spec": {
+                "containers": [
+                    {"name": "proxy", "image": "proxy:1"},
+                    {"name": "model", "image": "server:1", "args": ["--port=80"], "resources": {"requests": {"cpu": "4"}}},
+                ],
+                "nodeSelector": {"zone": "b"},
+                "tolerations": [{"key": "team", "operator": "Equal", "value": "a", "effect": "NoSchedule"}],
+                "affinity": {"nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]},
+                        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]},
+                    ]},
+                    "preferredDuringSchedulingIgnoredDuringExecution": [
+                        {"weight": 1, "preference": {"matchExpressions": [{"key": "spot", "operator": "Exists"}]}},
+                    ],
+                }},
+            },
+        },
+    });
+    insta::assert_snapshot!(yaml(&deployment(&spec, 22)));
+}
+
+#[test]
+fn what_contradicts_the_estimate_is_refused() {
+    let engine = |engine: Value| json!({"model": {"parameters": "8B"}, "engine": engine});
+    let template = |container: Value| json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [container]}}});
+    for (spec, field, words) in [
+        (
+            engine(json!({"name": "vllm", "image": "i", "args": ["--max-model-len", "32768"]})),
+            "spec.engine.args",
+            "spec.context.length",
+        ),
+        (
+            template(json!({"image": "i", "resources": {"limits": {"nvidia.com/gpu": 2}}})),
+            "spec.template",
+            "one replica takes 1",
+        ),
+        (
+            template(json!({"name": "model", "image": 7})),
+            "spec.template.spec.containers[0].image",
+            "invalid type",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": "none"}}}),
+            "spec.template.spec.containers",
+            "invalid type",
+        ),
+        (
+            json!({
+                "model": {"parameters": "8B"},
+                "template": {"spec": {"containers": [
+                    {"name": "model", "image": "i"},
+                    {"name": "other", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 1}}},
+                ]}},
+            }),
+            "spec.template",
+            "container other",
+        ),
+        (
+            json!({
+                "model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "a"},
+                "template": {"spec": {"containers": [{"image": "b"}]}},
+            }),
+            "spec.engine.image",
+            "\"b\"",
+        ),
+        (
+            json!({
+                "model": {"parameters": "8B"}, "engine": {"name": "vllm", "args": ["--seed", "1"]},
+                "template": {"spec": {"containers": [{"image": "b", "args": ["x"]}]}},
+            }),
+            "spec.engine.args",
+            "of its own",
+        ),
+        (
+            json!({
+                "model": {"parameters": "8B"}, "placement": {"nodeSelector": {"zone": "a"}},
+                "template": {"spec": {"containers": [{"image": "b"}], "nodeSelector": {"zone": "b"}}},
+            }),
+            "spec.placement.nodeSelector",
+            "\"b\"",
+        ),
+        (
+            json!({
+                "model": {"parameters": "8B"}, "engine": {"name": "none"}, "template": {"spec": {"containers": [{}]}},
+            }),
+            "spec.template",
+            "no image",
+        ),
+        (
+            json!({
+                "model": {"parameters": "8B"}, "context": {"cachePrecision": "int8"},
+                "engine": {"name": "vllm", "image": "i"},
+            }),
+            "spec.context.cachePrecision",
+            "int8",
+        ),
+        (
+            json!({
+                "model": {"parameters": "8B"}, "parallelism": {"pipeline": 2}, "engine": {"name": "tgi", "image": "i"},
+            }),
+            "spec.parallelism.pipeline",
+            "tgi",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {
+                "containers": [{"image": "i"}],
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}},
+            }}}),
+            "spec.template.spec.affinity",
+            "match no node",
+        ),
+    ] {
+        let error = built(&spec, 22, None).expect_err(&spec.to_string()).to_string();
+        assert!(error.starts_with(&format!("{field}: ")) && error.contains(words), "{error}");
+        assert!(error.contains("; "), "no remedy: {error}");
+    }
+}
+
+#[test]
+fn nothing_runs_where_nothing_says_what() {
+    for (spec, repository, expected) in [
+        (json!({"model": {"parameters": "8B"}}), None, Nothing::NoModel),
+        (json!({"model": {"parameters": "8B"}, "engine": {"name": "none"}}), None, Nothing::NoEngine),
+        (
+            json!({"model": {"catalog": "llama-3.1-8b"}, "engine": {"name": "transformers"}}),
+            Some("org/llama"),
+            Nothing::NoImage(Engine::Transformers),
+        ),
+        (json!({"model": {"parameters": "8B"}, "training": {"method": "full"}}), None, Nothing::Training),
+        (
+            json!({"model": {"catalog": "llama-3.1-8b"}, "precision": "int4"}),
+            Some("org/llama"),
+            Nothing::NoCheckpoint {
+                repository: "org/llama".to_owned(),
+                precision: Precision::Int4,
+                engine: Engine::Vllm,
+            },
+        ),
+    ] {
+        assert_eq!(built(&spec, 22, repository), Ok(Built::Nothing(expected)), "{spec}");
+    }
+}
+
+#[test]
+fn a_workload_is_written_where_an_image_a_template_or_an_argument_says_what() {
+    for (spec, repository) in [
+        (json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}), None),
+        (json!({"model": {"parameters": "8B"}, "engine": {"name": "none", "image": "pause:1"}}), None),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [{"image": "pause:1"}]}}}),
+            None,
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "args": ["--model=org/llama"]}}),
+            None,
+        ),
+        (json!({"model": {"catalog": "llama-3.1-8b"}}), Some("org/llama")),
+        (json!({"model": {"catalog": "llama-3.1-8b"}, "precision": "fp8"}), Some("org/llama")),
+    ] {
+        assert!(matches!(built(&spec, 22, repository), Ok(Built::Deployment(_))), "{spec}");
+    }
+}
+
+#[test]
+fn a_name_that_is_no_label_value_is_refused() {
+    let object =
+        object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
+    let (shape, name) = (shape(), "a".repeat(64));
+    let plan = plan(&object, 22, &Inventory::default());
+    let subject = Subject {
+        namespace: "team-a",
+        name: &name,
+        uid: "0a",
+        spec: &object.spec,
+        shape: &shape,
+        catalog_repository: None,
+        resource: "nvidia.com/gpu",
+    };
+    assert!(build(subject, &plan).unwrap_err().to_string().contains("at most 63 characters"));
+}
+
+#[test]
+fn the_cluster_never_rolls_the_pods() {
+    let object =
+        object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
+    let shape = shape();
+    let subject = Subject {
+        namespace: "team-a",
+        name: "llama",
+        uid: "0a",
+        spec: &object.spec,
+        shape: &shape,
+        catalog_repository: None,
+        resource: "nvidia.com/gpu",
+    };
+    let empty = build(subject, &plan(&object, 22, &Inventory::default()));
+    let golden = cluster(crate::inventory::testing::golden(), Vec::new());
+    assert_eq!(empty, build(subject, &plan(&object, 22, &golden)));
+}
+
+#[test]
+fn the_pods_keep_the_resource_that_they_request_unless_it_is_of_no_use() {
+    let whole = || node("whole", &[("nvidia.com/gpu.memory", "81920")], &[("nvidia.com/gpu", 4)]);
+    let slices =
+        || node("slices", &[("nvidia.com/mig-3g.40gb.memory", "40192")], &[("nvidia.com/mig-3g.40gb", 4)]);
+    let (gpu, slice) = ("nvidia.com/gpu", "nvidia.com/mig-3g.40gb");
+    for (nodes, present, is_any_ready, expected) in [
+        (vec![], None, false, gpu),
+        (vec![slices()], None, false, slice),
+        (vec![slices(), whole()], None, false, gpu),
+        (vec![slices(), whole()], Some(slice), false, slice),
+        (vec![slices()], Some(gpu), false, slice),
+        (vec![slices()], Some(gpu), true, gpu),
+        (vec![], Some(slice), false, slice),
+    ] {
+        let object = object(&json!({"model": {"parameters": "8B"}}));
+        let plan = plan(&object, 20, &cluster(nodes, Vec::new()));
+        assert_eq!(resource(&plan.decision, present, is_any_ready), expected, "{present:?} {is_any_ready}");
+    }
+}
+
+#[test]
+fn slices_are_asked_for_by_their_own_labels() {
+    let object =
+        object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
+    let (shape, plan) = (shape(), plan(&object, 20, &Inventory::default()));
+    let subject = Subject {
+        namespace: "team-a",
+        name: "llama",
+        uid: "0a",
+        spec: &object.spec,
+        shape: &shape,
+        catalog_repository: None,
+        resource: "nvidia.com/mig-3g.40gb",
+    };
+    let Ok(Built::Deployment(deployment)) = build(subject, &plan) else { panic!("a Deployment") };
+    let typed: Deployment = serde_json::from_value(*deployment.clone()).unwrap();
+    assert_eq!(requested(&typed), Some("nvidia.com/mig-3g.40gb"));
+    let text = yaml(&deployment);
+    assert!(
+        text.contains("nvidia.com/mig-3g.40gb.memory") && !text.contains("nvidia.com/gpu.memory"),
+        "{text}"
+    );
+}
+
+#[test]
+fn only_what_is_to_be_applied_counts_as_a_difference() {
+    let wanted = json!({"a": 1, "list": [{"name": "x"}], "empty": {}, "limit": "1"});
+    for (live, expected) in [
+        (json!({"a": 1, "list": [{"name": "x", "default": true}], "limit": 1, "status": {}}), false),
+        (json!({"a": 2, "list": [{"name": "x"}], "limit": "1"}), true),
+        (json!({"a": 1, "list": [], "limit": "1"}), true),
+        (json!({"a": 1, "list": [{"name": "x"}, {"name": "y"}], "limit": "1"}), true),
+        (json!({"a": 1, "limit": "1"}), true),
+    ] {
+        assert_eq!(differs(&wanted, &live), expected, "{live}");
+    }
+}
+
+#[test]
+fn what_is_no_longer_wanted_shows_in_the_digest() {
+    let image = json!({"name": "vllm", "image": "pause:1"});
+    let with =
+        json!({"model": {"parameters": "8B"}, "engine": image, "placement": {"nodeSelector": {"zone": "a"}}});
+    let without = json!({"model": {"parameters": "8B"}, "engine": image});
+    let (with, without) = (deployment(&with, 22), deployment(&without, 22));
+    assert!(differs(&without, &with));
+    assert!(!differs(&without, &without));
+}
+
+/// Whether a node's labels match one of the terms, as kube-scheduler decides it.
+fn admits(terms: &[Vec<Value>], labels: &BTreeMap<String, String>) -> bool {
+    let holds = |expression: &Value| {
+        let label = labels.get(expression["key"].as_str().unwrap());
+        let values: Vec<&str> = expression["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|value| value.as_str().unwrap())
+            .collect();
+        let number = || label.and_then(|label| label.parse::<i64>().ok());
+        let bound = || values[0].parse::<i64>().unwrap();
+        match expression["operator"].as_str().unwrap() {
+            "In" => label.is_some_and(|label| values.contains(&label.as_str())),
+            "NotIn" => label.is_none_or(|label| !values.contains(&label.as_str())),
+            "DoesNotExist" => label.is_none(),
+            "Gt" => number().is_some_and(|number| number > bound()),
+            "Lt" => number().is_some_and(|number| number < bound()),
+            other => panic!("{other}"),
+        }
+    };
+    terms.iter().any(|term| term.iter().all(holds))
+}
+
+fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let memory = prop_oneof![
+        select(vec![
+            "0", "15360", "23034", "24564", "40960", "81559", "1048575", "1048576", "192G", "1e30", ""
+        ])
+        .prop_map(str::to_owned),
+        (1_u64..100_000).prop_map(|mib| mib.to_string()),
+    ];
+    let optional = |values: Vec<&'static str>| proptest::option::of(select(values));
+    (
+        proptest::option::of(memory),
+        optional(vec!["none", "time-slicing", "mps"]),
+        optional(vec!["1", "2", "3", "4", "8"]),
+        optional(vec!["success", "pending", "rebooting", "failed"]),
+        proptest::bool::ANY,
+    )
+        .prop_map(|(memory, sharing, replicas, state, sliced)| {
+            let mut labels = BTreeMap::new();
+            let mut set = |key: &str, value: Option<String>| {
+                if let Some(value) = value {
+                    labels.insert(format!("nvidia.com/{key}"), value);
+                }
+            };
+            set("gpu.memory", memory);
+            set("gpu.sharing-strategy", sharing.map(str::to_owned));
+            set("gpu.replicas", replicas.map(str::to_owned));
+            set("mig.config.state", state.map(str::to_owned));
+            if sliced {
+                set("gpu.product", Some("NVIDIA-A100-SXM4-80GB-MIG-3g.40gb".to_owned()));
+                set("gpu.slices.gi", Some("3".to_owned()));
+            }
+            labels
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+
+    /// A pod is bound only where `decide` would have it, and wherever `decide` says that it fits it can be bound.
+    #[test]
+    fn the_affinity_admits_the_nodes_that_are_accepted_and_no_other(
+        labels in labels(),
+        per_gpu in prop_oneof![1_u64..(100 * GIB), (1_u64..100_000).prop_map(|mib| mib * MIB)],
+        gpus in 1_u64..=8,
+        shared in proptest::bool::ANY,
+    ) {
+        let requirement = Requirement { per_gpu: Bytes(per_gpu), gpus };
+        let sharing = if shared { SharingMode::Shared } else { SharingMode::Exclusive };
+        let wish = affinity::Wish { resource: "nvidia.com/gpu", requirement, sharing, strategy: v1alpha1::Strategy::SmallestFit };
+        let terms = affinity::required(wish).unwrap();
+        let pairs: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let inventory = cluster(vec![node("a", &pairs, &[("nvidia.com/gpu", 64)])], Vec::new());
+        let policy = Policy { allow_shared: shared, ..Policy::default() };
+        let decision = decide(&Request { requirement, policy: &policy, owner: None }, &inventory, &[]);
+        // How many clients an MPS GPU has is not known without the label, and `decide` then takes a careful guess.
+        let guessed = labels.get("nvidia.com/gpu.sharing-strategy").is_some_and(|strategy| strategy == "mps")
+            && labels.get("nvidia.com/gpu.replicas").is_none_or(|replicas| replicas == "1");
+        let accepted = decision.verdict == Verdict::Fits;
+        let admitted = admits(&terms, &labels);
+        prop_assert!(!admitted || accepted, "bound where it is not accepted: {:?} {labels:?}", decision.reason);
+        prop_assert!(
+            !accepted || admitted || guessed || decision.reason == Reason::NeverFits,
+            "accepted where it cannot be bound: {labels:?} {terms:?}"
+        );
+    }
+
+    /// The smallest GPU that fits is preferred, or at least no larger one is.
+    #[test]
+    fn a_smaller_gpu_is_never_preferred_less(
+        needs in 1_u64..200_000,
+        small in 1_u64..300_000,
+        more in 0_u64..300_000,
+    ) {
+        let score = |mib: u64, strategy| {
+            let wish = affinity::Wish {
+                resource: "nvidia.com/gpu",
+                requirement: Requirement { per_gpu: Bytes(needs * MIB), gpus: 1 },
+                sharing: SharingMode::Exclusive,
+                strategy,
+            };
+            let labels = BTreeMap::from([("nvidia.com/gpu.memory".to_owned(), mib.to_string())]);
+            affinity::preferred(wish)
+                .iter()
+                .filter(|term| {
+                    let expressions = term["preference"]["matchExpressions"].as_array().unwrap().clone();
+                    admits(&[expressions], &labels)
+                })
+                .map(|term| term["weight"].as_i64().unwrap())
+                .sum::<i64>()
+        };
+        prop_assert!(score(small, v1alpha1::Strategy::SmallestFit) >= score(small + more, v1alpha1::Strategy::SmallestFit));
+        prop_assert!(score(small, v1alpha1::Strategy::LargestFit) <= score(small + more, v1alpha1::Strategy::LargestFit));
+    }
+}

@@ -1,0 +1,136 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::testing::{Answer, Recorded, refusal};
+use crate::source::{Settings, Sources};
+
+const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
+    "intermediate_size": 14336, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+    "vocab_size": 128256, "max_position_embeddings": 131072, "torch_dtype": "bfloat16", "tie_word_embeddings": false,
+    "rms_norm_eps": 1e-05}"#;
+
+async fn gathered(
+    source: Value,
+    answer: impl Fn(&str, &Value) -> Answer + Clone + Send + Sync + 'static,
+) -> (Result<Gathered, Error>, Vec<String>) {
+    let server = Recorded::default();
+    let client = server.client(answer);
+    let spec: ModelDeploymentSpec = serde_json::from_value(json!({"model": source})).unwrap();
+    let settings = Settings { offline: true, ..Settings::default() };
+    let (hub, _told) = Hub::new(Sources::new(settings).unwrap());
+    let key = ("team-a".to_owned(), "llama".to_owned());
+    let mut found = gather(Places { client: &client, hub: &hub }, &key, &spec).await;
+    // What is read beside is there soon.
+    while matches!(found, Ok(Gathered::Pending)) {
+        tokio::task::yield_now().await;
+        found = gather(Places { client: &client, hub: &hub }, &key, &spec).await;
+    }
+    (found, server.calls())
+}
+
+fn unreachable(_: &str, _: &Value) -> Answer {
+    refusal(500, "InternalError", "no call should be made")
+}
+
+#[tokio::test]
+async fn a_config_is_read_from_a_config_map() {
+    let source = json!({"configMapRef": {"name": "models", "key": "llama"}});
+    for map in [
+        json!({"data": {"llama": CONFIG}}),
+        // {"architectures"… in base64.
+        json!({"binaryData": {"llama": base64(CONFIG.as_bytes())}}),
+    ] {
+        let (result, calls) = gathered(source.clone(), move |_: &str, _: &Value| (200, map.clone())).await;
+        let Ok(Gathered::Model(model)) = result else { panic!("{result:?}") };
+        assert_eq!(model.shape.parameters, 8_030_261_248);
+        assert_eq!(calls, ["GET /api/v1/namespaces/team-a/configmaps/models"]);
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let encoded = serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec())).unwrap();
+    encoded.as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_config_map_that_does_not_say_is_waited_for() {
+    let source = json!({"configMapRef": {"name": "models", "key": "llama"}});
+    for (answer, words) in [
+        (refusal(404, "NotFound", ""), "there is no ConfigMap models"),
+        ((200, json!({})), "has no key llama"),
+        ((200, json!({"data": {"other": "{}"}})), "has no key llama"),
+        ((200, json!({"data": {"llama": "{"}})), "config.json"),
+    ] {
+        let (result, _) = gathered(source.clone(), move |_: &str, _: &Value| answer.clone()).await;
+        let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
+        assert!(unresolved.message.starts_with("spec.model.configMapRef: "), "{}", unresolved.message);
+        assert!(unresolved.message.contains(words), "{}", unresolved.message);
+        assert!(unresolved.again.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_an_error() {
+    let source = json!({"configMapRef": {"name": "models", "key": "llama"}});
+    let (result, _) = gathered(source, |_: &str, _: &Value| refusal(403, "Forbidden", "not allowed")).await;
+    assert_eq!(result.unwrap_err().category(), "ConfigMap");
+}
+
+#[tokio::test]
+async fn what_the_spec_says_needs_no_call() {
+    for (source, words) in [(json!({"config": {"model_type": "nonsense"}}), "spec.model.config: ")] {
+        let (result, calls) = gathered(source, unreachable).await;
+        let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
+        assert!(unresolved.message.starts_with(words), "{}", unresolved.message);
+        assert_eq!((unresolved.again, calls.len()), (None, 0));
+    }
+    for (source, words) in [
+        (json!({"parameters": "8Q"}), "spec.model.parameters: \"8Q\" is not a parameter count"),
+        (json!({"catalog": "nonsense"}), "spec.model.catalog: \"nonsense\""),
+        (json!({}), "spec.model: "),
+    ] {
+        let (result, calls) = gathered(source, unreachable).await;
+        let Ok(Gathered::Refused(error)) = result else { panic!("{result:?}") };
+        assert!(error.to_string().starts_with(words), "{error}");
+        assert_eq!(calls.len(), 0);
+    }
+    for (name, repository) in
+        [("llama-3.1-8b", "meta-llama/Llama-3.1-8B"), ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B")]
+    {
+        let (result, _) = gathered(json!({"catalog": name}), unreachable).await;
+        let Ok(Gathered::Model(model)) = result else { panic!("{result:?}") };
+        assert_eq!(model.catalog_repository.as_deref(), Some(repository));
+    }
+    let config: Value = serde_json::from_str(CONFIG).unwrap();
+    let (result, _) = gathered(json!({"config": config}), unreachable).await;
+    assert!(matches!(result, Ok(Gathered::Model(_))));
+}
+
+#[tokio::test]
+async fn a_model_that_is_far_away_is_asked_for_with_its_token() {
+    let gated =
+        json!({"huggingFace": {"repository": "org/name", "tokenSecretRef": {"name": "hub", "key": "token"}}});
+    let secret = |key: &str| (200, json!({"data": {key: base64(b"hf_abc\n")}}));
+    for (answer, words) in [
+        (refusal(404, "NotFound", ""), "there is no Secret hub"),
+        (refusal(403, "Forbidden", ""), "may not read Secret hub; grant it `get`"),
+        (secret("other"), "Secret hub has no key token"),
+        ((200, json!({"data": {"token": base64(b" ")}})), "Secret hub has no key token"),
+        (secret("token"), "offline mode is on"),
+    ] {
+        let (result, calls) = gathered(gated.clone(), move |_: &str, _: &Value| answer.clone()).await;
+        let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
+        assert!(unresolved.message.contains(words), "{}", unresolved.message);
+        assert!(unresolved.again.is_some());
+        assert!(calls.iter().all(|call| call == "GET /api/v1/namespaces/team-a/secrets/hub"), "{calls:?}");
+    }
+    for source in [
+        json!({"huggingFace": {"repository": "org/name"}}),
+        json!({"gguf": {"url": "https://example.com/x.gguf"}}),
+    ] {
+        let (result, calls) = gathered(source, unreachable).await;
+        let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
+        assert!(unresolved.message.contains("offline mode is on"), "{}", unresolved.message);
+        assert_eq!(calls.len(), 0);
+    }
+}

@@ -1,0 +1,270 @@
+//! What the controller remembers of each object between reconciles. All of it can be lost: a restart costs one reconcile
+//! of every object, and writes nothing that is there already.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::api::{ModelDeployment, ModelDeploymentStatus};
+use crate::decide::Reason;
+use crate::inventory::Inventory;
+use crate::model::ModelShape;
+use crate::plan::{Plan, PlanError};
+
+use super::resolve;
+
+/// Namespace and name.
+pub type Key = (String, String);
+
+/// What is needed to decide again when the cluster has changed, and what was decided.
+#[derive(Clone, Debug)]
+pub struct Tracked {
+    /// The object, as it was planned.
+    pub object: Arc<ModelDeployment>,
+    /// Its model.
+    pub shape: Arc<ModelShape>,
+    /// What came of it.
+    pub plan: Result<Box<Plan>, PlanError>,
+}
+
+impl Tracked {
+    /// Whether a cluster leads to another plan than the one at hand.
+    #[must_use]
+    pub fn is_changed_by(&self, inventory: &Inventory) -> bool {
+        match (resolve::plan(&self.object, &self.shape, inventory), &self.plan) {
+            (Ok(new), Ok(old)) => new != **old,
+            (Err(new), Err(old)) => new != *old,
+            _ => true,
+        }
+    }
+}
+
+/// A status that was written, and the resource version that the object has with it.
+#[derive(Clone, Debug)]
+struct Written {
+    uid: Option<String>,
+    resource_version: u64,
+    status: ModelDeploymentStatus,
+}
+
+/// What came of the last attempt to apply a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It was applied, and the Deployment has this generation with it.
+    Applied {
+        /// What was applied.
+        digest: String,
+        /// The Deployment's generation.
+        generation: Option<i64>,
+    },
+    /// The server refused it, and said why.
+    Refused {
+        /// What was to be applied.
+        digest: String,
+        /// Why not.
+        why: String,
+        /// When.
+        at: Instant,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    tracked: HashMap<Key, Arc<Tracked>>,
+    written: HashMap<Key, Written>,
+    failures: HashMap<Key, u32>,
+    reasons: HashMap<Key, Reason>,
+    attempts: HashMap<Key, Attempt>,
+    written_at: HashMap<Key, Instant>,
+}
+
+/// What is remembered of all objects.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Inner>);
+
+/// The first wait after a failure; every further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Statuses that differ in words only are written no more often than this: one pod that comes or goes changes the numbers
+/// in the messages of all.
+const WORDS: Duration = Duration::from_secs(30);
+/// The longest wait after failures: the API server may be back at any time.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
+impl Memory {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Every change is one assignment: a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what was planned; `None` if nothing can be.
+    pub fn track(&self, key: &Key, tracked: Option<Tracked>) {
+        let mut inner = self.inner();
+        match tracked {
+            Some(tracked) => {
+                inner.tracked.insert(key.clone(), Arc::new(tracked));
+            }
+            None => {
+                inner.tracked.remove(key);
+            }
+        }
+    }
+
+    /// The objects that a cluster leads to another plan for, in order.
+    #[must_use]
+    pub fn changed_by(&self, inventory: &Inventory) -> Vec<Key> {
+        // Deciding takes longer than a lock should be held.
+        let all: Vec<(Key, Arc<Tracked>)> = {
+            let inner = self.inner();
+            inner.tracked.iter().map(|(key, tracked)| (key.clone(), Arc::clone(tracked))).collect()
+        };
+        let mut changed: Vec<Key> = all
+            .into_iter()
+            .filter(|(_, tracked)| tracked.is_changed_by(inventory))
+            .map(|(key, _)| key)
+            .collect();
+        changed.sort_unstable();
+        changed
+    }
+
+    /// The reason that an object had, now that it has another.
+    pub fn decided(&self, key: &Key, reason: Option<Reason>) -> Option<Reason> {
+        let mut inner = self.inner();
+        match reason {
+            Some(reason) => inner.reasons.insert(key.clone(), reason),
+            None => inner.reasons.remove(key),
+        }
+    }
+
+    /// Remembers a status that was written.
+    pub fn wrote(
+        &self,
+        key: &Key,
+        uid: Option<&str>,
+        resource_version: Option<&str>,
+        status: ModelDeploymentStatus,
+    ) {
+        self.inner().written_at.insert(key.clone(), Instant::now());
+        let Some(resource_version) = resource_version.and_then(|version| version.parse().ok()) else {
+            return;
+        };
+        let written = Written { uid: uid.map(str::to_owned), resource_version, status };
+        self.inner().written.insert(key.clone(), written);
+    }
+
+    /// How long a status that differs in words only is still to wait before it is written.
+    #[must_use]
+    pub fn wait_for_words(&self, key: &Key) -> Option<Duration> {
+        let written_at = self.inner().written_at.get(key).copied()?;
+        WORDS.checked_sub(written_at.elapsed()).filter(|wait| !wait.is_zero())
+    }
+
+    /// The status of an object: the one that was written last, as long as the watch has not caught up with it.
+    ///
+    /// Without this a reconcile that runs before the watch event of the last one's write would write it again, with
+    /// another time, and tell of the transition again.
+    #[must_use]
+    pub fn status(
+        &self,
+        key: &Key,
+        uid: Option<&str>,
+        resource_version: Option<&str>,
+        seen: Option<ModelDeploymentStatus>,
+    ) -> Option<ModelDeploymentStatus> {
+        let mut inner = self.inner();
+        let seen_version = resource_version.and_then(|version| version.parse::<u64>().ok());
+        if let Some(written) = inner.written.get(key) {
+            let is_ahead = written.uid.as_deref() == uid
+                && seen_version.is_some_and(|version| version < written.resource_version);
+            if is_ahead {
+                return Some(written.status.clone());
+            }
+            inner.written.remove(key);
+        }
+        seen
+    }
+
+    /// What came of the last attempt to apply an object's workload.
+    #[must_use]
+    pub fn attempt(&self, key: &Key) -> Option<Attempt> {
+        self.inner().attempts.get(key).cloned()
+    }
+
+    /// Remembers what came of an attempt.
+    pub fn attempted(&self, key: &Key, attempt: Attempt) {
+        self.inner().attempts.insert(key.clone(), attempt);
+    }
+
+    /// Counts a failure; how long to wait before the next attempt.
+    pub fn failed(&self, key: &Key) -> Duration {
+        let mut inner = self.inner();
+        let failures = inner.failures.entry(key.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        wait_after(*failures)
+    }
+
+    /// Forgets the failures of an object.
+    pub fn succeeded(&self, key: &Key) {
+        self.inner().failures.remove(key);
+    }
+
+    /// Forgets an object that is gone; the reason that it had.
+    pub fn forget(&self, key: &Key) -> Option<Reason> {
+        let mut inner = self.inner();
+        inner.tracked.remove(key);
+        inner.written.remove(key);
+        inner.failures.remove(key);
+        inner.attempts.remove(key);
+        inner.written_at.remove(key);
+        inner.reasons.remove(key)
+    }
+}
+
+fn wait_after(failures: u32) -> Duration {
+    FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        ("team-a".to_owned(), "llama".to_owned())
+    }
+
+    fn status(generation: i64) -> ModelDeploymentStatus {
+        ModelDeploymentStatus { observed_generation: Some(generation), ..ModelDeploymentStatus::default() }
+    }
+
+    #[test]
+    fn waits_double_up_to_a_minute() {
+        let waits: Vec<u128> = (1..=9).map(|failures| wait_after(failures).as_millis()).collect();
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
+        assert_eq!(wait_after(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn a_success_starts_the_waits_anew() {
+        let memory = Memory::default();
+        memory.failed(&key());
+        assert_eq!(memory.failed(&key()), FIRST_WAIT * 2);
+        memory.succeeded(&key());
+        assert_eq!(memory.failed(&key()), FIRST_WAIT);
+    }
+
+    #[test]
+    fn a_written_status_counts_until_the_watch_has_caught_up() {
+        let memory = Memory::default();
+        memory.wrote(&key(), Some("uid"), Some("20"), status(2));
+        let at = |uid, version| memory.status(&key(), Some(uid), Some(version), Some(status(1)));
+        assert_eq!(at("uid", "19"), Some(status(2)));
+        assert_eq!(at("uid", "20"), Some(status(1)), "the watch is there");
+        assert_eq!(at("uid", "19"), Some(status(1)), "and what was written is forgotten");
+    }
+
+    #[test]
+    fn a_written_status_is_not_that_of_a_successor() {
+        let memory = Memory::default();
+        memory.wrote(&key(), Some("uid"), Some("20"), status(2));
+        assert_eq!(memory.status(&key(), Some("other"), Some("10"), None), None);
+    }
+}

@@ -1,0 +1,289 @@
+//! One object: gather, resolve, apply, status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::core::DeserializeGuard;
+use kube::core::{DynamicObject, error_boundary::InvalidObject};
+use kube::runtime::controller::Action;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, Resource};
+use serde::Deserialize;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::apply;
+use super::error::{Error, within};
+use super::events::{self, Note};
+use super::gather::{self, Gathered, Places, REREAD};
+use super::hub::Hub;
+use super::memory::{Key, Memory, Tracked};
+use super::resolve::{self, Resolved};
+use super::status::{self, Facts, Workload};
+use crate::api::{ModelDeployment, ModelDeploymentStatus};
+use crate::cluster::{View, Views};
+use crate::render::{Found, Origin, Outcome};
+use crate::telemetry::Metrics;
+
+/// An object as the watch hands it over: one that is malformed stops no other.
+pub type Guarded = DeserializeGuard<ModelDeployment>;
+
+/// Every object is looked at again after so long, whatever is seen of it.
+const AGAIN: Duration = Duration::from_mins(30);
+
+/// How soon a Deployment of the same name that belongs to another is looked at again.
+const TAKEN: Duration = Duration::from_mins(1);
+
+/// What a reconcile needs.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The cluster.
+    pub views: Views,
+    /// The Deployments that Loadline manages.
+    pub deployments: Store<Deployment>,
+    /// Whether they have been read.
+    pub deployments_read: watch::Receiver<bool>,
+    /// Where models are read from.
+    pub hub: Hub,
+    /// What is remembered of the objects.
+    pub memory: Arc<Memory>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who publishes events.
+    pub recorder: Recorder,
+    /// Asks for a reconcile.
+    pub wake: mpsc::UnboundedSender<ObjectRef<Guarded>>,
+}
+
+/// The reference by which an object is asked for.
+#[must_use]
+pub fn reference(key: &Key) -> ObjectRef<Guarded> {
+    ObjectRef::new(&key.1).within(&key.0)
+}
+
+/// The key of an object.
+#[must_use]
+pub fn key_of(object: &impl Resource) -> Key {
+    let metadata = object.meta();
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+/// Brings one object, its workload and its status to what its spec and the cluster come to.
+///
+/// # Errors
+/// What may go right the next time.
+pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let key = key_of(object.as_ref());
+    if object.meta().deletion_timestamp.is_some() {
+        // What it owns goes with it.
+        context.forget(&key);
+        return Ok(Action::await_change());
+    }
+    let action = match &object.0 {
+        Ok(object) => context.settle(&key, object).await?,
+        Err(invalid) => context.report_malformed(&key, invalid).await?,
+    };
+    context.memory.succeeded(&key);
+    Ok(action)
+}
+
+impl Context {
+    async fn settle(&self, key: &Key, object: &ModelDeployment) -> Result<Action, Error> {
+        self.deployments_read.clone().wait_for(|read| *read).await.map_err(|_| Error::Stopping)?;
+        let gathered = {
+            let places = Places { client: &self.client, hub: &self.hub };
+            gather::gather(places, key, &object.spec).await?
+        };
+        let view = self.view().await?;
+        let seen = self.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
+        let (resolved, hopeless, again) = match gathered {
+            Gathered::Model(model) => {
+                let resolved = resolve::resolve(object, &model, &view.inventory, seen.as_deref());
+                self.track(key, object, model.shape, &resolved, &view);
+                let rereads = object.spec.model.config_map_ref.is_some();
+                (resolved, false, if rereads { REREAD } else { AGAIN })
+            }
+            Gathered::Refused(error) => {
+                self.memory.track(key, None);
+                (Resolved { found: Found::Refused(error), built: None }, true, AGAIN)
+            }
+            Gathered::Pending => {
+                self.memory.track(key, None);
+                (Resolved { found: Found::Pending, built: None }, false, AGAIN)
+            }
+            Gathered::Unresolved(unresolved) => {
+                self.memory.track(key, None);
+                let resolved = Resolved { found: Found::Unresolved(unresolved.message), built: None };
+                (resolved, unresolved.again.is_none(), unresolved.again.unwrap_or(AGAIN))
+            }
+        };
+        let writer = apply::Writer { client: &self.client, metrics: &self.metrics, memory: &self.memory };
+        let workload = apply::workload(writer, object, resolved.built.as_ref(), seen.as_deref()).await?;
+        let again = match &workload {
+            // Nothing tells when the other is gone.
+            Workload::NameTaken => TAKEN,
+            Workload::Rejected(_) => apply::REFUSED,
+            _ => again,
+        };
+        let facts = Facts {
+            name: &key.1,
+            generation: object.metadata.generation,
+            wanted: object.spec.replicas,
+            found: &resolved.found,
+            hopeless,
+            workload: &workload,
+        };
+        let again = self.write_status(key, object, object.status.clone(), facts).await?.unwrap_or(again);
+        Ok(Action::requeue(again))
+    }
+
+    /// The cluster; waits for it if it has not been read yet.
+    async fn view(&self) -> Result<Arc<View>, Error> {
+        let mut views = self.views.clone();
+        let view = views.wait_for(Option::is_some).await.map_err(|_| Error::Stopping)?;
+        view.clone().ok_or(Error::Stopping)
+    }
+
+    /// Remembers what was planned, so that a change of the cluster can wake the object.
+    fn track(
+        &self,
+        key: &Key,
+        object: &ModelDeployment,
+        shape: crate::model::ModelShape,
+        resolved: &Resolved,
+        view: &View,
+    ) {
+        let plan = match &resolved.found {
+            Found::Planned(plan) => Ok(plan.clone()),
+            Found::Refused(error) => Err(error.clone()),
+            Found::Malformed(_) | Found::Unresolved(_) | Found::Pending => {
+                return self.memory.track(key, None);
+            }
+        };
+        let mut planned = object.clone();
+        planned.status = None;
+        planned.metadata.managed_fields = None;
+        let tracked = Tracked { object: Arc::new(planned), shape: Arc::new(shape), plan };
+        self.memory.track(key, Some(tracked));
+        // The cluster may have changed while this object was planned, and not yet tracked.
+        let newest = self.views.borrow().as_ref().map(|view| view.version);
+        if newest != Some(view.version) {
+            // The receiver is gone only when the process is stopping.
+            let _ = self.wake.send(reference(key));
+        }
+    }
+
+    /// Writes the status if it has changed. When to come back, if that is put off.
+    async fn write_status(
+        &self,
+        key: &Key,
+        object: &impl Resource<DynamicType = ()>,
+        seen: Option<ModelDeploymentStatus>,
+        facts: Facts<'_>,
+    ) -> Result<Option<Duration>, Error> {
+        let metadata = object.meta();
+        let uid = metadata.uid.as_deref();
+        let previous = self.memory.status(key, uid, metadata.resource_version.as_deref(), seen);
+        let is_behind = previous.as_ref().is_some_and(|status| status.observed_generation > facts.generation);
+        if is_behind {
+            // A newer spec has been dealt with; its event is on the way.
+            return Ok(None);
+        }
+        let next = status::status(facts, previous.as_ref(), jiff::Timestamp::now());
+        let reason = Outcome {
+            namespace: key.0.clone(),
+            name: key.1.clone(),
+            origin: Origin::default(),
+            found: facts.found.clone(),
+        }
+        .reason();
+        self.metrics.decided(self.memory.decided(key, Some(reason)), Some(reason));
+        match &previous {
+            Some(previous) if *previous == next => return Ok(None),
+            Some(previous) if status::differ_in_words_only(previous, &next) => {
+                if let Some(wait) = self.memory.wait_for_words(key) {
+                    return Ok(Some(wait));
+                }
+            }
+            _ => {}
+        }
+        let version = apply::status(&self.client, &key.0, &key.1, uid, &next).await?;
+        if version.is_none() {
+            debug!(namespace = key.0, name = key.1, "gone before its status was written");
+            return Ok(None);
+        }
+        self.metrics.status_written();
+        let before = previous.map(|status| status.conditions).unwrap_or_default();
+        let notes = events::transitions(&before, &next.conditions);
+        self.memory.wrote(key, uid, version.as_deref(), next);
+        for note in notes {
+            info!(namespace = key.0, name = key.1, reason = note.reason, "{}", note.message);
+            self.publish(object, note).await;
+        }
+        Ok(None)
+    }
+
+    /// Publishes an event. One that is lost is no reason to fail: the status has been written.
+    async fn publish(&self, object: &impl Resource<DynamicType = ()>, note: Note) {
+        let kind = if note.is_warning { "Warning" } else { "Normal" };
+        let event = Event {
+            type_: if note.is_warning { EventType::Warning } else { EventType::Normal },
+            reason: note.reason,
+            note: Some(note.message),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let reference = object.object_ref(&());
+        match within("event", self.recorder.publish(&event, &reference)).await {
+            Ok(()) => self.metrics.event(kind),
+            Err(error) => warn!(%error, "cannot publish an event"),
+        }
+    }
+
+    /// Says of a malformed object that it is.
+    async fn report_malformed(&self, key: &Key, invalid: &InvalidObject) -> Result<Action, Error> {
+        self.memory.track(key, None);
+        // Its status could not be read along with it.
+        let resource = kube::core::ApiResource::erase::<ModelDeployment>(&());
+        let objects: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.0, &resource);
+        let Some(live) = within("ModelDeployment", objects.get_opt(&key.1)).await? else {
+            return Ok(Action::await_change());
+        };
+        let seen = live.data.get("status").and_then(|status| ModelDeploymentStatus::deserialize(status).ok());
+        let object = ModelDeployment { metadata: live.metadata.clone(), ..ModelDeployment::default() };
+        let found = Found::Malformed(vec![format!(
+            "spec: {}; write it as kubectl explain describes it",
+            invalid.error
+        )]);
+        let facts = Facts {
+            name: &key.1,
+            generation: live.metadata.generation,
+            wanted: 0,
+            found: &found,
+            hopeless: true,
+            workload: &Workload::LeftAlone(None),
+        };
+        self.write_status(key, &object, seen, facts).await?;
+        Ok(Action::requeue(AGAIN))
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, key: &Key) {
+        self.hub.forget(key);
+        self.metrics.decided(self.memory.forget(key), None);
+    }
+}
+
+/// How long to wait after a failure.
+pub fn after_failure(object: &Guarded, error: &Error, context: &Context) -> Action {
+    let key = key_of(object);
+    let wait = context.memory.failed(&key);
+    warn!(namespace = key.0, name = key.1, %error, wait_seconds = wait.as_secs_f32(), "cannot reconcile: trying again");
+    Action::requeue(wait)
+}
+
+#[cfg(test)]
+mod tests;

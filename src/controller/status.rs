@@ -1,0 +1,376 @@
+//! What an object's status is to say. Pure: the time is passed in, and moves nothing but `lastTransitionTime`.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+
+use super::build::{self, Nothing};
+use crate::api::ModelDeploymentStatus;
+use crate::api::conditions::{
+    self, ESTIMATED, Finding, PLACEABLE, READY, RECONCILING, STALLED, Truth, WorkloadReason,
+};
+use crate::api::v1alpha1::{
+    BestNode, EstimateStatus, NodeStatus, PlacementStatus, RejectedNodes, SuggestionStatus, SummaryStatus,
+};
+use crate::decide::{ClassVerdict, Decision, Reason, Requirement, Verdict};
+use crate::inventory::Memory;
+use crate::plan::Plan;
+use crate::render::text::clip;
+use crate::render::{self, Found, Origin, Outcome};
+use crate::units::Bytes;
+
+/// Nodes that the status lists; `loadline plan` lists all.
+const MOST_NODES: usize = 10;
+
+/// What has come of the workload.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Workload {
+    /// None was written, and one that is there was left alone.
+    LeftAlone(Option<Child>),
+    /// Nothing is to run.
+    Nothing(Nothing),
+    /// It is written.
+    Written(Child),
+    /// A Deployment of the same name belongs to another.
+    NameTaken,
+    /// The API server refuses it, and says why.
+    Rejected(String),
+}
+
+/// How far the Deployment has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Child {
+    /// Whether what follows is about the Deployment's present spec.
+    pub is_current: bool,
+    /// Pods there are.
+    pub replicas: i32,
+    /// Pods of the present template.
+    pub updated: i32,
+    /// Pods that are ready.
+    pub ready: i32,
+    /// Why pods cannot be created.
+    pub failure: Option<String>,
+}
+
+impl Child {
+    /// Reads a Deployment.
+    #[must_use]
+    pub fn of(deployment: &Deployment) -> Self {
+        let Some(status) = &deployment.status else { return Self::default() };
+        let failure = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
+        Self {
+            is_current: status.observed_generation >= deployment.metadata.generation,
+            replicas: status.replicas.unwrap_or(0),
+            updated: status.updated_replicas.unwrap_or(0),
+            ready: status.ready_replicas.unwrap_or(0),
+            failure: failure
+                .map(|condition| condition.message.clone().unwrap_or_else(|| "no message".to_owned())),
+        }
+    }
+}
+
+/// What the status follows from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The object's name.
+    pub name: &'a str,
+    /// The generation of the spec.
+    pub generation: Option<i64>,
+    /// Replicas that are wanted.
+    pub wanted: i32,
+    /// What was found.
+    pub found: &'a Found,
+    /// Whether an unresolved model will stay so until the spec is changed.
+    pub hopeless: bool,
+    /// What has come of the workload.
+    pub workload: &'a Workload,
+}
+
+/// The status, given the one before.
+#[must_use]
+pub fn status(
+    facts: Facts<'_>,
+    previous: Option<&ModelDeploymentStatus>,
+    now: jiff::Timestamp,
+) -> ModelDeploymentStatus {
+    let before = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let findings = findings(facts);
+    let plan = if let Found::Planned(plan) = facts.found { Some(plan.as_ref()) } else { None };
+    let child = match facts.workload {
+        Workload::Written(child) => Some(child),
+        Workload::LeftAlone(child) => child.as_ref(),
+        Workload::Nothing(_) | Workload::NameTaken | Workload::Rejected(_) => None,
+    };
+    ModelDeploymentStatus {
+        observed_generation: facts.generation,
+        estimate: plan.map(estimate),
+        placement: plan.map(|plan| placement(&plan.decision, &plan.requirement)),
+        summary: plan.map(summary),
+        replicas: child.map_or(0, |child| child.replicas),
+        ready_replicas: child.map_or(0, |child| child.ready),
+        selector: Some(build::selector(facts.name)),
+        conditions: conditions::merge(before, &findings, facts.generation, now),
+    }
+}
+
+/// Whether two statuses say the same but for the words: the numbers of free GPUs in a message change with every pod that
+/// comes or goes, and concern every object.
+#[must_use]
+pub fn differ_in_words_only(a: &ModelDeploymentStatus, b: &ModelDeploymentStatus) -> bool {
+    a != b && without_words(a) == without_words(b)
+}
+
+fn without_words(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
+    let mut status = status.clone();
+    status.conditions.iter_mut().for_each(|condition| condition.message.clear());
+    if let Some(placement) = &mut status.placement {
+        placement.nodes.iter_mut().for_each(|node| node.message.clear());
+    }
+    status
+}
+
+/// What the Ready condition says, and whether there is hope.
+struct Ready {
+    status: Truth,
+    reason: &'static str,
+    message: String,
+    hopeless: bool,
+}
+
+fn findings(facts: Facts<'_>) -> Vec<Finding> {
+    let outcome = Outcome {
+        namespace: String::new(),
+        name: facts.name.to_owned(),
+        origin: Origin::default(),
+        found: facts.found.clone(),
+    };
+    let ready = ready(facts, &outcome);
+    let waits = ready.status != Truth::True && !ready.hopeless;
+    let finding = |kind, status, reason: &str, message: &str| Finding {
+        kind,
+        status,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    };
+    let (estimated, placeable) = match facts.found {
+        Found::Planned(plan) => {
+            let needs = clip(render::needs(&plan.estimate, plan.margin, &plan.requirement));
+            let verdict = match plan.decision.verdict {
+                Verdict::Fits => Truth::True,
+                Verdict::Busy | Verdict::Rejected => Truth::False,
+                Verdict::Unknown => Truth::Unknown,
+            };
+            (
+                finding(ESTIMATED, Truth::True, WorkloadReason::Estimated.as_str(), &needs),
+                finding(PLACEABLE, verdict, outcome.reason().as_str(), &outcome.message()),
+            )
+        }
+        _ => {
+            let pending = outcome.reason() == Reason::EstimatePending;
+            let estimated = if pending { Truth::Unknown } else { Truth::False };
+            let (reason, message) = (outcome.reason().as_str(), outcome.message());
+            (
+                finding(ESTIMATED, estimated, reason, &message),
+                finding(PLACEABLE, Truth::Unknown, reason, &message),
+            )
+        }
+    };
+    let told = |holds: bool| if holds { ready.message.as_str() } else { "" };
+    vec![
+        finding(READY, ready.status, ready.reason, &ready.message),
+        estimated,
+        placeable,
+        finding(RECONCILING, Truth::of(waits), ready.reason, told(waits)),
+        finding(STALLED, Truth::of(ready.hopeless), ready.reason, told(ready.hopeless)),
+    ]
+}
+
+fn ready(facts: Facts<'_>, outcome: &Outcome) -> Ready {
+    let Found::Planned(plan) = facts.found else {
+        return Ready {
+            status: Truth::False,
+            reason: outcome.reason().as_str(),
+            message: outcome.message(),
+            hopeless: outcome.is_malformed() || facts.hopeless,
+        };
+    };
+    let decision = &plan.decision;
+    let decided = || (decision.reason.as_str(), outcome.message());
+    match facts.workload {
+        _ if decision.reason == Reason::NeverFits => {
+            let (reason, message) = decided();
+            Ready { status: Truth::False, reason, message, hopeless: true }
+        }
+        Workload::Nothing(nothing) => {
+            let (reason, message) = decided();
+            let status = match decision.verdict {
+                Verdict::Fits => Truth::True,
+                Verdict::Busy | Verdict::Rejected => Truth::False,
+                Verdict::Unknown => Truth::Unknown,
+            };
+            Ready { status, reason, message: clip(format!("{message} ({nothing})")), hopeless: false }
+        }
+        Workload::LeftAlone(_) => {
+            let (reason, message) = decided();
+            Ready { status: Truth::False, reason, message, hopeless: false }
+        }
+        Workload::NameTaken => Ready {
+            status: Truth::False,
+            reason: WorkloadReason::NameTaken.as_str(),
+            message: clip(format!(
+                "a Deployment {} is there already and belongs to another; rename one of them",
+                facts.name
+            )),
+            hopeless: false,
+        },
+        Workload::Rejected(why) => Ready {
+            status: Truth::False,
+            reason: WorkloadReason::WorkloadRejected.as_str(),
+            message: clip(format!("the API server refuses the Deployment: {why}")),
+            hopeless: true,
+        },
+        Workload::Written(child) => written(facts.wanted, child, decision, decided),
+    }
+}
+
+fn written(
+    wanted: i32,
+    child: &Child,
+    decision: &Decision,
+    decided: impl Fn() -> (&'static str, String),
+) -> Ready {
+    let (reason, message) = decided();
+    let counted = format!("{} of {wanted} replicas ready", child.ready.min(wanted));
+    if child.is_current && child.updated >= wanted && child.ready >= wanted {
+        return Ready {
+            status: Truth::True,
+            reason: WorkloadReason::Available.as_str(),
+            message: clip(format!("{counted}; {message}")),
+            hopeless: false,
+        };
+    }
+    let (reason, message) = if let Some(failure) = &child.failure {
+        (WorkloadReason::ReplicaFailure.as_str(), format!("{counted}; {failure}"))
+    } else if decision.verdict != Verdict::Fits {
+        (reason, message)
+    } else if decision.slots < u64::try_from(wanted).unwrap_or(0) {
+        let room = format!("{} of {wanted} replicas find room", decision.slots);
+        (Reason::GpusBusy.as_str(), format!("{counted}, {room}; {message}"))
+    } else {
+        (WorkloadReason::Progressing.as_str(), format!("{counted}; {message}"))
+    };
+    Ready { status: Truth::False, reason, message: clip(message), hopeless: false }
+}
+
+fn estimate(plan: &Plan) -> EstimateStatus {
+    let estimate = &plan.estimate;
+    let of = &estimate.components;
+    let training = estimate.workload.training.is_some();
+    EstimateStatus {
+        weights: bytes(of.weights),
+        kv_cache: bytes(of.kv_cache),
+        activations: bytes(of.activations),
+        overhead: bytes(of.overhead),
+        gradients: training.then(|| bytes(of.gradients)),
+        optimizer: training.then(|| bytes(of.optimizer)),
+        total: bytes(estimate.total),
+        required: plan.margin.apply(estimate.total).map_or(i64::MAX, bytes),
+        required_per_gpu: bytes(plan.requirement.per_gpu),
+        gpus: count(plan.requirement.gpus),
+        safety_margin: plan.margin.to_string(),
+        confidence: estimate.confidence,
+        source: plan.source.clone(),
+        notes: estimate.notes.iter().map(|note| clip(note.clone())).collect(),
+    }
+}
+
+fn summary(plan: &Plan) -> SummaryStatus {
+    let of = &plan.estimate.components;
+    let precision = plan.estimate.workload.precision;
+    SummaryStatus {
+        model: plan.model.clone(),
+        precision: precision.map_or_else(String::new, |precision| precision.to_string()),
+        needs_per_gpu: plan.requirement.per_gpu.to_string(),
+        weights: of.weights.to_string(),
+        kv_cache: of.kv_cache.to_string(),
+    }
+}
+
+fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus {
+    let nodes = |verdict: Verdict| {
+        let of = decision.classes.iter().filter(|class| class.verdict == verdict);
+        of.map(|class| count_of(class.nodes.len())).fold(0, i64::saturating_add)
+    };
+    let mut rejected: BTreeMap<Reason, i64> = BTreeMap::new();
+    for class in decision.classes.iter().filter(|class| class.verdict == Verdict::Rejected) {
+        let sum = rejected.entry(class.reason).or_default();
+        *sum = sum.saturating_add(count_of(class.nodes.len()));
+    }
+    let mut rejected: Vec<(Reason, i64)> = rejected.into_iter().collect();
+    rejected.sort_by_key(|(reason, nodes)| (Reverse(*nodes), *reason));
+    PlacementStatus {
+        fits: nodes(Verdict::Fits),
+        busy: nodes(Verdict::Busy),
+        unknown: nodes(Verdict::Unknown),
+        rejected: rejected
+            .into_iter()
+            .map(|(reason, nodes)| RejectedNodes { reason: reason.to_string(), nodes })
+            .collect(),
+        best: decision.classes.iter().find(|class| class.verdict == Verdict::Fits).and_then(best),
+        nodes: listed(&decision.classes, requirement),
+        suggestions: decision
+            .suggestions
+            .iter()
+            .map(|suggestion| SuggestionStatus {
+                change: clip(render::change(suggestion)),
+                required_per_gpu: bytes(suggestion.requirement.per_gpu),
+                nodes: count(suggestion.nodes),
+            })
+            .collect(),
+    }
+}
+
+fn best(class: &ClassVerdict) -> Option<BestNode> {
+    let pool = class.pool.as_ref()?;
+    let Memory::Known { bytes: memory, .. } = &pool.memory else { return None };
+    Some(BestNode {
+        product: pool.product.clone(),
+        memory: bytes(*memory),
+        node: class.nodes.first()?.clone(),
+    })
+}
+
+/// The first node of every class, then the second of every class, and so on.
+fn listed(classes: &[ClassVerdict], requirement: &Requirement) -> Vec<NodeStatus> {
+    let longest = classes.iter().map(|class| class.nodes.len()).max().unwrap_or(0).min(MOST_NODES);
+    (0..longest)
+        .flat_map(|turn| classes.iter().filter_map(move |class| Some((class, class.nodes.get(turn)?))))
+        .take(MOST_NODES)
+        .map(|(class, name)| NodeStatus {
+            name: name.clone(),
+            verdict: render::verdict_word(class.verdict).to_owned(),
+            reason: class.reason.to_string(),
+            message: render::node_message(class, requirement),
+        })
+        .collect()
+}
+
+fn bytes(amount: Bytes) -> i64 {
+    count(amount.0)
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn count_of(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

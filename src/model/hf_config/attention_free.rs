@@ -1,0 +1,128 @@
+//! Models with recurrent layers alone: Mamba and RWKV.
+
+use super::builder::Builder;
+use super::decoder::{Dims, HIDDEN_KEYS, Style};
+use super::dense_families::LLAMA;
+use super::fields::{FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
+use super::recurrent::{Mamba1, Mamba2};
+use crate::model::{Layer, ParseError, Role, Split, State, StateKind};
+
+/// The `model_type`s that are read here.
+pub(super) const TYPES: &[&str] = &["mamba", "falcon_mamba", "mamba2", "rwkv5", "rwkv6"];
+
+/// Reads one.
+pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    if model_type.starts_with("rwkv") { rwkv(model_type, f, b) } else { pure_mamba(model_type, f, b) }
+}
+
+/// Mamba and Mamba-2 alone.
+fn pure_mamba(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let hidden = f.need(&HIDDEN_KEYS, WIDTH)?;
+    let layers = f.need(&["num_hidden_layers", "n_layer"], LAYERS)?;
+    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
+    b.shape.hidden_size = hidden;
+    b.shape.vocabulary = vocabulary;
+    let dims = Dims { hidden, layers, heads: 0, kv_heads: 0, head_dim: 0, vocabulary };
+    let style = Style {
+        embed: if model_type == "mamba2" { "backbone.embeddings" } else { "backbone.embedding" },
+        layers: "backbone.layers",
+        norm: "backbone.norm_f",
+        norms: &["norm"],
+        tied: f.flag_or("tie_word_embeddings", model_type != "mamba2")?,
+        ..LLAMA
+    };
+    let second = if model_type == "mamba2" {
+        let inner = hidden * f.positive_or("expand", FACTOR, 2)?;
+        let dim = f.positive_or("head_dim", WIDTH, 64)?;
+        Some(Mamba2 {
+            inner,
+            heads: f.positive_or("num_heads", HEADS, (inner / dim).max(1))?,
+            groups: f.positive_or("n_groups", HEADS, 8)?,
+            state: f.positive_or("state_size", WIDTH, 128)?,
+            kernel: f.positive_or("conv_kernel", FACTOR, 4)?,
+            conv_bias: f.flag_or("use_conv_bias", true)?,
+            bias: f.flag_or("use_bias", false)?,
+            normed: true,
+        })
+    } else {
+        None
+    };
+    let first = Mamba1::read(f, "", hidden)?;
+    style.open(b, &dims);
+    for layer in 0..layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        style.layer_norms(b, hidden);
+        let state = if let Some(mamba) = second {
+            mamba.build(b, "mixer", hidden);
+            mamba.kept()
+        } else {
+            first.build(b, "mixer", hidden);
+            first.kept()
+        };
+        b.keep(Layer { attention: None, state: Some(state) });
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// RWKV-5 and 6.
+fn rwkv(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let hidden = f.need(&["hidden_size"], WIDTH)?;
+    let layers = f.need(&["num_hidden_layers"], LAYERS)?;
+    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
+    let attention = f.positive_or("attention_hidden_size", WIDTH, hidden)?;
+    let head = f.positive_or("head_size", WIDTH, 64)?;
+    // Three and a half times the residual stream, in whole multiples of 32.
+    let width = f.positive_or("intermediate_size", WIDTH, (hidden * 7 / 2 / 32 * 32).max(1))?;
+    b.shape.hidden_size = hidden;
+    b.shape.intermediate_size = width;
+    b.shape.vocabulary = vocabulary;
+    b.shape.max_context = f.number("context_length", TOKENS)?;
+    b.end_layers();
+    b.embedding("rwkv.embeddings.weight", vocabulary, hidden, Split::Vocabulary);
+    b.norm("rwkv.blocks.0.pre_ln", hidden, true);
+    let heads = (attention / head).max(1);
+    let state = State {
+        kind: StateKind::Rwkv,
+        // The last token's input of both halves of the block.
+        conv_width: 2 * hidden,
+        conv_kernel: 2,
+        matrix: attention.saturating_mul(head),
+        heads,
+    };
+    for layer in 0..layers {
+        b.begin_layer(format!("rwkv.blocks.{layer}."), layer);
+        b.norm("ln1", hidden, true);
+        b.norm("ln2", hidden, true);
+        for part in ["receptance", "key", "value", "gate"] {
+            let name = format!("attention.{part}");
+            b.linear(&name, Role::Attention, (attention, hidden), Split::Rows, false);
+        }
+        b.linear("attention.output", Role::Attention, (hidden, attention), Split::Columns, false);
+        b.norm("attention.ln_x", attention, true);
+        b.state("attention.time_decay", heads, head, Split::Rows);
+        b.state("attention.time_faaaa", heads, head, Split::Rows);
+        if model_type == "rwkv6" {
+            // Low-rank, data-dependent mixing and decay.
+            b.state("attention.time_maa_w1", hidden, 160, Split::Replicated);
+            b.state("attention.time_maa_w2", 160, hidden, Split::Replicated);
+            b.state("attention.time_decay_w1", hidden, 64, Split::Replicated);
+            b.state("attention.time_decay_w2", 64, attention, Split::Replicated);
+        }
+        for part in ["key", "value", "receptance", "gate"] {
+            b.state(&format!("attention.time_mix_{part}"), 1, hidden, Split::Replicated);
+        }
+        b.linear("feed_forward.key", Role::Mlp, (width, hidden), Split::Rows, false);
+        b.linear("feed_forward.receptance", Role::Mlp, (hidden, hidden), Split::Replicated, false);
+        b.linear("feed_forward.value", Role::Mlp, (hidden, width), Split::Columns, false);
+        for part in ["key", "receptance"] {
+            b.state(&format!("feed_forward.time_mix_{part}"), 1, hidden, Split::Replicated);
+        }
+        b.keep(Layer { attention: None, state: Some(state) });
+    }
+    b.end_layers();
+    b.norm("rwkv.ln_out", hidden, true);
+    // The published checkpoints have a head of their own, whatever the flag says.
+    b.linear("head", Role::OutputHead, (vocabulary, hidden), Split::Vocabulary, false);
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Every real config, against what is published of it and what engines measured.
+
+use super::*;
+use crate::model::accuracy::{Comparison, Published, markdown};
+use crate::model::{Role, Split, catalog};
+use crate::units::{GIB, MAX_PARAMETERS};
+
+/// The published numbers of `sources.csv`, by file.
+fn stated() -> std::collections::HashMap<String, u64> {
+    let text = std::fs::read_to_string(directory().join("sources.csv")).expect("sources.csv is there");
+    let number = |field: Option<&str>| field.and_then(|field| field.parse::<u64>().ok());
+    text.lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            let bytes = number(fields.get(4).copied());
+            let count = number(fields.get(3).copied()).or(bytes.map(|bytes| bytes / 2))?;
+            Some((fields.get(1)?.trim_end_matches(".json").to_owned(), count))
+        })
+        .collect()
+}
+
+#[test]
+fn every_real_config_has_its_published_size() {
+    let stated = stated();
+    let rows: Vec<Comparison> = fixtures()
+        .iter()
+        .map(|fixture| Comparison {
+            repository: fixture.repository.clone(),
+            counted: fixture.parse().map(|shape| shape.parameters),
+            published: Published::of(&fixture.repository, stated.get(&fixture.stem).copied()),
+        })
+        .collect();
+    // Its name counts no embeddings.
+    let excused = |row: &Comparison| row.repository == "openbmb/MiniCPM-2B-sft-fp32";
+    let wrong: Vec<Comparison> = rows.iter().filter(|row| !row.holds() && !excused(row)).cloned().collect();
+    assert!(wrong.is_empty(), "\n{}", markdown(&wrong));
+    let refused = rows.iter().filter(|row| row.counted.is_err()).count();
+    assert_eq!(refused, 0, "every family of the fixtures is known");
+    let unknown: Vec<Comparison> = rows.iter().filter(|row| row.published.is_none()).cloned().collect();
+    assert!(unknown.len() <= 25, "too many models without a published size\n{}", markdown(&unknown));
+}
+
+#[test]
+fn every_real_config_is_consistent() {
+    for fixture in fixtures() {
+        let stem = &fixture.stem;
+        let shape = fixture.parse().unwrap_or_else(|error| panic!("{stem}: {error}"));
+        let counted = shape.tensors.iter().filter(|tensor| tensor.role != Role::Draft);
+        let sum: u64 = counted.map(|tensor| tensor.count * tensor.rows * tensor.columns).sum();
+        assert_eq!(sum, shape.parameters, "{stem}");
+        assert!(shape.parameters <= MAX_PARAMETERS, "{stem}");
+        assert!(shape.hidden_size > 0 && shape.vocabulary > 0, "{stem}");
+        let encoder = shape.architecture == "bert";
+        assert_eq!(shape.layers.is_empty(), encoder, "{stem}");
+        for (index, layer) in shape.layers.iter().enumerate() {
+            let index = u32::try_from(index).expect("few layers");
+            let own = shape.tensors.iter().any(|tensor| tensor.layer == Some(index));
+            let empty = layer.attention.is_none() && layer.state.is_none();
+            assert!(own || empty, "{stem}: layer {index} keeps something but has no tensors");
+        }
+        let heads = shape.tensors.iter().filter(|tensor| tensor.role == Role::OutputHead).count();
+        let expected = usize::from(!shape.tied_embeddings);
+        // A reward model and RWKV say that head and embedding are one, but have a head.
+        let own_head =
+            ["internlm__internlm2-7b-reward", "RWKV__rwkv-5-world-3b.partial"].contains(&stem.as_str());
+        assert_eq!(heads, if own_head { 1 } else { expected }, "{stem}");
+        for tensor in &shape.tensors {
+            if let Split::KeyValueHeads(heads) = tensor.split {
+                assert!(tensor.rows.is_multiple_of(heads) || tensor.rows == 1, "{stem}: {}", tensor.name);
+            }
+        }
+    }
+}
+
+/// Weights that vLLM reported on one GPU, in hundredths of a GiB: public logs, see the fixtures' serving.csv.
+#[test]
+fn the_counted_weights_are_those_that_vllm_loads() {
+    for (name, hundredths) in [
+        ("qwen3-0.6b", 112),
+        ("qwen3-8b", 1527),
+        ("qwen3-30b-a3b", 5688),
+        ("codellama-7b", 1256),
+        ("deepseek-v2-lite", 2943),
+        ("gemma-2-27b", 5072),
+        ("gemma-2-2b", 490),
+        ("gemma-3-1b", 191),
+        ("granite-3.3-8b", 1525),
+        ("llama-3.1-8b", 1499),
+        ("llama-3.2-11b-vision", 1986),
+        ("phi-2", 519),
+        ("phi-4", 2739),
+        ("mistral-small-3.2-24b", 4476),
+        ("exaone-4.0-1.2b", 238),
+    ] {
+        let shape = catalog::shape(name).unwrap_or_else(|| panic!("{name} is in the catalog"));
+        let padded = |tensor: &crate::model::Tensor| {
+            // vLLM pads the vocabulary to a multiple of 64.
+            let rows =
+                if tensor.split == Split::Vocabulary { tensor.rows.div_ceil(64) * 64 } else { tensor.rows };
+            tensor.count * rows * tensor.columns * 2
+        };
+        let loaded = shape.tensors.iter().filter(|tensor| tensor.role != Role::Draft);
+        let bytes: u64 = loaded.map(padded).sum();
+        let measured = hundredths * GIB / 100;
+        // The engine keeps rotary tables beside the weights: up to 48 MiB of them in these models.
+        let tables = 48 << 20;
+        let slack = |bytes: u64| bytes / 200;
+        assert!(
+            bytes <= measured + slack(measured) && measured <= bytes + slack(bytes) + tables,
+            "{name}: counted {bytes} bytes, measured {measured}"
+        );
+    }
+}

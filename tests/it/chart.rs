@@ -1,0 +1,267 @@
+//! The chart, by the real Helm on a real cluster.
+
+use serde_json::Value;
+
+use crate::cluster::{self, CONTROLLER, PATIENCE, SYSTEM_NAMESPACE, items, text};
+use crate::controlplane::harness::command::Ran;
+use crate::controlplane::harness::wait::until;
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/loadline");
+/// Helm that is built from its module does not know the version that it was built for.
+const KUBE_VERSION: &str = "--kube-version=1.34.4";
+
+fn template(values: &[&str]) -> Ran {
+    let cluster = cluster::exclusive();
+    let arguments = ["template", "loadline", CHART, "--namespace=loadline-system", KUBE_VERSION];
+    cluster.plane.helm(arguments.iter().chain(values)).unwrap()
+}
+
+/// The objects that the chart makes with these values, as `Kind/name`, in Helm's order.
+fn objects(values: &[&str]) -> Vec<(String, Value)> {
+    let rendered = template(values).output().unwrap();
+    let documents = rendered.split("\n---\n").map(|document| document.trim_start_matches("---\n"));
+    let objects = documents.map(|document| serde_yaml::from_str::<Value>(document).unwrap());
+    objects
+        .filter(|object| !object.is_null())
+        .map(|object| (format!("{}/{}", text(&object, "/kind"), text(&object, "/metadata/name")), object))
+        .collect()
+}
+
+#[test]
+fn lint() {
+    let cluster = cluster::exclusive();
+    let output = cluster.plane.helm(["lint", "--strict", CHART]).unwrap().output().unwrap();
+    assert!(output.contains("0 chart(s) failed"), "{output}");
+}
+
+#[test]
+fn values_decide_what_is_rendered() {
+    const CRD: &str = "CustomResourceDefinition/modeldeployments.loadline.dev";
+    #[track_caller]
+    fn check(values: &[&str], expect: &[&str]) {
+        let names: Vec<_> = objects(values).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, expect);
+    }
+    check(
+        &[],
+        &[
+            "ServiceAccount/loadline",
+            CRD,
+            "ClusterRole/loadline-view",
+            "ClusterRole/loadline-edit",
+            "ClusterRole/loadline",
+            "ClusterRoleBinding/loadline",
+            "Service/loadline-metrics",
+            "Deployment/loadline",
+        ],
+    );
+    check(
+        &["--set", "crds.install=false,rbac.create=false,rbac.aggregate=false,serviceAccount.create=false"],
+        &["Service/loadline-metrics", "Deployment/loadline"],
+    );
+    check(
+        &["--set", "crds.install=false,rbac.aggregate=false,fullnameOverride=fit"],
+        &[
+            "ServiceAccount/fit",
+            "ClusterRole/fit",
+            "ClusterRoleBinding/fit",
+            "Service/fit-metrics",
+            "Deployment/fit",
+        ],
+    );
+}
+
+#[test]
+fn rendering_twice_gives_the_same() {
+    assert_eq!(template(&[]).output().unwrap(), template(&[]).output().unwrap());
+}
+
+#[test]
+fn the_crd_is_kept_unless_told_otherwise() {
+    let policy = |values: &[&str]| {
+        let objects = objects(values);
+        let (_, crd) = objects.iter().find(|(name, _)| name.starts_with("CustomResourceDefinition")).unwrap();
+        crd["metadata"]["annotations"]["helm.sh/resource-policy"].clone()
+    };
+    assert_eq!(policy(&[]), "keep");
+    assert_eq!(policy(&["--set", "crds.keep=false"]), Value::Null);
+    let annotated = ["--set", r"crds.annotations.argocd\.argoproj\.io/sync-options=ServerSideApply=true"];
+    assert_eq!(policy(&annotated), "keep");
+}
+
+#[test]
+fn an_image_digest_wins_over_the_tag() {
+    let image = |values: &[&str]| {
+        let objects = objects(values);
+        let (_, deployment) = objects.iter().find(|(name, _)| name == "Deployment/loadline").unwrap();
+        text(deployment, "/spec/template/spec/containers/0/image").to_owned()
+    };
+    assert_eq!(image(&["--set", "image.repository=r/l"]), format!("r/l:{}", env!("CARGO_PKG_VERSION")));
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let values = format!("image.repository=r/l,image.tag=t,image.digest={digest}");
+    assert_eq!(image(&["--set", &values]), format!("r/l@{digest}"));
+}
+
+#[test]
+fn wrong_values_are_refused_by_name() {
+    #[track_caller]
+    fn check(value: &str, expect: &str) {
+        let error = template(&["--set", value]).refusal().unwrap();
+        assert!(error.contains(expect), "{value}: {error}");
+    }
+    check("replica=1", "additional properties 'replica' not allowed");
+    check("replicas=2", "/replicas");
+    check("image.pullPolicy=Sometimes", "/image/pullPolicy");
+    check("image.digest=latest", "/image/digest");
+    check("controller.labelGrace=soon", "/controller/labelGrace");
+    check("controller.logformat=json", "additional properties 'logformat' not allowed");
+    check("crds.install=perhaps", "/crds/install");
+    check("service.port=0", "/service/port");
+}
+
+#[test]
+fn every_value_is_in_the_schema_and_the_readme() {
+    fn leaves(prefix: &str, value: &Value, schema: &Value, found: &mut Vec<String>) {
+        for (key, value) in value.as_object().unwrap() {
+            let path = format!("{prefix}{key}");
+            let schema = &schema["properties"][key];
+            assert!(schema["description"].is_string(), "{path} is not described in values.schema.json");
+            match schema["properties"].as_object() {
+                Some(_) => leaves(&format!("{path}."), value, schema, found),
+                None => found.push(path),
+            }
+        }
+    }
+    let read = |name: &str| std::fs::read_to_string(format!("{CHART}/{name}")).unwrap();
+    let values: Value = serde_yaml::from_str(&read("values.yaml")).unwrap();
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    let readme = read("README.md");
+    let mut found = Vec::new();
+    leaves("", &values, &schema, &mut found);
+    assert!(found.len() > 25, "{found:?}");
+    for path in found {
+        assert!(readme.contains(&format!("| `{path}` |")), "README.md of the chart does not describe {path}");
+    }
+}
+
+#[test]
+fn the_controller_may_do_what_it_does_and_no_more() {
+    let cluster = cluster::exclusive();
+    let may = |verb: &str, what: &str| {
+        let (resource, subresource) = what.split_once('/').unwrap_or((what, ""));
+        let subresource = format!("--subresource={subresource}");
+        let arguments =
+            ["auth", "can-i", verb, resource, &subresource, "--all-namespaces", "--as", CONTROLLER];
+        cluster.kubectl(arguments).unwrap().stdout.trim() == "yes"
+    };
+    let permitted = [
+        ("list", "nodes"),
+        ("watch", "pods"),
+        ("watch", "modeldeployments.loadline.dev"),
+        ("patch", "modeldeployments.loadline.dev/status"),
+        ("create", "deployments.apps"),
+        ("patch", "deployments.apps"),
+        ("create", "events.events.k8s.io"),
+        ("get", "configmaps"),
+    ];
+    for (verb, what) in permitted {
+        assert!(may(verb, what), "{verb} {what}");
+    }
+    let forbidden = [
+        ("get", "secrets"),
+        ("list", "configmaps"),
+        ("create", "pods"),
+        ("create", "pods/binding"),
+        ("delete", "pods"),
+        ("patch", "nodes"),
+        ("delete", "deployments.apps"),
+        ("patch", "modeldeployments.loadline.dev"),
+        ("delete", "modeldeployments.loadline.dev"),
+        ("create", "clusterroles.rbac.authorization.k8s.io"),
+        ("impersonate", "users"),
+    ];
+    for (verb, what) in forbidden {
+        assert!(!may(verb, what), "{verb} {what}");
+    }
+}
+
+#[test]
+fn the_clusters_own_roles_include_model_deployments() {
+    let cluster = cluster::exclusive();
+    for (role, user) in [("view", "viewer"), ("edit", "editor")] {
+        let name = format!("chart-test-{role}");
+        let arguments =
+            ["create", "rolebinding", &name, "-n", "default", "--clusterrole", role, "--user", user];
+        cluster.kubectl(arguments).unwrap().output().unwrap();
+    }
+    let may = |who: &str, verb: &str| {
+        let arguments =
+            ["auth", "can-i", verb, "modeldeployments.loadline.dev", "-n", "default", "--as", who];
+        cluster.kubectl(arguments).unwrap().stdout.trim() == "yes"
+    };
+    // The roles are aggregated by the controller manager, in its own time.
+    until("the roles to be aggregated", PATIENCE, || {
+        Ok((may("viewer", "list") && may("editor", "create")).then_some(()))
+    })
+    .unwrap();
+    assert!(!may("viewer", "create"));
+    assert!(may("editor", "delete"));
+    assert!(!may("nobody", "list"));
+}
+
+/// Install, upgrade, uninstall, install again: the user's objects survive all of it.
+#[test]
+fn life_of_a_release() {
+    let mut cluster = cluster::exclusive();
+    cluster.clean().unwrap();
+    cluster.create_namespace("chart").unwrap();
+    // The namespace enforces the restricted Pod Security Standard: a pod that ran was allowed to.
+    let rollout = ["rollout", "status", "deployment/loadline", "-n", SYSTEM_NAMESPACE, "--timeout=60s"];
+    cluster.kubectl(rollout).unwrap().output().unwrap();
+
+    let object = r"
+apiVersion: loadline.dev/v1alpha1
+kind: ModelDeployment
+metadata: {name: kept, namespace: chart}
+spec: {model: {parameters: 8B}, engine: {name: none}}
+";
+    cluster.create(object).unwrap();
+    let kept = || {
+        cluster
+            .kubectl(["get", "modeldeployment", "kept", "-n", "chart", "-o", "json"])
+            .unwrap()
+            .json()
+            .unwrap()
+    };
+    let uid = text(&kept(), "/metadata/uid").to_owned();
+
+    let notes = cluster.install_chart(&["--set", "controller.logFormat=text"]).unwrap();
+    assert!(notes.contains("kubectl get modeldeployments -A -o wide"), "{notes}");
+    let deployment = ["get", "deployment", "loadline", "-n", SYSTEM_NAMESPACE, "-o", "json"];
+    let deployment = cluster.kubectl(deployment).unwrap().json().unwrap();
+    let arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+    assert!(arguments.contains(&"--log-format=text".into()), "{arguments:?}");
+    assert_eq!(text(&kept(), "/metadata/uid"), uid);
+
+    cluster.stop_controller().unwrap();
+    let uninstall = ["uninstall", "loadline", "--namespace", SYSTEM_NAMESPACE, "--wait", "--timeout=60s"];
+    let kept = || {
+        cluster
+            .kubectl(["get", "modeldeployment", "kept", "-n", "chart", "-o", "json"])
+            .unwrap()
+            .json()
+            .unwrap()
+    };
+    cluster.plane.helm(uninstall).unwrap().output().unwrap();
+    let left = ["get", "all,serviceaccounts,clusterroles,clusterrolebindings,crds", "-A", "-o", "json"];
+    let left =
+        cluster.kubectl(left.iter().copied().chain(["-l", "app.kubernetes.io/instance=loadline"])).unwrap();
+    let left = left.json().unwrap();
+    let left: Vec<_> = items(&left).iter().map(|object| text(object, "/kind")).collect();
+    assert_eq!(left, ["CustomResourceDefinition"]);
+    assert_eq!(text(&kept(), "/metadata/uid"), uid);
+
+    cluster.install_chart(&[]).unwrap();
+    assert_eq!(text(&kept(), "/metadata/uid"), uid);
+    // What the new release grants is a new identity: the next scenario starts the controller with its token.
+}

@@ -1,0 +1,170 @@
+//! A controller that is killed, an object that cannot be read, an API server that goes away: what is written in the end
+//! is the same.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::scenario::{Scenario, current, eventually, model_deployment, scenario};
+use crate::cluster::{condition_of, items};
+
+/// A small generator of numbers that look random, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    /// A number below `limit`.
+    fn below(&mut self, limit: u64) -> u64 {
+        // Constants of Knuth's MMIX; the high bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// What the controller has made of a namespace, less what differs from one time to the next.
+fn outcome(s: &Scenario, namespace: &str) -> Value {
+    let mut list = s.run(["get", "modeldeployments,deployments", "-o", "json", "--namespace", namespace]);
+    list = list.replace(namespace, "NAMESPACE");
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let mut objects: Vec<Value> = items(&list)
+        .iter()
+        .map(|object| {
+            let mut status = object["status"].clone();
+            status.as_object_mut().map(|status| status.remove("observedGeneration"));
+            if let Some(conditions) = status["conditions"].as_array_mut() {
+                for condition in conditions {
+                    let condition = condition.as_object_mut().unwrap();
+                    for changing in ["lastTransitionTime", "lastUpdateTime", "observedGeneration"] {
+                        condition.remove(changing);
+                    }
+                }
+            }
+            if object["kind"] == "Deployment" {
+                // Its status is the controller manager's.
+                status = Value::Null;
+            }
+            json!({
+                "kind": object["kind"], "name": object["metadata"]["name"], "labels": object["metadata"]["labels"],
+                "spec": object["spec"], "status": status,
+            })
+        })
+        .collect();
+    objects.sort_by_key(ToString::to_string);
+    Value::Array(objects)
+}
+
+fn specs(round: u64) -> Value {
+    match round % 4 {
+        0 => json!({"model": {"parameters": "8B"}, "precision": "int4", "context": {"length": 8192}}),
+        1 => json!({"model": {"parameters": "8B"}, "precision": "fp16", "context": {"length": 8192}}),
+        2 => json!({"model": {"parameters": "70B"}, "precision": "bf16", "context": {"length": 8192}}),
+        _ => json!({"model": {"parameters": "8B"}, "parallelism": {"tensor": 3}}),
+    }
+}
+
+#[test]
+fn killed_at_any_moment_it_ends_in_the_same_state() {
+    scenario("killed", |s| {
+        let mut numbers = Numbers(2026);
+        let mut wanted = std::collections::BTreeMap::new();
+        for round in 0..16 {
+            let name = format!("m{}", numbers.below(4));
+            if numbers.below(4) == 0 {
+                s.run(["delete", "mdep", &name, "--ignore-not-found", "--wait=false"]);
+                wanted.remove(&name);
+            } else {
+                let spec = specs(numbers.below(4));
+                s.apply(&name, &spec);
+                wanted.insert(name, spec);
+            }
+            // Not a wait for anything: the moment of the blow.
+            std::thread::sleep(Duration::from_millis(numbers.below(250)));
+            s.cluster.kill_controller();
+            if round % 3 == 0 {
+                // Something that it can only find out when it is back.
+                s.run(["cordon", "l4"]);
+                s.run(["uncordon", "l4"]);
+            }
+            s.cluster.run_controller(&["--label-grace=0s"]).unwrap();
+        }
+        assert!(wanted.len() >= 2, "{wanted:?}");
+        let settled = |s: &Scenario| {
+            for name in wanted.keys() {
+                s.wait(name, "a verdict", |object| {
+                    current(object) && condition_of(object, "Ready").is_some()
+                });
+            }
+            s.wait_quiet(Duration::from_secs(3));
+        };
+        settled(s);
+        let with_kills = outcome(s, "killed");
+        for name in (0..4).map(|at| format!("m{at}")).filter(|name| !wanted.contains_key(name)) {
+            s.wait_gone("deployment", &name);
+        }
+        let names = wanted.keys().map(String::as_str);
+        s.run(["delete", "mdep", "--timeout=60s"].into_iter().chain(names));
+        eventually("the pods to go", || {
+            Ok(items(&s.kubectl(["get", "pods", "-o", "json"])?.json()?).is_empty().then_some(()))
+        });
+
+        for (name, spec) in &wanted {
+            s.apply(name, spec);
+        }
+        settled(s);
+        let without = outcome(s, "killed");
+        assert_eq!(with_kills, without);
+    });
+}
+
+#[test]
+fn an_object_that_cannot_be_read_stops_no_other() {
+    scenario("malformed", |s| {
+        // As after a downgrade of the CRD: the server holds what the types do not.
+        s.cluster.open_schema().unwrap();
+        let strange = [
+            ("number", json!({"model": {"parameters": 8}})),
+            ("list", json!({"model": []})),
+            ("empty", json!({})),
+            ("context", json!({"model": {"parameters": "8B"}, "context": "many"})),
+        ];
+        for (name, spec) in &strange {
+            eventually("the open schema to be in force", || {
+                Ok(s.try_apply(&model_deployment(name, spec).to_string())?.success().then_some(()))
+            });
+        }
+        s.apply("before", &json!({"model": {"parameters": "8B"}, "precision": "int4"}));
+        s.wait_ready("before", "True", "Available");
+        // Also from the start: the first list holds them all.
+        s.cluster.kill_controller();
+        s.cluster.run_controller(&["--label-grace=0s"]).unwrap();
+        s.apply("after", &json!({"model": {"parameters": "8B"}, "precision": "int4"}));
+        s.wait_ready("after", "True", "Available");
+        for (name, _) in &strange {
+            s.wait_pods(name, 0, 0);
+        }
+    });
+}
+
+#[test]
+fn it_ends_when_asked_to() {
+    scenario("sigterm", |s| {
+        s.apply("llama", &json!({"model": {"parameters": "8B"}, "precision": "int4"}));
+        s.cluster.stop_controller().unwrap();
+        s.cluster.run_controller(&["--label-grace=0s"]).unwrap();
+        s.wait_ready("llama", "True", "Available");
+    });
+}
+
+#[test]
+fn health_and_metrics_are_served() {
+    scenario("metrics", |s| {
+        s.apply("llama", &json!({"model": {"parameters": "8B"}, "precision": "int4"}));
+        s.wait_ready("llama", "True", "Available");
+        for path in ["/healthz", "/readyz"] {
+            let answer = s.cluster.controller_answer(path).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        }
+        let metrics = s.cluster.controller_answer("/metrics").unwrap();
+        assert!(metrics.contains("loadline_reconciles_total"), "{metrics}");
+        assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    });
+}

@@ -1,0 +1,10 @@
+//! What Loadline promises, on a real control plane: the API server with RBAC, the real scheduler, nodes and pods played
+//! by kwok, the chart installed by Helm, and the controller with the chart's own rights.
+
+mod bad_input;
+mod faults;
+mod idle;
+mod kubectl;
+mod placement;
+mod reasons;
+mod scenario;
