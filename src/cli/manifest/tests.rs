@@ -71,7 +71,7 @@ fn a_spec_that_is_wrong_is_told_where_and_what_would_be_right() {
         ),
         (
             "  model: {parameters: 8B}\n  precision: int5",
-            "spec.precision: \"int5\" is not known; did you mean int4?",
+            "spec.precision: \"int5\" is not known; did you mean int8?",
         ),
         (
             "  model: {parameters: 8B}\n  parallelism: {tensor: 0}",
