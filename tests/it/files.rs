@@ -85,7 +85,8 @@ fn a_quantised_checkpoint_has_the_bytes_of_its_files() {
         directory(&[("config.json", config.as_bytes()), ("model.safetensors", &safetensors(&tensors))]);
     let shape = read(directory.path()).expect("resolves");
     assert_eq!(shape.parameters, ATTENTION_PARAMETERS + 2048 * 512);
-    assert_eq!(shape.stored_precision, Some(Precision::GptqInt4));
+    assert_eq!(shape.stored_precision, Some(Precision::Bf16), "of what is not quantised");
+    assert_eq!(shape.quantization.as_ref().map(|found| found.precision), Some(Precision::GptqInt4));
     let stored: u64 = shape.tensors.iter().filter_map(|tensor| tensor.stored_bytes).sum();
     assert_eq!(stored, ATTENTION_PARAMETERS * 2 + 2048 * 512 / 2 + 4 * 2048 / 2 + 4 * 2048 * 2);
     let tensor =

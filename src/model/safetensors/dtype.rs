@@ -110,15 +110,13 @@ impl Dtype {
         matches!(self, Self::F8E5m2 | Self::F8E4m3 | Self::F8E4m3Fnuz | Self::F8E5m2Fnuz)
     }
 
-    /// The precision of a checkpoint whose weights are mostly of this type; `None` for a container of packed values.
+    /// The precision of weights of this type that are not quantised; `None` for every other type.
     #[must_use]
-    pub const fn precision(self) -> Option<Precision> {
+    pub const fn unquantized(self) -> Option<Precision> {
         Some(match self {
             Self::F32 => Precision::Fp32,
             Self::F16 => Precision::Fp16,
             Self::Bf16 => Precision::Bf16,
-            Self::F8E5m2 | Self::F8E4m3 | Self::F8E4m3Fnuz | Self::F8E5m2Fnuz => Precision::Fp8,
-            Self::I8 => Precision::Int8,
             _ => return None,
         })
     }

@@ -123,14 +123,18 @@ fn integer_bits(precision: Precision) -> Option<u64> {
     }
 }
 
-/// The type that holds most bytes, of what is not packed.
+/// The type that holds most bytes, of what is not quantised.
 fn dominant_precision(weights: &[Weight]) -> Option<Precision> {
     let mut by_type: BTreeMap<_, u64> = BTreeMap::new();
     for (dtype, bytes) in weights.iter().filter_map(|weight| Some((weight.dtype?, weight.bytes))) {
         let sum = by_type.entry(dtype).or_default();
         *sum = sum.saturating_add(bytes);
     }
-    by_type.into_iter().max_by_key(|&(_, bytes)| bytes).and_then(|(dtype, _)| dtype.precision())
+    by_type
+        .into_iter()
+        .filter_map(|(dtype, bytes)| Some((bytes, dtype.unquantized()?)))
+        .max_by_key(|&(bytes, _)| bytes)
+        .map(|(_, precision)| precision)
 }
 
 fn with_config(
@@ -163,8 +167,7 @@ fn with_config(
     }
     let (tensors, parameters) = tensors.finish();
     let quantization = quantization(base.quantization, seen);
-    let stored_precision =
-        quantization.as_ref().map(|found| found.precision).or(dominant).or(base.stored_precision);
+    let stored_precision = dominant.or(base.stored_precision);
     let mut all_notes = base.notes;
     all_notes.extend(notes);
     Ok(ModelShape {
@@ -247,7 +250,7 @@ fn without_config(
         vocabulary,
         max_context: config.and_then(max_context),
         tied_embeddings,
-        stored_precision: quantization.as_ref().map(|found| found.precision).or(dominant),
+        stored_precision: dominant,
         quantization,
         state_precision: None,
         encoder_tokens: None,

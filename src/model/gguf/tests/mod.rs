@@ -1,6 +1,5 @@
 mod measured;
-
-use proptest::prelude::*;
+mod properties;
 
 use super::*;
 use crate::model::weights::{Gguf, Meta, llama_gguf};
@@ -344,44 +343,25 @@ fn a_short_file_is_an_incomplete_download() {
     assert!(error.contains("incomplete"), "{error}");
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
-
-    #[test]
-    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let mut file = b"GGUF\x03\0\0\0".to_vec();
-        file.extend(bytes);
-        if let Ok(Progress::Complete(header)) = parse_header(&file) {
-            let _ = shape(&[*header], "m");
-        }
-    }
-
-    #[test]
-    fn changed_files_never_panic_and_never_ask_for_more_than_is_read(
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        cut in any::<prop::sample::Index>(),
-        cuts in any::<bool>(),
-    ) {
-        let mut file = llama_gguf(1, 3).bytes();
-        for (at, byte) in changes {
-            let at = at.index(file.len());
-            file.splice(at..=at, [byte]);
-        }
-        if cuts {
-            file.truncate(cut.index(file.len()));
-        }
-        match parse_header(&file) {
-            Ok(Progress::Complete(header)) => {
-                if let Ok(shape) = shape(std::slice::from_ref(&header), "m") {
-                    let stored = shape.tensors.iter().filter_map(|tensor| tensor.stored_bytes).sum::<u64>();
-                    prop_assert!(stored <= header.data_bytes);
-                }
-            }
-            Ok(Progress::NeedsMore { at_least }) => {
-                prop_assert!(at_least <= MAX_HEADER);
-                prop_assert!(at_least > u64::try_from(file.len()).expect("small"));
-            }
-            Err(error) => prop_assert!(error.to_string().len() < 500),
-        }
-    }
+#[test]
+fn a_compressed_cache_is_read_layer_by_layer() {
+    let shape = model_of(
+        "deepseek4",
+        3,
+        &[
+            ("attention.head_count_kv", Meta::U32(1)),
+            ("attention.key_length", Meta::U32(512)),
+            ("attention.sliding_window", Meta::U32(128)),
+            ("attention.indexer.key_length", Meta::U32(128)),
+            ("attention.compress_ratios", Meta::Numbers(&[0, 4, 128])),
+        ],
+    )
+    .expect("valid");
+    let caches: Vec<CacheKind> =
+        shape.layers.iter().filter_map(|layer| layer.attention).map(|attention| attention.cache).collect();
+    let compressed =
+        |ratio, index_dim| CacheKind::Compressed { head_dim: 512, ratio, window: 128, index_dim };
+    assert_eq!(caches, [compressed(0, 0), compressed(4, 128), compressed(128, 0)]);
+    let error = layers_of("deepseek4", 3, &[("attention.sliding_window", Meta::U32(128))]).expect_err("none");
+    assert!(error.to_string().contains("compress_ratios"), "{error}");
 }
