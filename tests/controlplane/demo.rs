@@ -51,9 +51,7 @@ fn demonstrate() -> Result<()> {
     loadline(&arguments, None)?;
 
     title("A real control plane: etcd, API server, scheduler, controller manager; kwok plays nodes and pods");
-    if !building.is_finished() {
-        println!("It is built from source the first time; that takes about a quarter of an hour.");
-    }
+    println!("Built from source the first time, which takes about a quarter of an hour.\n");
     let built = building.join().map_err(|_| anyhow::anyhow!("the build of the control plane panicked"))?;
     built.context("the control plane cannot be built")?;
     let plane = ControlPlane::start("demo")?;

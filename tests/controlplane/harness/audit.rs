@@ -30,6 +30,11 @@ rules:
 pub(crate) struct Request(Value);
 
 impl Request {
+    /// Reads a line of the log; `None` if it is not whole.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok().map(Self)
+    }
+
     fn text(&self, pointer: &str) -> &str {
         self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
@@ -94,9 +99,7 @@ pub(crate) fn since(log: &Path, mark: Mark) -> Result<Vec<Request>> {
     let mut requests = Vec::new();
     for line in BufReader::new(file).lines() {
         // The last line may be half written.
-        if let Ok(request) = serde_json::from_str(&line?) {
-            requests.push(Request(request));
-        }
+        requests.extend(Request::parse(&line?));
     }
     Ok(requests)
 }

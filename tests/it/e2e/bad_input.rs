@@ -104,7 +104,7 @@ fn refused_in_the_status() {
             ("negative", with("num_hidden_layers", json!(-1)), &["num_hidden_layers", "-1"]),
             ("huge", with("vocab_size", json!(9_223_372_036_854_775_807_i64)), &["vocab_size"]),
             ("truncated", json!({"model": {"config": without}}), &["num_hidden_layers"]),
-            ("unknown", with("architectures", json!(["MadeUpForCausalLM"])), &["MadeUpForCausalLM"]),
+            ("unknown", with("model_type", json!("made-up")), &["made-up"]),
             ("deep", json!({"model": {"config": deep}}), &["config"]),
         ];
         for (name, spec, _) in &cases {

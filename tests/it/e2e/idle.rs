@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::scenario::scenario;
+use super::scenario::{SETTLED, scenario};
 
 /// `make idle` watches for ten minutes.
 fn window() -> Duration {
@@ -19,7 +19,7 @@ fn a_quiet_cluster_sees_no_write() {
             ("runs", json!({"model": {"parameters": "8B"}, "precision": "int4"})),
             ("waits", json!({"model": {"parameters": "70B"}, "precision": "bf16"})),
             ("estimate", json!({"model": {"parameters": "8B"}, "engine": {"name": "none"}})),
-            ("invalid", json!({"model": {"parameters": "8B"}, "parallelism": {"tensor": 3}})),
+            ("invalid", json!({"model": {"catalog": "llama-3.1-8b"}, "parallelism": {"tensor": 3}})),
         ];
         for (name, spec) in &objects {
             s.apply(name, spec);
@@ -27,7 +27,7 @@ fn a_quiet_cluster_sees_no_write() {
         s.wait_ready("runs", "True", "Available");
         s.wait_ready("waits", "False", "GpuMemoryTooSmall");
         s.wait_ready("invalid", "False", "InvalidSpec");
-        let mark = s.wait_quiet(Duration::from_secs(3));
+        let mark = s.wait_quiet(SETTLED);
         let began = Instant::now();
         // Until the window is over, or something is written.
         while began.elapsed() < window() {

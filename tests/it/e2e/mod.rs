@@ -2,6 +2,7 @@
 //! by kwok, the chart installed by Helm, and the controller with the chart's own rights.
 
 mod bad_input;
+mod bindings;
 mod faults;
 mod idle;
 mod kubectl;

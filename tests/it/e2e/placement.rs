@@ -21,6 +21,7 @@ fn an_8b_model_at_fp16_runs_on_an_l4_or_better_and_never_on_a_t4() {
         let message = s.wait_node("llama", "t4", "GpuMemoryTooSmall");
         assert!(message.contains("15.0 GiB"), "{message}");
         s.wait_node("llama", "cpu", "NoGpus");
+        assert_eq!(s.check_bindings(), 12);
     });
 }
 

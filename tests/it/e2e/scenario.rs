@@ -1,7 +1,6 @@
 //! One scenario on the shared cluster: a namespace of its own, waits that say what they saw, and at the end what must
 //! hold after every scenario.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -9,14 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::bindings;
 use crate::cluster::{self, CONTROLLER, Cluster, PATIENCE, condition_of, items, text};
 use crate::controlplane::harness::audit::Mark;
 use crate::controlplane::harness::command::Ran;
-use crate::controlplane::harness::fleet;
 use crate::controlplane::harness::wait::until;
 
 /// Memory labels count as gone at once, so that a scenario need not wait.
 const OPTIONS: [&str; 1] = ["--label-grace=0s"];
+/// After so long without a write there is none to come: a status that changes in its words only is written no more
+/// often than every half minute.
+pub(crate) const SETTLED: Duration = Duration::from_secs(32);
 /// An image that no one pulls here: kwok plays the pods.
 const IMAGE: &str = "registry.example/engine:test";
 
@@ -41,7 +43,7 @@ pub(crate) fn scenario_with(namespace: &str, options: &[&str], play: impl FnOnce
     cluster.create_namespace(namespace).unwrap();
     let mut scenario = Scenario { cluster, namespace: namespace.to_owned(), started };
     play(&mut scenario);
-    scenario.check_all_bindings().unwrap();
+    scenario.check_bindings();
     scenario.check_that_nothing_was_forbidden().unwrap();
 }
 
@@ -177,16 +179,18 @@ impl Scenario {
     }
 
     /// Waits until nothing was written by the controller for some seconds, and returns where the log then ended.
+    #[track_caller]
     pub(crate) fn wait_quiet(&self, quiet: Duration) -> Mark {
         let mut mark = self.cluster.mark().unwrap();
         let mut since = std::time::Instant::now();
-        eventually("the controller to have nothing to write", || {
+        let found = until("the controller to have nothing to write", PATIENCE + 2 * quiet, || {
             if self.writes_since(mark)?.is_empty() {
                 return Ok((since.elapsed() >= quiet).then_some(mark));
             }
             (mark, since) = (self.cluster.mark()?, std::time::Instant::now());
             Ok(None)
-        })
+        });
+        found.unwrap()
     }
 
     /// What the controller wrote since: events, statuses, workloads.
@@ -206,52 +210,10 @@ impl Scenario {
             .collect())
     }
 
-    /// No pod of a ModelDeployment was ever bound to a node with less memory per GPU than it requires, by the API
-    /// server's own record of every binding and every status since the scenario began.
-    fn check_all_bindings(&self) -> Result<()> {
-        let requests = self.cluster.requests_since(self.started)?;
-        // What each object was said to require, in time; and what was bound meanwhile.
-        let mut required: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-        let mut waiting: Vec<(&str, &str, &str)> = Vec::new();
-        let mut checked = 0;
-        for request in &requests {
-            match (request.resource().as_str(), request.answer()) {
-                ("modeldeployments/status", 200) => {
-                    let object = (request.namespace(), request.name());
-                    if let Some(bytes) =
-                        request.body().pointer("/status/estimate/requiredPerGpu").and_then(Value::as_i64)
-                    {
-                        let before = required.insert(object, bytes);
-                        // A pod may be bound before the status that goes with it is written.
-                        for (namespace, pod, node) in std::mem::take(&mut waiting) {
-                            if namespace == object.0 && owner(pod) == object.1 {
-                                check_binding(pod, node, before.unwrap_or(bytes).min(bytes))?;
-                                checked += 1;
-                            } else {
-                                waiting.push((namespace, pod, node));
-                            }
-                        }
-                    }
-                }
-                ("pods/binding", 201) => {
-                    waiting.push((request.namespace(), request.name(), text(request.body(), "/target/name")));
-                }
-                _ => {}
-            }
-        }
-        for (namespace, pod, node) in waiting {
-            if let Some(&bytes) = required.get(&(namespace, owner(pod))) {
-                check_binding(pod, node, bytes)?;
-                checked += 1;
-            }
-        }
-        let bound = requests
-            .iter()
-            .filter(|request| request.resource() == "pods/binding" && request.namespace() == self.namespace)
-            .filter(|request| required.contains_key(&(request.namespace(), owner(request.name()))))
-            .count();
-        ensure!(checked >= bound, "{checked} of {bound} bindings were checked");
-        Ok(())
+    /// No pod was bound below its requirement since the scenario began; returns how many were checked.
+    #[track_caller]
+    pub(crate) fn check_bindings(&self) -> usize {
+        bindings::check(&self.cluster.requests_since(self.started).unwrap()).unwrap()
     }
 
     /// The controller was allowed all that it asked for: what the chart grants is enough.
@@ -265,22 +227,6 @@ impl Scenario {
         ensure!(forbidden.is_empty(), "the chart's rights are too few for {forbidden:?}");
         Ok(())
     }
-}
-
-/// The Deployment that a pod belongs to: its name less the two hashes.
-fn owner(pod: &str) -> &str {
-    pod.rsplitn(3, '-').nth(2).unwrap_or(pod)
-}
-
-fn check_binding(pod: &str, node: &str, required: i64) -> Result<()> {
-    let memory =
-        fleet::memory_of(node).with_context(|| format!("{pod} was bound to {node}, which has no GPUs"))?;
-    let memory = i64::try_from(memory << 20)?;
-    ensure!(
-        memory >= required,
-        "{pod} requires {required} bytes per GPU and was bound to {node}, which has {memory}"
-    );
-    Ok(())
 }
 
 /// Whether the status is about the present spec.
