@@ -150,7 +150,7 @@ pub struct ModelDeploymentSpec {
     #[x_kube(validation = Rule::new(r"self.matches('^(10(\\.0{1,3})?|[1-9](\\.[0-9]{1,3})?)$')").message("safetyMargin must be a decimal from 1.0 to 10.0 with at most three decimals, such as \"1.2\""))]
     #[schemars(length(max = 8))]
     pub safety_margin: Option<String>,
-    /// What `kubectl apply` does when no node fits now. Default: Warn.
+    /// What `kubectl apply` does when no node fits now. Default: Warn. Write "Off" in quotes: YAML may take the bare word for false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "AdmissionMode")]
     pub admission: Option<AdmissionMode>,

@@ -91,7 +91,7 @@ fn hands_out_gpus(node: &Node) -> bool {
 mod tests {
     use super::*;
 
-    const GRACE: Duration = Duration::from_secs(120);
+    const GRACE: Duration = Duration::from_mins(2);
 
     fn cluster(labels: &[(&str, &str)], gpus: u64) -> BTreeMap<String, Node> {
         let node = Node {
@@ -104,8 +104,11 @@ mod tests {
         BTreeMap::from([(node.name.clone(), node)])
     }
 
+    /// A second, the labels then, and the GPUs that the node hands out.
+    type Step = (u64, &'static [(&'static str, &'static str)], u64);
+
     /// What `nvidia.com/gpu.memory` is taken to be at each of a row of moments (in seconds) and labels.
-    fn check(steps: &[(u64, &[(&str, &str)], u64)], expected: &[Option<&str>]) {
+    fn check(steps: &[Step], expected: &[Option<&str>]) {
         let start = Instant::now();
         let mut memory = LabelMemory::default();
         let seen: Vec<Option<String>> = steps

@@ -157,28 +157,20 @@ fn findings(facts: Facts<'_>) -> Vec<Finding> {
         reason: reason.to_owned(),
         message: message.to_owned(),
     };
-    let (estimated, placeable) = match facts.found {
-        Found::Planned(plan) => {
-            let needs = clip(render::needs(&plan.estimate, plan.margin, &plan.requirement));
-            let verdict = match plan.decision.verdict {
-                Verdict::Fits => Truth::True,
-                Verdict::Busy | Verdict::Rejected => Truth::False,
-                Verdict::Unknown => Truth::Unknown,
-            };
-            (
-                finding(ESTIMATED, Truth::True, WorkloadReason::Estimated.as_str(), &needs),
-                finding(PLACEABLE, verdict, outcome.reason().as_str(), &outcome.message()),
-            )
-        }
-        _ => {
-            let pending = outcome.reason() == Reason::EstimatePending;
-            let estimated = if pending { Truth::Unknown } else { Truth::False };
-            let (reason, message) = (outcome.reason().as_str(), outcome.message());
-            (
-                finding(ESTIMATED, estimated, reason, &message),
-                finding(PLACEABLE, Truth::Unknown, reason, &message),
-            )
-        }
+    let (reason, message) = (outcome.reason().as_str(), outcome.message());
+    let (estimated, placeable) = if let Found::Planned(plan) = facts.found {
+        let needs = clip(render::needs(&plan.estimate, plan.margin, &plan.requirement));
+        (
+            finding(ESTIMATED, Truth::True, WorkloadReason::Estimated.as_str(), &needs),
+            finding(PLACEABLE, truth(plan.decision.verdict), reason, &message),
+        )
+    } else {
+        let pending = outcome.reason() == Reason::EstimatePending;
+        let estimated = if pending { Truth::Unknown } else { Truth::False };
+        (
+            finding(ESTIMATED, estimated, reason, &message),
+            finding(PLACEABLE, Truth::Unknown, reason, &message),
+        )
     };
     let told = |holds: bool| if holds { ready.message.as_str() } else { "" };
     vec![
@@ -188,6 +180,15 @@ fn findings(facts: Facts<'_>) -> Vec<Finding> {
         finding(RECONCILING, Truth::of(waits), ready.reason, told(waits)),
         finding(STALLED, Truth::of(ready.hopeless), ready.reason, told(ready.hopeless)),
     ]
+}
+
+/// Whether a node fits now.
+const fn truth(verdict: Verdict) -> Truth {
+    match verdict {
+        Verdict::Fits => Truth::True,
+        Verdict::Busy | Verdict::Rejected => Truth::False,
+        Verdict::Unknown => Truth::Unknown,
+    }
 }
 
 fn ready(facts: Facts<'_>, outcome: &Outcome) -> Ready {
@@ -208,11 +209,7 @@ fn ready(facts: Facts<'_>, outcome: &Outcome) -> Ready {
         }
         Workload::Nothing(nothing) => {
             let (reason, message) = decided();
-            let status = match decision.verdict {
-                Verdict::Fits => Truth::True,
-                Verdict::Busy | Verdict::Rejected => Truth::False,
-                Verdict::Unknown => Truth::Unknown,
-            };
+            let status = truth(decision.verdict);
             Ready { status, reason, message: clip(format!("{message} ({nothing})")), hopeless: false }
         }
         Workload::LeftAlone(_) => {

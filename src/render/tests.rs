@@ -227,7 +227,7 @@ fn the_message_says_what_is_needed_and_what_would_help() {
     let never = ClassVerdict { reason: Reason::NeverFits, ..too_small(&["a"]) };
     check(
         &plan_of(vec![never], Verdict::Rejected, Reason::NeverFits, vec![]),
-        "NEEDS; no GPU that is made has so much; largest GPU is Tesla-T4 15.0 GiB on 1 node",
+        "NEEDS; no GPU that is made has so much (at most 288.0 GiB); largest GPU is Tesla-T4 15.0 GiB on 1 node",
     );
 }
 
@@ -408,7 +408,7 @@ proptest! {
 
     #[test]
     fn hostile_names_neither_steer_the_terminal_nor_fill_the_message(
-        name in "\\PC{0,300}|[\\x00-\\x1f\u{202e}]{0,40}", product in "\\PC{0,300}|[\\x00-\\x1f]{0,40}", count in 1_usize..30,
+        name in "\\PC{0,300}|[\\x00-\\x1f\u{202e}]{0,40}", product in "\\PC{0,300}|[\\x00-\\x1f]{0,40}", count in 1_usize..6,
     ) {
         let named: Vec<String> = (0..count).map(|index| format!("{name}{index}")).collect();
         let names: Vec<&str> = named.iter().map(String::as_str).collect();

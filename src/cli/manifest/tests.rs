@@ -41,7 +41,10 @@ fn a_spec_that_is_wrong_is_told_where_and_what_would_be_right() {
             "  model: {parameters: 8B}\n  context: {length: 9223372036854775808}",
             "spec.context.length: 9223372036854775808 is not a whole number from 1 to 100000000",
         ),
-        ("  model: {parameters: 8B}\n  context: {length: 99999999999999999999999}", "spec.context.length: "),
+        (
+            "  model: {parameters: 8B}\n  context: {length: 99999999999999999999999}",
+            "cannot be read: spec.context.length: invalid type: integer `99999999999999999999999`",
+        ),
         (
             "  model: {parameters: 8B}\n  context: {length: 8k}",
             "spec.context.length: \"8k\" is not a whole number from 1 to 100000000",
@@ -68,7 +71,7 @@ fn a_spec_that_is_wrong_is_told_where_and_what_would_be_right() {
         ),
         (
             "  model: {parameters: 8B}\n  precision: int5",
-            "spec.precision: \"int5\" is not known; did you mean int4?",
+            "spec.precision: \"int5\" is not known; did you mean int8?",
         ),
         (
             "  model: {parameters: 8B}\n  parallelism: {tensor: 0}",

@@ -59,7 +59,7 @@ async fn a_config_map_that_does_not_say_is_waited_for() {
         (refusal(404, "NotFound", ""), "there is no ConfigMap models"),
         ((200, json!({})), "has no key llama"),
         ((200, json!({"data": {"other": "{}"}})), "has no key llama"),
-        ((200, json!({"data": {"llama": "{"}})), "config.json"),
+        ((200, json!({"data": {"llama": "{"}})), "it is not JSON"),
     ] {
         let (result, _) = gathered(source.clone(), move |_: &str, _: &Value| answer.clone()).await;
         let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };

@@ -38,6 +38,7 @@ fn one(node: Node) -> Inventory {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_case_has_its_conditions() {
     let refused = PlanError::Invalid {
         field: "context.length".to_owned(),

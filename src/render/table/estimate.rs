@@ -65,13 +65,15 @@ fn key(name: &str) -> &str {
 
 fn model_line(document: &EstimateDocument) -> String {
     let model = &document.model;
+    let (size, sure) = (Parameters(model.parameters), confidence(document));
+    if model.source == "parameters" {
+        return format!("{size} parameters of an assumed architecture; the estimate is {sure}");
+    }
     format!(
-        "{}: {} parameters, {}, from {} ({})",
+        "{}: {size} parameters, {}, from {}; the estimate is {sure}",
         printable(&model.name),
-        Parameters(model.parameters),
         quoted(&model.architecture),
-        quoted(&model.source),
-        confidence(document)
+        quoted(&model.source)
     )
 }
 

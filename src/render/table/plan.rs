@@ -8,7 +8,7 @@ use crate::plan::Plan;
 use crate::render::message::change;
 use crate::render::node::{node_message, product};
 use crate::render::outcome::{Outcome, verdict_word};
-use crate::render::text::{counted, names, printable, quoted};
+use crate::render::text::{counted, length, names, printable, quoted};
 
 use super::{Style, finish, plain};
 
@@ -47,20 +47,55 @@ pub fn plan(outcomes: &[Outcome], style: Style) -> String {
     text
 }
 
-/// A row per class of identical nodes.
+/// A row per verdict and kind of GPU: what is free is summed over its nodes.
 fn narrow(plan: &Plan) -> String {
     let mut table = plain(vec!["NODES", "VERDICT", "REASON", "GPU", "MEMORY", "FREE"]);
-    for class in &plan.decision.classes {
+    for row in rows(&plan.decision.classes) {
         table.add_row(vec![
-            names(&class.nodes, NAMES),
-            verdict_word(class.verdict).to_owned(),
-            class.reason.to_string(),
-            gpu(class),
-            memory(class),
-            free(class),
+            names(&row.nodes, NAMES),
+            verdict_word(row.class.verdict).to_owned(),
+            row.class.reason.to_string(),
+            gpu(row.class),
+            memory(row.class),
+            row.gpus.map_or_else(|| "-".to_owned(), |(free, allocatable)| format!("{free}/{allocatable}")),
         ]);
     }
     finish(table)
+}
+
+/// Classes that differ only in what is free, as one row.
+struct Row<'a> {
+    /// The first of them.
+    class: &'a ClassVerdict,
+    nodes: Vec<String>,
+    /// Free and allocatable GPUs of all its nodes; none where there is no GPU.
+    gpus: Option<(u64, u64)>,
+}
+
+fn rows(classes: &[ClassVerdict]) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for class in classes {
+        let nodes = length(class.nodes.len());
+        let gpus = class
+            .pool
+            .as_ref()
+            .map(|pool| (pool.free.saturating_mul(nodes), pool.allocatable.saturating_mul(nodes)));
+        let same = |row: &&mut Row<'_>| {
+            let key = |class: &ClassVerdict| (class.verdict, class.reason, gpu(class), memory(class));
+            key(row.class) == key(class)
+        };
+        // Classes stand in the order of their verdicts and memory: what belongs together is mostly side by side.
+        if let Some(row) = rows.iter_mut().rev().find(same) {
+            row.nodes.extend(class.nodes.iter().cloned());
+            row.gpus = row
+                .gpus
+                .zip(gpus)
+                .map(|(sum, more)| (sum.0.saturating_add(more.0), sum.1.saturating_add(more.1)));
+        } else {
+            rows.push(Row { class, nodes: class.nodes.clone(), gpus });
+        }
+    }
+    rows
 }
 
 /// A row per node, with the source of the memory figure and the message.

@@ -10,8 +10,9 @@ fn object(name: &str, changes: Value) -> Value {
     let config: Value = serde_json::from_slice(&config).expect("JSON");
     let mut spec =
         json!({"model": {"config": config}, "context": {"length": 8192}, "engine": {"name": "vllm"}});
-    for (field, value) in changes.as_object().expect("an object") {
-        spec[field] = value.clone();
+    let Value::Object(changes) = changes else { panic!("{changes} is not an object") };
+    for (field, value) in changes {
+        spec[field] = value;
     }
     json!({"apiVersion": "loadline.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": name, "namespace": "team-a"}, "spec": spec})
 }
