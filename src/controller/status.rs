@@ -243,7 +243,9 @@ fn written(
 ) -> Ready {
     let (reason, message) = decided();
     let counted = format!("{} of {wanted} replicas ready", child.ready.min(wanted));
-    if child.is_current && child.updated >= wanted && child.ready >= wanted {
+    // While pods of an earlier template run on, what is ready may be theirs.
+    let rolled_out = child.updated >= wanted && child.replicas <= child.updated;
+    if child.is_current && rolled_out && child.ready >= wanted {
         return Ready {
             status: Truth::True,
             reason: WorkloadReason::Available.as_str(),

@@ -61,6 +61,8 @@ fn each_case_has_its_conditions() {
     let stale = Workload::Written(Child { replicas: 2, updated: 2, ready: 2, ..Child::default() });
     let old_pods =
         Workload::Written(Child { is_current: true, replicas: 3, updated: 1, ready: 2, failure: None });
+    let old_ready =
+        Workload::Written(Child { is_current: true, replicas: 4, updated: 2, ready: 2, failure: None });
     let nothing = Workload::Nothing(Nothing::NoModel);
     let rejected = Workload::Rejected("spec.template: Invalid value".to_owned());
     // Ready, Estimated, Placeable, Reconciling, Stalled.
@@ -87,6 +89,12 @@ fn each_case_has_its_conditions() {
             "rolls out",
             planned(20, &l4()),
             old_pods,
+            ["False Progressing", "True Estimated", "True FitsNow", "True Progressing", "False Progressing"],
+        ),
+        (
+            "the pods that are ready are those of an older template",
+            planned(20, &l4()),
+            old_ready,
             ["False Progressing", "True Estimated", "True FitsNow", "True Progressing", "False Progressing"],
         ),
         (
