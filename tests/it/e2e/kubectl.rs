@@ -126,6 +126,22 @@ fn an_edit_is_followed() {
 }
 
 #[test]
+fn an_edit_that_fits_nowhere_is_not_ready_while_the_old_pods_run_on() {
+    scenario("outgrown", |s| {
+        s.apply("llama", &spec());
+        s.wait_ready("llama", "True", "Available");
+        let size = r#"{"spec":{"model":{"parameters":"70B"}}}"#;
+        s.run(["patch", "mdep", "llama", "--type=merge", "-p", size]);
+        s.wait_pods("llama", 1, 1);
+        let object = s.wait_ready("llama", "False", "GpuMemoryTooSmall");
+        assert_eq!(object["status"]["readyReplicas"], 1);
+        s.run(["patch", "mdep", "llama", "--type=merge", "-p", r#"{"spec":{"precision":"int4"}}"#]);
+        s.wait_ready("llama", "True", "Available");
+        s.wait_pods("llama", 1, 0);
+    });
+}
+
+#[test]
 fn delete_takes_the_workload_with_it() {
     scenario("delete", |s| {
         s.apply("llama", &spec());
@@ -160,6 +176,8 @@ fn what_keeps_pods_safe_is_put_back() {
         let affinity = "jsonpath={.spec.template.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution}";
         let before = s.run(["get", "deployment", "llama", "-o", affinity]);
         assert!(before.contains("nvidia.com/gpu.memory"), "{before}");
+        // Whoever may change the Deployment can, for a moment, let its pods go anywhere: here, nowhere too small.
+        s.run(["cordon", "t4", "cpu"]);
         let remove = r#"[{"op":"remove","path":"/spec/template/spec/affinity"}]"#;
         s.run(["patch", "deployment", "llama", "--type=json", "-p", remove]);
         eventually("the affinity to be back", || {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::scenario::{message, node_status, scenario};
+use super::scenario::{message, scenario};
 use crate::cluster::{condition_of, text};
 use crate::controlplane::harness::fleet::{H200, L4};
 
@@ -123,7 +123,7 @@ fn a_new_node_settles_what_waited_for_it() {
         assert_eq!(s.wait_pods("llama", 1, 0), ["h200"]);
         let after = s.wait_ready("llama", "True", "Available");
         assert_eq!(before["metadata"]["generation"], after["metadata"]["generation"]);
-        assert_eq!(node_status(&after, "h200").unwrap()["verdict"], "fits");
+        s.wait_node("llama", "h200", "FitsNow");
     });
 }
 
