@@ -161,6 +161,7 @@ fn the_controller_may_do_what_it_does_and_no_more() {
         ("patch", "modeldeployments.loadline.dev/status"),
         ("create", "deployments.apps"),
         ("patch", "deployments.apps"),
+        ("delete", "deployments.apps"),
         ("create", "events.events.k8s.io"),
         ("get", "configmaps"),
     ];
@@ -174,7 +175,6 @@ fn the_controller_may_do_what_it_does_and_no_more() {
         ("create", "pods/binding"),
         ("delete", "pods"),
         ("patch", "nodes"),
-        ("delete", "deployments.apps"),
         ("patch", "modeldeployments.loadline.dev"),
         ("delete", "modeldeployments.loadline.dev"),
         ("create", "clusterroles.rbac.authorization.k8s.io"),
