@@ -100,9 +100,12 @@ fn memory(wish: Wish<'_>, least: Bytes) -> Vec<Value> {
 }
 
 /// Sizes that GPUs are made in, in MiB, each the upper bound of a class as the labels report it: 8, 12, 16, 24, 32, 40,
-/// 48, 64, 80, 96, 141, 192 and 288 GB. Reported figures differ from the round ones by the driver's share and by ECC.
-const SIZES: &[u64] =
-    &[8192, 12288, 16384, 24576, 32768, 40960, 49152, 65536, 81920, 98304, 147_456, 196_608, 294_912];
+/// 48, 64, 80, 96, 141, 192 and 288 GB. Reported figures differ from the round ones by the driver's share and by ECC,
+/// which makes two classes of 24 GB (L4 and A10 below RTX 4090) and of 48 GB (L40S below A6000).
+const SIZES: &[u64] = &[
+    8192, 12288, 16384, 23040, 24576, 32768, 40960, 46080, 49152, 65536, 81920, 98304, 147_456, 196_608,
+    294_912,
+];
 /// The scheduler adds the weights of all terms that match: the smallest class matches every term. More terms would cost
 /// an autoscaler a simulation each.
 const WEIGHTS: &[i32] = &[100, 50, 25];
