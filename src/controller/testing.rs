@@ -81,7 +81,7 @@ pub(crate) fn plan(object: &ModelDeployment, gib: u64, inventory: &Inventory) ->
         tensor,
         pipeline,
         engine: spec.engine.as_ref().map_or(Engine::Vllm, |engine| engine.name),
-        batched_tokens: None,
+        batched_tokens: Some(8192),
         training: None,
     };
     let gpus = tensor * pipeline;

@@ -202,6 +202,11 @@ fn own_arguments(
     }
 }
 
+/// Tokens of one forward pass, as the estimate counts them.
+fn batch(flag: &'static str, aliases: &'static [&'static str], workload: &Workload) -> Option<Managed> {
+    workload.batched_tokens.map(|tokens| Managed::of(flag, aliases, tokens, "engine.args"))
+}
+
 fn vllm(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<Vec<Managed>, PlanError> {
     let cache = match workload.cache_precision {
         // The model's own 16-bit type; there is no float16 to ask for.
@@ -213,6 +218,8 @@ fn vllm(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result
     let mut own = model("--model", weights, true);
     own.extend(length("--max-model-len", workload));
     own.push(Managed::of("--max-num-seqs", &[], workload.sequences, "context.sequences"));
+    // Its default grows with the card (2048 to 16384), and the activations with it: the estimate is for one figure.
+    own.extend(batch("--max-num-batched-tokens", &["--max_num_batched_tokens"], workload));
     own.push(Managed::of("--tensor-parallel-size", &["-tp"], workload.tensor, "parallelism.tensor"));
     own.push(Managed::of("--pipeline-parallel-size", &["-pp"], workload.pipeline, "parallelism.pipeline"));
     own.extend(cache.map(|cache| Managed::of("--kv-cache-dtype", &[], cache, "context.cachePrecision")));
@@ -233,6 +240,7 @@ fn sglang(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Resu
     own.push(Managed::of("--host", &[], "0.0.0.0", "engine"));
     own.extend(length("--context-length", workload));
     own.push(Managed::of("--max-running-requests", &[], workload.sequences, "context.sequences"));
+    own.extend(batch("--chunked-prefill-size", &[], workload));
     own.push(Managed::of(
         "--tp-size",
         &["--tp", "--tensor-parallel-size"],
@@ -296,10 +304,9 @@ fn llama_cpp(workload: &Workload, weights: &Weights<'_>) -> Result<Vec<Managed>,
         // Values are held quantised only with flash attention.
         own.push(Managed::of("--flash-attn", &["-fa"], "on", "context.cachePrecision"));
     }
-    if workload.tensor > 1 {
-        own.push(Managed::of("--split-mode", &["-sm"], "row", "parallelism.tensor"));
-    } else if workload.pipeline > 1 {
-        own.push(Managed::of("--split-mode", &["-sm"], "layer", "parallelism.pipeline"));
+    if workload.tensor > 1 || workload.pipeline > 1 {
+        // Whole layers per GPU, as the estimate counts them.
+        own.push(Managed::of("--split-mode", &["-sm"], "layer", "parallelism"));
     }
     Ok(own)
 }
@@ -326,6 +333,7 @@ fn tgi(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<
         own.push(Managed::of("--max-input-tokens", &[], length.saturating_sub(1).max(1), "context.length"));
         own.push(Managed::of("--max-batch-total-tokens", &[], all, "context"));
     }
+    own.extend(batch("--max-batch-prefill-tokens", &[], workload));
     own.push(Managed::of("--max-concurrent-requests", &[], workload.sequences, "context.sequences"));
     own.push(Managed::of("--num-shard", &[], workload.tensor, "parallelism.tensor"));
     own.extend(cache.map(|cache| Managed::of("--kv-cache-dtype", &[], cache, "context.cachePrecision")));
