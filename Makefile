@@ -11,16 +11,16 @@ SHELL := bash
 CARGO ?= cargo
 
 # Everything: formatting, lints, unit, property, integration and documentation tests, and end to end on a real control
-# plane. That is built beside the lints, so that a fresh machine's cores are not idle while one crate or package links.
+# plane. That is built beside the lints: a fresh machine needs both.
 test:
 	$(CARGO) fmt --check
 	bash tests/controlplane/install.sh >/dev/null & controlplane=$$!
 	trap 'kill $$controlplane 2>/dev/null || true' EXIT
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) test --locked --no-run
+	$(CARGO) test --locked --all-targets --no-run
 	wait $$controlplane
 	trap - EXIT
-	$(CARGO) test --locked --all-targets
+	$(CARGO) test --locked --all-targets || { echo 'The logs of the control plane are in target/controlplane-logs.'; exit 1; }
 	$(CARGO) test --locked --doc
 
 # All but what needs the control plane.

@@ -31,8 +31,8 @@ done
 for each in $running; do kill -9 "$each" 2>/dev/null; done
 rm -rf "$1"
 # What was killed may have been writing into it.
+tries=50
 for each in $running; do
-  tries=50
   while kill -0 "$each" 2>/dev/null && [ $tries -gt 0 ]; do tries=$((tries - 1)); sleep 0.1; done
 done
 rm -rf "$1"

@@ -38,7 +38,7 @@ pub(crate) struct ControlPlane {
     pub(crate) tools: Tools,
     /// A directory that goes with the control plane.
     pub(crate) home: PathBuf,
-    /// Where every part logs to; kept.
+    /// Where every part logs to; kept until the next run.
     pub(crate) logs: PathBuf,
     /// The administrator's kubeconfig.
     pub(crate) kubeconfig: PathBuf,
@@ -52,11 +52,7 @@ impl ControlPlane {
     /// Starts a control plane. `name` tells its logs from those of another.
     pub(crate) fn start(name: &str) -> Result<Self> {
         let tools = Tools::install()?;
-        let logs = target_directory()?.join("controlplane-logs").join(name);
-        if logs.exists() {
-            fs::remove_dir_all(&logs)?;
-        }
-        fs::create_dir_all(&logs)?;
+        let logs = make_logs(&target_directory()?.join("controlplane-logs"), name)?;
         let home = tempfile::Builder::new().prefix("loadline-controlplane-").tempdir()?.keep();
         let guard = Guard::start(&home)?;
         let mut plane = Self {
@@ -228,10 +224,10 @@ impl ControlPlane {
     }
 
     /// An error that names the part that is no longer running, if one is not.
-    pub(crate) fn processes_alive(&mut self) -> Result<()> {
+    fn processes_alive(&mut self) -> Result<()> {
         for process in &mut self.processes {
             if process.exited()? {
-                bail!("{} has ended; its log is {}", process.name, self.logs.join(&process.name).display());
+                bail!("{} has ended", process.name);
             }
         }
         Ok(())
@@ -302,6 +298,22 @@ impl ControlPlane {
             .env("HELM_DATA_HOME", self.home.join("helm/data"));
         command::run(command, input)
     }
+}
+
+/// Makes the directory of this process's logs, and removes those of earlier ones.
+fn make_logs(all: &Path, name: &str) -> Result<PathBuf> {
+    fs::create_dir_all(all)?;
+    for entry in fs::read_dir(all)? {
+        let entry = entry?;
+        let of = entry.file_name().to_string_lossy().strip_prefix(&format!("{name}-")).map(str::to_owned);
+        // Another run may be under way.
+        if of.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    let logs = all.join(format!("{name}-{}", std::process::id()));
+    fs::create_dir_all(&logs)?;
+    Ok(logs)
 }
 
 /// Cargo's target directory, from where the running test or example is in it.

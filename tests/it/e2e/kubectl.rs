@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::scenario::{Scenario, current, eventually, message, model_deployment, scenario};
 use crate::cluster::{condition_of, items, text};
 use crate::controlplane::harness::fleet::{H200, L4};
-use crate::controlplane::harness::{command, fleet, loadline_binary};
+use crate::controlplane::harness::{command, loadline_binary};
 
 fn spec() -> Value {
     json!({"model": {"parameters": "8B"}, "precision": "fp16", "context": {"length": 8192}})
@@ -315,13 +315,19 @@ fn the_examples_are_what_they_say() {
                 names.push(text(&object, "/metadata/name").to_owned());
             }
         }
-        assert!(names.len() >= 4, "{names:?}");
         for name in &names {
             let object = s
                 .wait(name, "a verdict", |object| current(object) && condition_of(object, "Ready").is_some());
             assert!(!message(&object).is_empty(), "{name}");
             assert_ne!(text(condition_of(&object, "Ready").unwrap(), "/reason"), "InvalidSpec", "{object:#}");
         }
-        assert!(fleet::memory_of("l4-2").is_some());
+        s.wait_ready("llama-8b-fp16", "True", "Available");
+        assert_ne!(s.wait_pods("llama-8b-fp16", 1, 0), ["t4"]);
+        s.wait_ready("llama-8b-int4", "True", "Available");
+        s.wait_ready("llama-70b-tensor-4", "True", "Available");
+        let nodes = s.wait_pods("llama-70b-tensor-4", 1, 0);
+        assert!(["a100", "h100"].contains(&nodes[0].as_str()), "{nodes:?}");
+        s.wait_ready("too-large", "False", "GpuMemoryTooSmall");
+        s.wait_pods("too-large", 0, 1);
     });
 }
