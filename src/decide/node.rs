@@ -79,7 +79,7 @@ fn judge_pool(node: &Node, pool: &GpuPool, requirement: &Requirement, policy: &P
     let (reason, detail) = pool_fault(pool, requirement, policy)
         .or_else(|| node_fault(node, pool, policy))
         .unwrap_or_else(|| {
-            if pool.free < requirement.gpus {
+            if pool.free < requirement.gpus.max(1) {
                 (Reason::GpusBusy, gpus(pool, requirement))
             } else {
                 (Reason::FitsNow, memory(pool, requirement))

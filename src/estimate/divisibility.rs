@@ -7,7 +7,8 @@ use crate::precision::{Engine, Precision};
 /// Refuses a tensor parallelism that the engine would refuse, and says what the model would allow.
 ///
 /// # Errors
-/// What cannot be shared, in numbers. Of a model of which only the size is known this is a note, since its heads are assumed.
+/// What cannot be shared, in numbers. Of a model of which only the size is known, a power of two is a note, since its heads
+/// are assumed; but no typical model has heads for another number.
 pub(super) fn check(shape: &ModelShape, workload: &Workload) -> Result<Option<String>, EstimateError> {
     let ranks = workload.tensor;
     let problems = problems(shape, workload, ranks);
@@ -15,12 +16,15 @@ pub(super) fn check(shape: &ModelShape, workload: &Workload) -> Result<Option<St
         return Ok(None);
     }
     let problem = format!("{ranks} ranks cannot share {}", problems.join(" and "));
-    if shape.tensors.is_empty() {
+    if shape.tensors.is_empty() && ranks.is_power_of_two() {
         return Ok(Some(format!(
             "The model's heads are assumed from its size alone; with them, {problem}, and the engine would not start."
         )));
     }
-    let remedy = remedy(shape, workload, ranks);
+    let mut remedy = remedy(shape, workload, ranks);
+    if shape.tensors.is_empty() {
+        remedy.push_str(", or give the model's config: the heads are assumed from its size");
+    }
     Err(EstimateError::Invalid { field: "parallelism.tensor", problem, remedy })
 }
 
@@ -125,6 +129,26 @@ mod tests {
     fn refusal(json: &[u8], tensor: u64) -> Option<String> {
         let shape = hf_config::parse(json, "model").expect("a config");
         estimate(&shape, &Workload { tensor, ..workload() }).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_size_alone_is_taken_at_powers_of_two() {
+        let shape = crate::model::assumed::shape(crate::units::Parameters(8_000_000_000));
+        let refused = |tensor| {
+            estimate(&shape, &Workload { tensor, ..workload() }).err().map(|error| error.to_string())
+        };
+        for tensor in [1, 2, 4, 8, 16, 64] {
+            assert_eq!(refused(tensor), None, "{tensor}");
+        }
+        let error = refused(3).expect("an error");
+        for part in [
+            "parallelism.tensor",
+            "3 ranks cannot share 32 attention heads and 8 KV heads",
+            "write 2 or 4",
+            "config",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
     }
 
     #[test]
