@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := test
-.PHONY: test demo fmt lint unit e2e idle accuracy bench controlplane
+.PHONY: test demo fmt lint unit e2e idle accuracy bench fuzz controlplane
 
 CARGO ?= cargo
 
@@ -56,6 +56,10 @@ lint:
 # The estimate beside the memory that real engines were measured to take.
 accuracy:
 	$(CARGO) run --locked --release --example accuracy
+
+# Ten minutes of mutated headers and configs against every parser; an input that fails is kept in tests/fixtures/fuzz.
+fuzz:
+	$(CARGO) run --locked --release --example fuzz_parsers -- $${SECONDS_TO_RUN:-600}
 
 bench:
 	$(CARGO) bench --locked
