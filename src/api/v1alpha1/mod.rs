@@ -5,18 +5,23 @@
 // One `printcolumn` per column repeats the attribute's keys.
 #![allow(clippy::duplicated_attributes)]
 
+mod status;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Toleration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding};
 use crate::inventory::Vendor;
-use crate::model::Confidence;
 use crate::precision::{CachePrecision, Engine, Precision};
+
+pub use status::{
+    BestNode, EstimateStatus, ModelDeploymentStatus, NodeStatus, PlacementStatus, RejectedNodes,
+    SuggestionStatus, SummaryStatus,
+};
 
 /// A model, how it is to be served or trained, and where it may run. Loadline estimates the GPU memory that it needs,
 /// adds the safety margin, and lets its pods only onto nodes whose GPUs have that much.
@@ -437,168 +442,6 @@ pub struct TrainingSpec {
     pub offload: Option<Vec<Offload>>,
 }
 
-/// What Loadline found out. A function of spec and cluster: it changes only when one of them does.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelDeploymentStatus {
-    /// The generation of the spec that this status is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// What the model needs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "EstimateStatus")]
-    pub estimate: Option<EstimateStatus>,
-    /// Where it could go.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "PlacementStatus")]
-    pub placement: Option<PlacementStatus>,
-    /// The figures that `kubectl get` shows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "SummaryStatus")]
-    pub summary: Option<SummaryStatus>,
-    /// Pods of the workload.
-    #[serde(default)]
-    pub replicas: i32,
-    /// Pods of the workload that are ready.
-    #[serde(default)]
-    pub ready_replicas: i32,
-    /// Label selector of the workload's pods, for autoscalers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub selector: Option<String>,
-    /// Ready, Estimated and Placeable; Reconciling and Stalled as kstatus means them.
-    #[serde(default)]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
-}
-
-/// What the model needs, in bytes.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EstimateStatus {
-    /// Bytes of the weights, over all GPUs of one replica.
-    pub weights: i64,
-    /// Bytes of the KV cache and recurrent state, over all GPUs of one replica.
-    pub kv_cache: i64,
-    /// Bytes of the activations, over all GPUs of one replica.
-    pub activations: i64,
-    /// Bytes of CUDA context, kernels, graphs and framework, over all GPUs of one replica.
-    pub overhead: i64,
-    /// Bytes of the gradients, when training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gradients: Option<i64>,
-    /// Bytes of the optimizer state, when training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub optimizer: Option<i64>,
-    /// Bytes of all of it, over all GPUs of one replica.
-    pub total: i64,
-    /// Bytes of all of it times the safety margin, over all GPUs of one replica.
-    pub required: i64,
-    /// Bytes that each GPU must have: the GPU that needs most, times the safety margin.
-    pub required_per_gpu: i64,
-    /// GPUs that one replica takes, all on one node.
-    pub gpus: i64,
-    /// The safety margin.
-    pub safety_margin: String,
-    /// How sure the estimate is: exact, derived or assumed.
-    #[schemars(with = "String")]
-    pub confidence: Confidence,
-    /// Where the model's shape came from.
-    pub source: String,
-    /// What to know of how the estimate was made.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-}
-
-/// Where it could go.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PlacementStatus {
-    /// Nodes that it fits on now.
-    pub fits: i64,
-    /// Nodes whose GPUs have the memory and are in use.
-    pub busy: i64,
-    /// Nodes of which it cannot be said.
-    pub unknown: i64,
-    /// Nodes that it does not fit on, by reason.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rejected: Vec<RejectedNodes>,
-    /// The node that suits best.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "BestNode")]
-    pub best: Option<BestNode>,
-    /// At most ten nodes with their reasons, one per kind first; `loadline plan` shows all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub nodes: Vec<NodeStatus>,
-    /// Changes that would make it fit.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub suggestions: Vec<SuggestionStatus>,
-}
-
-/// How many nodes have one reason.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RejectedNodes {
-    /// The reason.
-    pub reason: String,
-    /// How many nodes.
-    pub nodes: i64,
-}
-
-/// The node that suits best.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BestNode {
-    /// Its GPUs, as its labels name them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub product: Option<String>,
-    /// Bytes per GPU.
-    pub memory: i64,
-    /// The name of the node.
-    pub node: String,
-}
-
-/// The answer for one node.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeStatus {
-    /// The name of the node.
-    pub name: String,
-    /// fits, busy, unknown or rejected.
-    pub verdict: String,
-    /// Why, in one word.
-    pub reason: String,
-    /// Why, with the numbers.
-    pub message: String,
-}
-
-/// A change that would make it fit.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SuggestionStatus {
-    /// The change, such as `precision int4`.
-    pub change: String,
-    /// Bytes that each GPU must then have.
-    pub required_per_gpu: i64,
-    /// Nodes that it would then fit on.
-    pub nodes: i64,
-}
-
-/// The figures that `kubectl get` shows.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SummaryStatus {
-    /// The model.
-    pub model: String,
-    /// How the weights are held.
-    pub precision: String,
-    /// Memory per GPU with the margin, such as "21.4 GiB".
-    pub needs_per_gpu: String,
-    /// Memory of the weights.
-    pub weights: String,
-    /// Memory of the KV cache.
-    pub kv_cache: String,
-}
-
 const fn one() -> i32 {
     1
 }
@@ -613,62 +456,4 @@ fn int_or_string(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the definition's own rules say of a spec, evaluated as the API server does.
-    fn rules(spec: &str) -> Result<(), String> {
-        let spec: ModelDeploymentSpec = serde_yaml::from_str(spec).map_err(|error| error.to_string())?;
-        ModelDeployment::new("test", spec).validate_cel().map_err(|errors| errors.to_string())
-    }
-
-    #[test]
-    fn right_specs_pass_the_rules() {
-        for spec in [
-            "model: {parameters: 8B}",
-            "model: {parameters: \"8030261248\"}",
-            "model: {parameters: 8B, config: {model_type: llama}}",
-            "model: {catalog: llama-3.1-8b}\nsafetyMargin: \"1.2\"",
-            "model: {catalog: llama-3.1-8b}\nsafetyMargin: \"10\"",
-            "model: {huggingFace: {repository: meta-llama/Llama-3.1-8B-Instruct}}",
-            "model: {gguf: {url: \"https://models.example/a.gguf\"}}",
-            "model: {parameters: 70B}\nparallelism: {tensor: auto}",
-            "model: {parameters: 70B}\nparallelism: {tensor: 4}",
-            "model: {parameters: 8B}\ntraining: {method: lora}",
-        ] {
-            assert_eq!(rules(spec), Ok(()), "{spec}");
-        }
-    }
-
-    #[test]
-    fn wrong_specs_are_refused_with_the_remedy() {
-        for (spec, remedy) in [
-            ("model: {}", "exactly one source"),
-            ("model: {parameters: 8B, catalog: llama-3.1-8b}", "exactly one source"),
-            ("model: {config: {}, catalog: llama-3.1-8b}", "exactly one source"),
-            ("model: {parameters: 8Q}", "such as \"8B\""),
-            ("model: {parameters: \"-8B\"}", "such as \"8B\""),
-            ("model: {parameters: 8B}\nsafetyMargin: \"0.5\"", "from 1.0 to 10.0"),
-            ("model: {parameters: 8B}\nsafetyMargin: NaN", "from 1.0 to 10.0"),
-            ("model: {parameters: 8B}\nsafetyMargin: \"1,2\"", "from 1.0 to 10.0"),
-            ("model: {parameters: 8B}\nsafetyMargin: \"10.5\"", "from 1.0 to 10.0"),
-            ("model: {parameters: 8B}\nparallelism: {tensor: 0}", "from 1 to 1024, or auto"),
-            ("model: {parameters: 8B}\nparallelism: {tensor: many}", "from 1 to 1024, or auto"),
-            ("model: {huggingFace: {repository: llama}}", "organisation/name"),
-            ("model: {gguf: {url: \"http://models.example/a.gguf\"}}", "https://"),
-            ("model: {gguf: {}}", "exactly one of url and huggingFace"),
-            (
-                "model: {parameters: 8B}\ntraining: {method: lora}\ncontext: {length: 8192}",
-                "training.sequenceLength",
-            ),
-            (
-                "model: {parameters: 8B}\ntraining: {method: lora}\nengine: {name: vllm}",
-                "training.sequenceLength",
-            ),
-            ("model: {parameters: 8B}\ntraining: {method: lora}\nparallelism: {tensor: 2}", "training.gpus"),
-        ] {
-            let error = rules(spec).expect_err(spec);
-            assert!(error.contains(remedy), "{spec}: {error}");
-        }
-    }
-}
+mod tests;
