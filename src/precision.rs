@@ -8,9 +8,11 @@ use thiserror::Error;
 
 use crate::units::shorten;
 
-/// Declares an enum of names: the variants, their spelling in the API, and every conversion between the two.
+/// Declares an enum of names: the variants, their spelling in the API, what else people call them, and every conversion.
 macro_rules! named {
-    ($(#[$meta:meta])* $name:ident ($what:literal) { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
+    ($(#[$meta:meta])* $name:ident ($what:literal) {
+        $($(#[$variant_meta:meta])* $variant:ident = $text:literal $(| $alias:literal)*,)+
+    }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
         pub enum $name { $($(#[$variant_meta])* #[serde(rename = $text)] $variant,)+ }
@@ -24,6 +26,11 @@ macro_rules! named {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
+
+            /// What engines and their logs call it besides. The API knows only [`Self::as_str`].
+            const fn aliases(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($alias),*],)+ }
+            }
         }
 
         impl fmt::Display for $name {
@@ -35,9 +42,11 @@ macro_rules! named {
         impl FromStr for $name {
             type Err = UnknownName;
 
+            /// In any case, with `-`, `_` and `.` taken for one another.
             fn from_str(text: &str) -> Result<Self, UnknownName> {
-                let wanted = text.trim().to_ascii_lowercase();
-                Self::ALL.iter().copied().find(|value| value.as_str() == wanted).ok_or_else(|| UnknownName {
+                let means = |name: &&str| $crate::precision::same_name(name, text.trim());
+                let named = |value: &Self| means(&value.as_str()) || value.aliases().iter().any(|name| means(name));
+                Self::ALL.iter().copied().find(named).ok_or_else(|| UnknownName {
                     what: $what,
                     value: shorten(text),
                     known: Self::ALL.iter().map(|value| value.as_str()).collect::<Vec<_>>().join(", "),
@@ -47,6 +56,12 @@ macro_rules! named {
     };
 }
 pub(crate) use named;
+
+/// Whether two spellings differ only in case and in what separates their words.
+pub(crate) fn same_name(left: &str, right: &str) -> bool {
+    let plain = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
+    left.bytes().map(plain).eq(right.bytes().map(plain))
+}
 
 /// A name that is not one of a closed list.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -64,13 +79,13 @@ named! {
     /// How the weights are stored in GPU memory.
     Precision ("precision") {
         /// 32-bit floating point.
-        Fp32 = "fp32",
+        Fp32 = "fp32" | "float32" | "f32",
         /// 16-bit IEEE floating point.
-        Fp16 = "fp16",
+        Fp16 = "fp16" | "float16" | "f16" | "half",
         /// 16-bit brain floating point.
-        Bf16 = "bf16",
+        Bf16 = "bf16" | "bfloat16",
         /// 8-bit floating point with one scale per tensor or row.
-        Fp8 = "fp8",
+        Fp8 = "fp8" | "fp8-e4m3" | "fp8-e5m2",
         /// 8-bit floating point with a scale per block of 128 x 128 (DeepSeek, Qwen).
         Fp8Block = "fp8-block",
         /// 8-bit integer.
@@ -78,15 +93,15 @@ named! {
         /// 4-bit integer, the bare half byte per parameter.
         Int4 = "int4",
         /// GPTQ, 8 bits, groups of 128.
-        GptqInt8 = "gptq-int8",
+        GptqInt8 = "gptq-int8" | "w8a16",
         /// GPTQ, 4 bits, groups of 128.
-        GptqInt4 = "gptq-int4",
+        GptqInt4 = "gptq-int4" | "gptq" | "w4a16",
         /// AWQ, 4 bits, groups of 128.
-        AwqInt4 = "awq-int4",
-        /// bitsandbytes 8-bit integer.
-        BnbInt8 = "bnb-int8",
+        AwqInt4 = "awq-int4" | "awq",
+        /// 8-bit integer linear layers with one scale per row: bitsandbytes, and W8A8 checkpoints.
+        BnbInt8 = "bnb-int8" | "w8a8" | "llm-int8",
         /// bitsandbytes NF4, blocks of 64.
-        Nf4 = "nf4",
+        Nf4 = "nf4" | "bnb-nf4" | "bnb-4bit",
         /// Microscaling FP8, groups of 32.
         Mxfp8 = "mxfp8",
         /// Microscaling FP4, groups of 32.
@@ -158,13 +173,13 @@ named! {
         /// What the engine picks: the model's own 16-bit type, unless the checkpoint says otherwise.
         Auto = "auto",
         /// 32-bit floating point.
-        Fp32 = "fp32",
+        Fp32 = "fp32" | "float32" | "f32",
         /// 16-bit IEEE floating point.
-        Fp16 = "fp16",
+        Fp16 = "fp16" | "float16" | "f16" | "half",
         /// 16-bit brain floating point.
-        Bf16 = "bf16",
+        Bf16 = "bf16" | "bfloat16",
         /// 8-bit floating point.
-        Fp8 = "fp8",
+        Fp8 = "fp8" | "fp8-e4m3" | "fp8-e5m2",
         /// 8-bit integer.
         Int8 = "int8",
         /// llama.cpp Q8_0: 34 bytes for 32 elements.
@@ -188,12 +203,63 @@ named! {
         /// SGLang.
         Sglang = "sglang",
         /// llama.cpp's server.
-        LlamaCpp = "llama-cpp",
+        LlamaCpp = "llama-cpp" | "llamacpp",
         /// Hugging Face text-generation-inference.
-        Tgi = "tgi",
+        Tgi = "tgi" | "text-generation-inference",
         /// Hugging Face transformers.
         Transformers = "transformers",
         /// No engine: estimate only, unless the object has a pod template.
         None = "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_understood_as_logs_and_files_spell_them() {
+        for (text, expected) in [
+            ("bf16", Some(Precision::Bf16)),
+            ("bfloat16", Some(Precision::Bf16)),
+            ("F16", Some(Precision::Fp16)),
+            ("FP8_block", Some(Precision::Fp8Block)),
+            ("bnb-nf4", Some(Precision::Nf4)),
+            ("W8A8", Some(Precision::BnbInt8)),
+            (" Q4_K_M ", Some(Precision::Q4KM)),
+            ("q4-k-m", Some(Precision::Q4KM)),
+            ("q4km", None),
+            ("", None),
+            ("int3", None),
+        ] {
+            assert_eq!(text.parse::<Precision>().ok(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("fp8_e4m3", Some(CachePrecision::Fp8)),
+            ("float16", Some(CachePrecision::Fp16)),
+            ("f16", Some(CachePrecision::Fp16)),
+            ("fp4", None),
+        ] {
+            assert_eq!(text.parse::<CachePrecision>().ok(), expected, "{text}");
+        }
+        for text in ["llama.cpp", "llamacpp", "llama_cpp", "LLAMA-CPP"] {
+            assert_eq!(text.parse::<Engine>().ok(), Some(Engine::LlamaCpp), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_spelling_means_two_things() {
+        let spellings =
+            |value: Precision| std::iter::once(value.as_str()).chain(value.aliases().iter().copied());
+        for &value in Precision::ALL {
+            for name in spellings(value) {
+                assert_eq!(name.parse::<Precision>().ok(), Some(value), "{name}");
+            }
+        }
+        for &value in CachePrecision::ALL {
+            for name in value.aliases() {
+                assert_eq!(name.parse::<CachePrecision>().ok(), Some(value), "{name}");
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::plan::{PlanError, workload};
 use crate::precision::{CachePrecision, Engine, Precision};
 use crate::render::json::{self, FitDocument};
 use crate::render::table;
-use crate::units::Margin;
+use crate::units::{Margin, shorten};
 
 use super::failure::{ExitStatus, Failure};
 use super::gpu::Gpu;
@@ -108,10 +108,27 @@ struct TrainingArguments {
     offload: Vec<Offload>,
 }
 
+impl TrainingArguments {
+    /// What is given for adapters must not be ignored where there are none.
+    fn check(&self) -> Result<(), Failure> {
+        if self.training != Some(Method::Full) {
+            return Ok(());
+        }
+        let flag = match (self.lora_rank, self.lora_targets.as_slice()) {
+            (Some(rank), _) => format!("--lora-rank {rank}"),
+            (None, [first, ..]) => format!("--lora-targets {}", shorten(first)),
+            (None, []) => return Ok(()),
+        };
+        Err(Failure::usage(format!("{flag}: --training full has no LoRA matrices"))
+            .hint("leave it out, or write --training lora or qlora"))
+    }
+}
+
 pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
     if arguments.list_models {
         return list_models(arguments.output, printer);
     }
+    arguments.training.check()?;
     let shape = arguments.model.shape(&arguments.hub)?;
     let workload = workload(&spec(arguments), &shape).map_err(explained)?;
     let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;

@@ -21,7 +21,7 @@ use super::input;
 #[command(next_help_heading = "Model (one of)")]
 pub(super) struct ModelArguments {
     /// Its size alone, such as 8B, 1.2B, 500M or 8030261248; its shape is then assumed, and the estimate says so
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["gguf", "safetensors", "model", "file"])]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, conflicts_with_all = ["gguf", "safetensors", "model", "file"])]
     parameters: Option<Parameters>,
     /// A Hugging Face config.json (`-` for standard input)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["gguf", "safetensors", "model", "file"])]

@@ -1,8 +1,11 @@
 //! How flags' values are read: each refusal names the value and what would be right.
 
+use std::ffi::OsStr;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command};
 
 use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding};
 use crate::precision::{CachePrecision, Engine, Precision, UnknownName};
@@ -59,8 +62,39 @@ macro_rules! named {
 
 named! { Precision CachePrecision Engine Method Optimizer Checkpointing AttentionKernel Sharding Offload }
 
-/// A parser for one name of a closed list.
+/// A parser for one name of a closed list. The names of the API are listed, and what else people call them is understood.
 pub(super) fn one_of<T: Named>() -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(T::NAMES.iter().map(|value| PossibleValue::new(value.name())))
-        .try_map(|name| name.parse::<T>())
+    OneOf::<T>(PhantomData)
+}
+
+struct OneOf<T>(PhantomData<T>);
+
+// Derived, it would ask the same of the names.
+impl<T> Clone for OneOf<T> {
+    fn clone(&self) -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Named> OneOf<T> {
+    fn listed() -> impl Iterator<Item = PossibleValue> {
+        T::NAMES.iter().map(|value| PossibleValue::new(value.name()))
+    }
+}
+
+impl<T: Named> TypedValueParser for OneOf<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, flag: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        if let Some(named) = value.to_str().and_then(|text| text.parse().ok()) {
+            return Ok(named);
+        }
+        // What it is not is said as for any other list.
+        let listed = PossibleValuesParser::new(Self::listed()).try_map(|name| name.parse::<T>());
+        listed.parse_ref(command, flag, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Self::listed()))
+    }
 }

@@ -103,9 +103,10 @@ impl Cache {
     }
 
     /// Growth per token of context and sequence, summed over GPUs: of the layers that keep every token. A window as long as the
-    /// model's context bounds nothing; where every layer has a shorter one, all of them count, as they grow up to it.
+    /// context, or as the model's longest, bounds nothing; where every layer has a shorter one, all of them count, as they grow
+    /// up to it.
     pub(super) fn growth(&self, shape: &ModelShape) -> Result<Bytes, Overflow> {
-        let longest = shape.max_context.unwrap_or(u64::MAX);
+        let longest = shape.max_context.unwrap_or(u64::MAX).min(self.context);
         let unbounded = |span| match span {
             Span::Full => true,
             Span::Sliding(window) | Span::Chunked(window) => window >= longest,

@@ -83,6 +83,18 @@ fn a_window_that_bounds_nothing_is_none() {
     for (window, max_context) in [(262_144, Some(131_072)), (4096, Some(32_768)), (4096, None)] {
         assert_eq!(per_token(&windowed(window, max_context), &workload()), 131_072, "{window}");
     }
+    // Llama-4-Scout: 36 of 48 layers in chunks of 8192, which a context of 8192 does not fill (measured: 196,576 bytes a token).
+    let scout = ModelShape {
+        max_context: Some(10_485_760),
+        ..shape(&[
+            (12, &attention(heads(8, 128), Span::Full)),
+            (36, &attention(heads(8, 128), Span::Chunked(8192))),
+        ])
+    };
+    for (context, expected) in [(1, 196_608), (8192, 196_608), (8193, 49_152), (131_072, 49_152)] {
+        let workload = Workload { context: Some(context), ..workload() };
+        assert_eq!(per_token(&scout, &workload), expected, "{context}");
+    }
 }
 
 #[test]

@@ -93,9 +93,9 @@ named! {
     /// The optimizer, which decides the state kept per trained parameter.
     Optimizer ("optimizer") {
         /// AdamW, two 32-bit moments.
-        Adamw = "adamw",
+        Adamw = "adamw" | "adamw-torch" | "adamw-torch-fused" | "adamw-hf",
         /// AdamW with 8-bit moments.
-        Adamw8bit = "adamw-8bit",
+        Adamw8bit = "adamw-8bit" | "adamw-bnb-8bit" | "adamw8bit",
         /// The same, in pages that may be moved to the host.
         PagedAdamw8bit = "paged-adamw-8bit",
         /// Stochastic gradient descent with momentum.
@@ -129,7 +129,7 @@ named! {
         /// PyTorch's scaled dot product attention.
         Sdpa = "sdpa",
         /// Flash attention.
-        Flash = "flash",
+        Flash = "flash" | "flash-attention-2" | "flash-attn",
     }
 }
 
@@ -147,7 +147,7 @@ named! {
         /// ZeRO stage 3: and parameters.
         Zero3 = "zero3",
         /// PyTorch's fully sharded data parallel.
-        Fsdp = "fsdp",
+        Fsdp = "fsdp" | "fsdp2",
     }
 }
 

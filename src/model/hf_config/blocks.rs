@@ -275,8 +275,11 @@ impl Moe {
         if self.shared_width > 0 {
             let shared = Mlp { width: self.shared_width, gated: self.gated, bias: false };
             // Granite's shared expert is fused too, and stands beside the mixture.
-            let module =
-                if names.shared == "shared_mlp" { names.shared.to_owned() } else { name(names.shared) };
+            let module = if names.module == "block_sparse_moe" && names.shared == "shared_mlp" {
+                names.shared.to_owned()
+            } else {
+                name(names.shared)
+            };
             let shared_names = MlpNames {
                 fused: names.expert.fused.filter(|_| names.expert.gate.is_empty()),
                 ..names.expert

@@ -252,6 +252,16 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
             let bias = f.flag_or("bias", true)?;
             Family { qkv_bias: bias, out_bias: bias, ..PLAIN }
         }
+        "internlm3" => {
+            let bias = flag("bias")?;
+            Family { qkv_bias: flag("qkv_bias")?, out_bias: bias, mlp_bias: bias, ..PLAIN }
+        }
+        "apertus" => Family {
+            style: Style { norms: &["attention_layernorm", "feedforward_layernorm"], ..LLAMA },
+            gated: false,
+            qk_norm: QkNorm::Head,
+            ..llama
+        },
         "internlm2" => {
             let bias = flag("bias")?;
             Family {

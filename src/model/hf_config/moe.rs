@@ -1,10 +1,10 @@
 //! Decoders with a mixture of experts and ordinary (grouped-query) attention.
 
-use super::blocks::{Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
+use super::blocks::{AttentionNames, Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
 use super::builder::Builder;
 use super::decoder::{Block, Dims, Ffn, NormKind, Style, spans_by_type};
 use super::dense_families::LLAMA;
-use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
+use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, Limit, TOKENS, WIDTH};
 use crate::model::{Confidence, ParseError, Role, Span, Split};
 
 /// The `model_type`s that are read here.
@@ -27,6 +27,9 @@ pub(super) const TYPES: &[&str] = &[
     "olmoe",
     "ernie4_5_moe",
     "mimo_v2_flash",
+    "bailing_moe",
+    "hunyuan_v1_moe",
+    "dbrx",
 ];
 
 /// Experts with Mixtral's names.
@@ -43,10 +46,18 @@ pub(super) const DEEPSEEK_MOE: MoeNames = MoeNames { shared: "shared_experts", .
 
 /// Reads one.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let dims = Dims::read(f, b)?;
+    let mut dims = Dims::read(f, b)?;
+    let mut of_experts = f.clone();
+    if model_type == "dbrx" {
+        // It keeps the measures of attention and of the experts apart.
+        let attention = f.need_object("attn_config")?;
+        dims.kv_heads = attention.positive_or("kv_n_heads", HEADS, dims.kv_heads)?;
+        super::decoder::check_groups(&attention, "kv_n_heads", dims.heads, dims.kv_heads)?;
+        of_experts = f.need_object("ffn_config")?;
+    }
     let style = style(model_type, f)?;
     let attention = attention(model_type, f, &dims)?;
-    let moe = experts(model_type, f)?;
+    let moe = experts(model_type, &of_experts)?;
     let dense = dense_width(model_type, f)?;
     let sparse = sparse_layers(model_type, f, dims.layers)?;
     let spans = spans(model_type, f, dims.layers)?;
@@ -141,6 +152,45 @@ fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
         },
         "granitemoe" | "granitemoeshared" => Style { moe: GRANITE_MOE, ..LLAMA },
         "ernie4_5_moe" => Style { moe: DEEPSEEK_MOE, tied: true, ..LLAMA },
+        "dbrx" => Style {
+            embed: "transformer.wte",
+            layers: "transformer.blocks",
+            norm: "transformer.norm_f",
+            norms: &["norm_attn_norm.norm_1", "norm_attn_norm.norm_2"],
+            attention: AttentionNames {
+                module: "norm_attn_norm.attn",
+                fused: Some("Wqkv"),
+                out: "out_proj",
+                ..LLAMA.attention
+            },
+            moe: MoeNames {
+                module: "ffn",
+                router: "router.layer",
+                expert: MlpNames { module: "", gate: "w1", up: "v1", fused: None, down: "w2" },
+                ..LLAMA.moe
+            },
+            ..LLAMA
+        },
+        "bailing_moe" => Style {
+            embed: "model.word_embeddings",
+            attention: AttentionNames {
+                module: "attention",
+                fused: Some("query_key_value"),
+                out: "dense",
+                ..LLAMA.attention
+            },
+            moe: DEEPSEEK_MOE,
+            ..LLAMA
+        },
+        "hunyuan_v1_moe" => Style {
+            attention: AttentionNames {
+                query_norm: "query_layernorm",
+                key_norm: "key_layernorm",
+                ..LLAMA.attention
+            },
+            moe: MoeNames { router: "gate.wg", shared: "shared_mlp", ..LLAMA.moe },
+            ..LLAMA
+        },
         _ => LLAMA,
     };
     style.tied = f.flag("tie_word_embeddings")?.unwrap_or(style.tied);
@@ -163,11 +213,13 @@ fn attention(model_type: &str, f: &Fields<'_>, dims: &Dims) -> Result<Gqa, Parse
         "glm4_moe" => (bias(false)?, false),
         "gpt_oss" => (bias(true)?, bias(true)?),
         "ernie4_5_moe" => (f.flag_or("use_bias", false)?, f.flag_or("use_bias", false)?),
+        "bailing_moe" => (f.flag_or("use_qkv_bias", false)?, f.flag_or("use_bias", false)?),
         _ => (bias(false)?, bias(false)?),
     };
     let qk_norm = match model_type {
         "qwen3_moe" | "dots1" | "step3p5" | "step3p7" => QkNorm::Head,
         "glm4_moe" | "minimax_m3" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
+        "hunyuan_v1_moe" if f.flag_or("use_qk_norm", true)? => QkNorm::Head,
         "minimax_m2" if f.flag_or("use_qk_norm", true)? => QkNorm::Full,
         "olmoe" => QkNorm::Full,
         _ => QkNorm::None,
@@ -234,16 +286,34 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
     let count = ["num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts"];
     let per_token =
         ["num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_top_k"];
-    let width = f.need(&["moe_intermediate_size", "intermediate_size"], WIDTH)?;
+    let mut width = None;
+    let mut per_token = f.any(&per_token, EXPERTS)?.unwrap_or(1);
+    let mut shared = f.or("n_shared_experts", EXPERTS, 0)?.max(f.or("moe_num_shared_experts", EXPERTS, 0)?);
+    if model_type == "hunyuan_v1_moe" {
+        width = alike(f, "moe_intermediate_size", WIDTH)?.filter(|width| *width > 0);
+        per_token = alike(f, "moe_topk", EXPERTS)?.unwrap_or(1);
+        shared = if f.flag_or("use_mixed_mlp_moe", true)? {
+            alike(f, "num_shared_expert", EXPERTS)?.unwrap_or(1)
+        } else {
+            0
+        };
+    } else if model_type == "bailing_moe" {
+        shared = f.or("num_shared_experts", EXPERTS, 0)?;
+    }
+    let width = match width {
+        Some(width) => width,
+        None if model_type == "dbrx" => f.need(&["ffn_hidden_size"], WIDTH)?,
+        None => f.need(&["moe_intermediate_size", "intermediate_size"], WIDTH)?,
+    };
     let count = f.need(&count, EXPERTS)?;
-    let shared = f.or("n_shared_experts", EXPERTS, 0)?.max(f.or("moe_num_shared_experts", EXPERTS, 0)?);
     let shared_width = match model_type {
         "qwen2_moe" => f.or("shared_expert_intermediate_size", WIDTH, 5632)?,
         "llama4" => width,
         "minimax_m2" | "granitemoeshared" => f.or("shared_intermediate_size", WIDTH, 0)?,
         "minimax_m3" => f.or("shared_intermediate_size", WIDTH, shared * width)?,
         "step3p5" | "step3p7" => f.or("share_expert_dim", WIDTH, shared * width)?,
-        "glm4_moe" | "dots1" | "deepseek" | "ernie4_5_moe" | "mimo_v2_flash" => shared * width,
+        "glm4_moe" | "dots1" | "deepseek" | "ernie4_5_moe" | "mimo_v2_flash" | "bailing_moe"
+        | "hunyuan_v1_moe" => shared * width,
         _ => 0,
     };
     let default_correction = matches!(model_type, "glm4_moe" | "dots1" | "mimo_v2_flash" | "ernie4_5_moe");
@@ -254,7 +324,7 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
     };
     Ok(Moe {
         count,
-        per_token: f.any(&per_token, EXPERTS)?.unwrap_or(1).clamp(1, count),
+        per_token: per_token.clamp(1, count),
         width,
         shared_width,
         shared_gate: model_type == "qwen2_moe",
@@ -264,6 +334,14 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         correction,
         ..Moe::default()
     })
+}
+
+/// A number that may be written once per layer (Hunyuan); the largest, where the layers differ.
+fn alike(f: &Fields<'_>, key: &str, limit: Limit) -> Result<Option<u64>, ParseError> {
+    if matches!(f.get(key), Some(serde_json::Value::Array(_))) {
+        return Ok(f.numbers(key, limit)?.and_then(|each| each.into_iter().max()));
+    }
+    f.number(key, limit)
 }
 
 /// Width of the MLP of layers without experts.

@@ -17,6 +17,7 @@ fn refused(arguments: &str, code: i32, expected: &[&str]) {
 fn numbers_that_cannot_be_right() {
     for (arguments, expected) in [
         ("--parameters 8Q", &["--parameters", "8Q", "such as 8B"][..]),
+        ("--parameters -5B", &["--parameters", "-5B", "such as 8B"]),
         ("--parameters 0", &["--parameters", "\"0\"", "at least 1"]),
         ("--parameters 1e9", &["--parameters", "1e9", "such as 8B"]),
         ("--parameters 99999999999999999999999T", &["--parameters", "99999"]),
@@ -41,6 +42,11 @@ fn numbers_that_cannot_be_right() {
         ("--parameters 8B --unknown", &["--unknown"]),
         ("--parameters 8B --model x", &["--parameters", "--model", "cannot be used with"]),
         ("--parameters 8B --lora-rank 4", &["--training"]),
+        ("--parameters 8B --training full --lora-rank 4", &["--lora-rank 4", "lora or qlora"]),
+        (
+            "--parameters 8B --training full --lora-targets attention",
+            &["--lora-targets attention", "lora or qlora"],
+        ),
         ("--parameters 8B --training lora --tensor 2", &["--training", "--tensor"]),
         ("", &["no model is given", "hint: give one of --parameters 8B"]),
     ] {

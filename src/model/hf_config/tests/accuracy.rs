@@ -112,3 +112,88 @@ fn the_counted_weights_are_those_that_vllm_loads() {
         );
     }
 }
+
+/// A config of measures alone, for families whose files are not among the fixtures.
+fn of_measures(model_type: &str, measures: &[(&str, serde_json::Value)]) -> ModelShape {
+    let mut config = serde_json::Map::new();
+    config.insert("model_type".to_owned(), model_type.into());
+    for (key, value) in measures {
+        config.insert((*key).to_owned(), value.clone());
+    }
+    let json = serde_json::to_vec(&config).expect("JSON");
+    parse(&json, model_type).unwrap_or_else(|error| panic!("{model_type}: {error}"))
+}
+
+#[test]
+fn families_without_a_fixture_have_their_published_size() {
+    let measures = |hidden: u64, layers: u64, heads: u64, kv_heads: u64, width: u64, vocabulary: u64| {
+        vec![
+            ("hidden_size", hidden.into()),
+            ("num_hidden_layers", layers.into()),
+            ("num_attention_heads", heads.into()),
+            ("num_key_value_heads", kv_heads.into()),
+            ("intermediate_size", width.into()),
+            ("vocab_size", vocabulary.into()),
+        ]
+    };
+    let with = |mut measures: Vec<(&'static str, serde_json::Value)>,
+                more: &[(&'static str, serde_json::Value)]| {
+        measures.extend_from_slice(more);
+        measures
+    };
+    let each = |value: u64| serde_json::Value::from(vec![value; 32]);
+    // The sizes that their model cards state, in millions.
+    for (model_type, measures, millions) in [
+        ("internlm3", with(measures(4096, 48, 32, 2, 10_240, 128_512), &[("head_dim", 128.into())]), 8_800),
+        ("apertus", measures(4096, 32, 32, 8, 21_504, 131_072), 8_050),
+        (
+            "hunyuan_v1_moe",
+            with(
+                measures(4096, 32, 32, 8, 3072, 128_167),
+                &[
+                    ("head_dim", 128.into()),
+                    ("num_experts", 64.into()),
+                    ("moe_topk", each(8)),
+                    ("moe_intermediate_size", each(3072)),
+                    ("num_shared_expert", each(1)),
+                    ("tie_word_embeddings", true.into()),
+                ],
+            ),
+            80_400,
+        ),
+        (
+            "dbrx",
+            vec![
+                ("d_model", 6144.into()),
+                ("n_layers", 40.into()),
+                ("n_heads", 48.into()),
+                ("vocab_size", 100_352.into()),
+                ("attn_config", serde_json::json!({"kv_n_heads": 8})),
+                (
+                    "ffn_config",
+                    serde_json::json!({"ffn_hidden_size": 10_752, "moe_num_experts": 16, "moe_top_k": 4}),
+                ),
+            ],
+            131_600,
+        ),
+        (
+            "bailing_moe",
+            with(
+                measures(2048, 28, 16, 4, 5632, 126_464),
+                &[
+                    ("num_experts", 64.into()),
+                    ("num_experts_per_tok", 6.into()),
+                    ("num_shared_experts", 2.into()),
+                    ("moe_intermediate_size", 1408.into()),
+                ],
+            ),
+            16_800,
+        ),
+    ] {
+        let counted = of_measures(model_type, &measures).parameters / 1_000_000;
+        assert!(
+            counted.abs_diff(millions) * 100 <= millions,
+            "{model_type}: {counted}, not {millions} million"
+        );
+    }
+}
