@@ -124,8 +124,9 @@ impl Context {
         let workload = apply::workload(writer, object, resolved.built.as_ref(), seen.as_deref()).await?;
         let again = match &workload {
             // Nothing tells when the other is gone.
-            Workload::NameTaken => TAKEN,
-            Workload::Rejected(_) => apply::REFUSED,
+            Workload::NameTaken | Workload::Predecessor => TAKEN,
+            Workload::Rejected { .. } => apply::REFUSED,
+            Workload::Denied { .. } => apply::DENIED,
             _ => again,
         };
         let facts = Facts {
@@ -239,6 +240,7 @@ impl Context {
         let reference = object.object_ref(&());
         match within("event", self.recorder.publish(&event, &reference)).await {
             Ok(()) => self.metrics.event(kind),
+            Err(error) if error.is_namespace_terminating() => debug!(%error, "cannot publish an event"),
             Err(error) => warn!(%error, "cannot publish an event"),
         }
     }

@@ -64,7 +64,11 @@ fn each_case_has_its_conditions() {
     let old_ready =
         Workload::Written(Child { is_current: true, replicas: 4, updated: 2, ready: 2, failure: None });
     let nothing = Workload::Nothing(Nothing::NoModel);
-    let rejected = Workload::Rejected("spec.template: Invalid value".to_owned());
+    let rejected = Workload::Rejected { why: "spec.template: Invalid value".to_owned(), child: None };
+    let denied = Workload::Denied {
+        why: "exceeded quota".to_owned(),
+        child: Some(Child { replicas: 2, ready: 2, ..Child::default() }),
+    };
     // Ready, Estimated, Placeable, Reconciling, Stalled.
     for (case, found, workload, expected) in [
         (
@@ -252,6 +256,24 @@ fn each_case_has_its_conditions() {
                 "False WorkloadRejected",
                 "True WorkloadRejected",
             ],
+        ),
+        (
+            "a quota is in the way",
+            planned(20, &l4()),
+            denied,
+            [
+                "False WorkloadDenied",
+                "True Estimated",
+                "True FitsNow",
+                "True WorkloadDenied",
+                "False WorkloadDenied",
+            ],
+        ),
+        (
+            "the Deployment of one of the same name is still there",
+            planned(20, &l4()),
+            Workload::Predecessor,
+            ["False Progressing", "True Estimated", "True FitsNow", "True Progressing", "False Progressing"],
         ),
     ] {
         let status = status(facts(&found, &workload), None, at(100));
