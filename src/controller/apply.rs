@@ -203,6 +203,11 @@ fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
 }
 
+/// Whether another write came in between: the same one is to be tried again.
+fn was_overtaken(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409 && status.message.contains("has been modified"))
+}
+
 /// Writes a status; the resource version it has then, or `None` if the object is gone.
 ///
 /// # Errors
@@ -221,7 +226,7 @@ pub async fn status(
     // A dynamic object: one that is malformed has a status too.
     match within("status", objects.patch_status(name, &parameters, &Patch::Apply(&patch))).await {
         Ok(written) => Ok(written.metadata.resource_version),
-        Err(Error::Api { source, .. }) if is_gone(&source) => Ok(None),
+        Err(Error::Api { source, .. }) if is_gone(&source) && !was_overtaken(&source) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -49,6 +49,13 @@ fn said(error: &kube::Error) -> String {
 }
 
 impl Error {
+    /// Whether the API server does not allow the call.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
+    }
+
     /// Whether the namespace is being deleted, and everything in it soon gone.
     #[must_use]
     pub fn is_namespace_terminating(&self) -> bool {

@@ -108,15 +108,15 @@ impl Context {
             }
             Gathered::Refused(error) => {
                 self.memory.track(key, None);
-                (Resolved { found: Found::Refused(error), built: None }, true, AGAIN)
+                (Resolved::without_workload(Found::Refused(error)), true, AGAIN)
             }
             Gathered::Pending => {
                 self.memory.track(key, None);
-                (Resolved { found: Found::Pending, built: None }, false, AGAIN)
+                (Resolved::without_workload(Found::Pending), false, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
                 self.memory.track(key, None);
-                let resolved = Resolved { found: Found::Unresolved(unresolved.message), built: None };
+                let resolved = Resolved::without_workload(Found::Unresolved(unresolved.message));
                 (resolved, unresolved.again.is_none(), unresolved.again.unwrap_or(AGAIN))
             }
         };
@@ -164,7 +164,10 @@ impl Context {
                 return self.memory.track(key, None);
             }
         };
-        let mut planned = object.clone();
+        let mut planned = match resolved.kept {
+            Some(ranks) => resolve::with_ranks(object, ranks),
+            None => object.clone(),
+        };
         planned.status = None;
         planned.metadata.managed_fields = None;
         let tracked = Tracked { object: Arc::new(planned), shape: Arc::new(shape), plan };

@@ -191,6 +191,7 @@ async fn a_status_is_written_to_the_object_that_it_is_of() {
         ),
         (refusal(404, "NotFound", ""), Ok(None)),
         (refusal(409, "Conflict", "Precondition failed: UID in precondition"), Ok(None)),
+        (refusal(409, "Conflict", "the object has been modified; apply your changes again"), Err("status")),
         (refusal(500, "InternalError", "etcd"), Err("status")),
     ] {
         let server = Recorded::default();
