@@ -20,6 +20,9 @@ pub const RECONCILING: &str = "Reconciling";
 /// kstatus: nothing will change until the spec does.
 pub const STALLED: &str = "Stalled";
 
+/// The conditions that the controller writes; others may set others.
+pub const OURS: [&str; 5] = [READY, ESTIMATED, PLACEABLE, RECONCILING, STALLED];
+
 named! {
     /// Reasons of conditions beside those of [`decide`](crate::decide::Reason): how far the workload has come.
     WorkloadReason ("reason") {
@@ -35,6 +38,8 @@ named! {
         NameTaken = "NameTaken",
         /// The API server refuses the Deployment that the template comes to.
         WorkloadRejected = "WorkloadRejected",
+        /// A quota, an admission policy or a missing permission is in the way of the Deployment.
+        WorkloadDenied = "WorkloadDenied",
     }
 }
 

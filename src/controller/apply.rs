@@ -7,17 +7,19 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::build::{self, Built, FIELD_MANAGER};
 use super::error::{Error, within};
 use super::memory::{Attempt, Memory};
 use super::status::{Child, Workload};
-use crate::api::{ModelDeployment, ModelDeploymentStatus};
+use crate::api::{ModelDeployment, ModelDeploymentStatus, conditions};
 use crate::telemetry::Metrics;
 
 /// How long a Deployment that the server refuses is not offered again, unless it is another by then.
 pub const REFUSED: Duration = Duration::from_mins(10);
+/// How soon a Deployment that is denied is offered again: nothing tells when a quota or a policy is another.
+pub const DENIED: Duration = Duration::from_secs(30);
 
 /// Who writes, and what is known of the last time.
 #[derive(Clone, Copy)]
@@ -59,7 +61,7 @@ pub async fn workload(
     };
     let last = memory.attempt(&key);
     if let Some(why) = last.as_ref().and_then(|last| still_refused(last, wanted)) {
-        return Ok(Workload::Rejected(why.to_owned()));
+        return Ok(Workload::Rejected { why: why.to_owned(), child: own.map(Child::of) });
     }
     // The watch sees only Deployments that Loadline manages: one of another's is asked for by name.
     let fetched = match seen {
@@ -68,7 +70,11 @@ pub async fn workload(
     };
     if let Some(live) = seen.or(fetched.as_ref()) {
         if !is_owned(live, object) {
-            return Ok(Workload::NameTaken);
+            return Ok(if is_of_predecessor(live, &name) {
+                Workload::Predecessor
+            } else {
+                Workload::NameTaken
+            });
         }
         if !is_to_be_applied(wanted, live, last.as_ref())? {
             return Ok(Workload::Written(Child::of(live)));
@@ -84,13 +90,20 @@ pub async fn workload(
             info!(%namespace, %name, "applied the Deployment");
             Ok(Workload::Written(Child::of(&applied)))
         }
-        Err(Error::Api { what, source }) => match refusal(&source) {
-            Some(why) => {
+        Err(Error::Api { what, source }) => {
+            let child = seen.or(fetched.as_ref()).map(Child::of);
+            if let Some(why) = refusal(&source) {
                 memory.attempted(&key, Attempt::Refused { digest, why: why.clone(), at: Instant::now() });
-                Ok(Workload::Rejected(why))
+                return Ok(Workload::Rejected { why, child });
             }
-            None => Err(Error::Api { what, source }),
-        },
+            match denial(&source) {
+                Some(why) => {
+                    warn!(%namespace, %name, %why, "the Deployment is denied: it is offered again");
+                    Ok(Workload::Denied { why, child })
+                }
+                None => Err(Error::Api { what, source }),
+            }
+        }
         Err(error) => Err(error),
     }
 }
@@ -125,20 +138,43 @@ fn is_to_be_applied(wanted: &Value, live: &Deployment, last: Option<&Attempt>) -
     })
 }
 
-/// Why the server refuses a Deployment: it is invalid. A quota, a missing permission or an admission webhook may say
-/// otherwise the next moment.
+/// Why the server refuses a Deployment: it is invalid. See [`denial`] for what may say otherwise the next moment.
 ///
 /// The faults of a template with unknown fields come a line each, in no order: the message must not change by itself.
 fn refusal(error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     let unknown_field = status.message.contains("field not declared in schema");
-    let is_final = matches!(status.code, 400 | 422) || unknown_field;
+    let is_final = (matches!(status.code, 400 | 422) && !is_of_policy(&status.message)) || unknown_field;
     is_final.then(|| {
         let mut lines = status.message.lines().map(str::trim).filter(|line| !line.is_empty());
         let first = lines.next().unwrap_or("no reason is given").to_owned();
         let mut rest: Vec<&str> = lines.collect();
         rest.sort_unstable();
         std::iter::once(first.as_str()).chain(rest).collect::<Vec<_>>().join(" ")
+    })
+}
+
+/// Why a quota, an admission policy or webhook, or a missing permission is in the way of a Deployment. Whoever wrote the
+/// object can neither see the controller's log nor guess: it is told in the status.
+fn denial(error: &kube::Error) -> Option<String> {
+    let kube::Error::Api(status) = error else { return None };
+    let is_denied = status.code == 403 || is_of_policy(&status.message);
+    is_denied.then(|| status.message.clone())
+}
+
+/// Whether a webhook or an admission policy says so: it may say otherwise the next moment, whatever its code.
+fn is_of_policy(message: &str) -> bool {
+    ["webhook", "ValidatingAdmissionPolicy"].iter().any(|word| message.contains(word))
+}
+
+/// Whether a Deployment is that of a ModelDeployment of the same name that is gone: the garbage collector is about to
+/// delete it.
+fn is_of_predecessor(deployment: &Deployment, name: &str) -> bool {
+    deployment.owner_references().iter().any(|owner| {
+        owner.controller == Some(true)
+            && owner.kind == "ModelDeployment"
+            && owner.api_version.starts_with("loadline.dev/")
+            && owner.name == name
     })
 }
 
@@ -167,6 +203,11 @@ fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
 }
 
+/// Whether another write came in between: the same one is to be tried again.
+fn was_overtaken(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409 && status.message.contains("has been modified"))
+}
+
 /// Writes a status; the resource version it has then, or `None` if the object is gone.
 ///
 /// # Errors
@@ -185,7 +226,7 @@ pub async fn status(
     // A dynamic object: one that is malformed has a status too.
     match within("status", objects.patch_status(name, &parameters, &Patch::Apply(&patch))).await {
         Ok(written) => Ok(written.metadata.resource_version),
-        Err(Error::Api { source, .. }) if is_gone(&source) => Ok(None),
+        Err(Error::Api { source, .. }) if is_gone(&source) && !was_overtaken(&source) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -197,6 +238,9 @@ fn status_patch(
     uid: Option<&str>,
     status: &ModelDeploymentStatus,
 ) -> Result<Value, Error> {
+    let mut status = status.clone();
+    // A condition that another has set stays that other's: to apply it would hold it to what it was.
+    status.conditions.retain(|condition| conditions::OURS.contains(&condition.type_.as_str()));
     let status = serde_json::to_value(status).map_err(|source| Error::Json { what: "status", source })?;
     Ok(json!({
         "apiVersion": "loadline.dev/v1alpha1",

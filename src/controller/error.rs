@@ -11,7 +11,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refuses a call, or cannot be reached.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", said(source))]
     Api {
         /// What the call was about.
         what: &'static str,
@@ -40,7 +40,31 @@ pub enum Error {
     Broken(String),
 }
 
+/// The words of the API server alone: its answer is long, and says the same in its fields.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 impl Error {
+    /// Whether the API server does not allow the call.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
+    }
+
+    /// Whether the namespace is being deleted, and everything in it soon gone.
+    #[must_use]
+    pub fn is_namespace_terminating(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.map(|cause| cause.reason.as_str()).any(|reason| reason == "NamespaceTerminating")
+    }
+
     /// A word for metrics.
     #[must_use]
     pub const fn category(&self) -> &'static str {

@@ -127,8 +127,7 @@ async fn token(client: &Client, namespace: &str, reference: &KeyRef) -> Result<R
     let secret = match within("Secret", secrets.get_opt(&reference.name)).await {
         Ok(Some(secret)) => secret,
         Ok(None) => return Ok(Err(format!("{field}: there is no Secret {name} in this namespace"))),
-        Err(Error::Api { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403) =>
-        {
+        Err(error) if error.is_forbidden() => {
             return Ok(Err(format!(
                 "{field}: the controller may not read Secret {name}; grant it `get` on that Secret in this namespace"
             )));
@@ -148,9 +147,16 @@ fn repository(name: &str) -> Option<String> {
 
 async fn from_config_map(places: Places<'_>, namespace: &str, reference: &KeyRef) -> Result<Gathered, Error> {
     let maps: Api<ConfigMap> = Api::namespaced(places.client.clone(), namespace);
-    let map = within("ConfigMap", maps.get_opt(&reference.name)).await?;
     let (name, key) = (shorten(&reference.name), shorten(&reference.key));
     let missing = |message: String| Gathered::Unresolved(Unresolved { message, again: Some(MISSING) });
+    let map = match within("ConfigMap", maps.get_opt(&reference.name)).await {
+        Err(error) if error.is_forbidden() => {
+            return Ok(missing(format!(
+                "spec.model.configMapRef: the controller may not read ConfigMap {name}; grant it `get` on that ConfigMap in this namespace"
+            )));
+        }
+        map => map?,
+    };
     let Some(map) = map else {
         return Ok(missing(format!(
             "spec.model.configMapRef: there is no ConfigMap {name} in this namespace"

@@ -3,7 +3,7 @@
 //! Invariant: what was last found of a model stands until something newer is: a status does not flip because a branch is
 //! looked up again, or because the Hub is out of order for a while.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -30,7 +30,18 @@ pub struct Hub {
 #[derive(Default)]
 struct State {
     last: HashMap<Key, (SourceRef, Read)>,
-    busy: HashSet<Key>,
+    busy: HashMap<Key, (SourceRef, Standing)>,
+}
+
+/// Who waits for a read that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The object, if there is news.
+    Awaited,
+    /// The object, whatever is found: it has another model by now, whose read is to begin after this one.
+    Overtaken,
+    /// Nobody: the object is gone.
+    Forgotten,
 }
 
 fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -39,6 +50,37 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl State {
+    /// Notes that a read is wanted; whether it is to begin now. There is one at a time for an object.
+    fn begin(&mut self, key: &Key, source: &SourceRef) -> bool {
+        if let Some((reading, standing)) = self.busy.get_mut(key) {
+            if reading != source || *standing == Standing::Forgotten {
+                *standing = Standing::Overtaken;
+            }
+            return false;
+        }
+        self.busy.insert(key.clone(), (source.clone(), Standing::Awaited));
+        true
+    }
+
+    /// Takes in what a read has found; whether the object is to be told.
+    fn end(&mut self, key: &Key, source: &SourceRef, found: Read) -> bool {
+        match self.busy.remove(key) {
+            Some((_, Standing::Forgotten)) => false,
+            Some((_, Standing::Overtaken)) => {
+                self.take(key, source, found);
+                true
+            }
+            Some((_, Standing::Awaited)) | None => self.take(key, source, found),
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.last.remove(key);
+        if let Some((_, standing)) = self.busy.get_mut(key) {
+            *standing = Standing::Forgotten;
+        }
+    }
+
     /// Takes in what was found; whether that is news. A failure that may pass does not take the place of a shape.
     fn take(&mut self, key: &Key, source: &SourceRef, found: Read) -> bool {
         let last = self.last.get(key).filter(|(of, _)| of == source).map(|(_, last)| last);
@@ -79,7 +121,7 @@ impl Hub {
 
     /// Starts to read a model, unless that is under way.
     fn start(&self, key: &Key, source: &SourceRef) {
-        if !locked(&self.state).busy.insert(key.clone()) {
+        if !locked(&self.state).begin(key, source) {
             return;
         }
         let (sources, permits, state) =
@@ -89,12 +131,8 @@ impl Hub {
             let permit = permits.acquire_owned().await;
             let found = sources.resolve_async(source.clone()).await;
             drop(permit);
-            let is_news = {
-                let mut state = locked(&state);
-                state.busy.remove(&key);
-                state.take(&key, &source, found.clone())
-            };
-            if is_news {
+            let is_to_be_told = locked(&state).end(&key, &source, found.clone());
+            if is_to_be_told {
                 match found {
                     Ok(shape) => info!(namespace = key.0, name = key.1, model = shape.name, "read the model"),
                     Err(error) => warn!(namespace = key.0, name = key.1, %error, "cannot read the model"),
@@ -113,7 +151,7 @@ impl Hub {
 
     /// Forgets an object.
     pub fn forget(&self, key: &Key) {
-        locked(&self.state).last.remove(key);
+        locked(&self.state).forget(key);
     }
 }
 
@@ -160,6 +198,39 @@ mod tests {
         assert_eq!(state.last[&key()].1, Ok(found));
         assert!(state.take(&key(), &source("main"), Err(gated())), "a refusal is an answer");
         assert!(state.take(&key(), &source("v2"), Err(outage())), "another revision is another model");
+    }
+
+    #[test]
+    fn whoever_asks_for_another_model_meanwhile_is_told_whatever_is_found() {
+        let mut state = State::default();
+        let found = Arc::new(shape());
+        assert!(state.begin(&key(), &source("main")));
+        assert!(state.end(&key(), &source("main"), Ok(Arc::clone(&found))));
+        assert!(state.begin(&key(), &source("main")), "it is looked up again");
+        assert!(!state.begin(&key(), &source("v2")), "one at a time");
+        assert!(
+            state.end(&key(), &source("main"), Ok(Arc::clone(&found))),
+            "no news, and yet the turn of v2"
+        );
+        assert!(state.begin(&key(), &source("v2")));
+        assert!(!state.begin(&key(), &source("v2")));
+        assert!(state.end(&key(), &source("v2"), Ok(Arc::clone(&found))));
+        assert!(state.begin(&key(), &source("v2")));
+        assert!(!state.end(&key(), &source("v2"), Ok(found)), "no news");
+    }
+
+    #[test]
+    fn what_is_found_for_an_object_that_is_gone_is_not_kept() {
+        let mut state = State::default();
+        assert!(state.begin(&key(), &source("main")));
+        state.forget(&key());
+        assert!(!state.end(&key(), &source("main"), Ok(Arc::new(shape()))));
+        assert!(state.last.is_empty() && state.busy.is_empty());
+        // And one of the same name that comes meanwhile is told.
+        assert!(state.begin(&key(), &source("main")));
+        state.forget(&key());
+        assert!(!state.begin(&key(), &source("main")));
+        assert!(state.end(&key(), &source("main"), Ok(Arc::new(shape()))));
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use crate::model::ModelShape;
 use crate::plan::{Plan, PlanError};
 
 use super::resolve;
+use super::status::Difference;
 
 /// Namespace and name.
 pub type Key = (String, String);
@@ -87,6 +88,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Statuses that differ in words only are written no more often than this: one pod that comes or goes changes the numbers
 /// in the messages of all.
 const WORDS: Duration = Duration::from_secs(30);
+/// The same for how many and which nodes: every pod that is bound changes them for every object.
+const PLACEMENT: Duration = Duration::from_secs(5);
 /// The longest wait after failures: the API server may be back at any time.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
@@ -151,11 +154,16 @@ impl Memory {
         self.inner().written.insert(key.clone(), written);
     }
 
-    /// How long a status that differs in words only is still to wait before it is written.
+    /// How long a status that says nothing new of the object itself is still to wait before it is written.
     #[must_use]
-    pub fn wait_for_words(&self, key: &Key) -> Option<Duration> {
+    pub fn wait_to_write(&self, key: &Key, difference: Difference) -> Option<Duration> {
+        let pause = match difference {
+            Difference::Words => WORDS,
+            Difference::Placement => PLACEMENT,
+            Difference::Substance => return None,
+        };
         let written_at = self.inner().written_at.get(key).copied()?;
-        WORDS.checked_sub(written_at.elapsed()).filter(|wait| !wait.is_zero())
+        pause.checked_sub(written_at.elapsed()).filter(|wait| !wait.is_zero())
     }
 
     /// The status of an object: the one that was written last, as long as the watch has not caught up with it.

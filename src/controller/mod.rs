@@ -49,6 +49,8 @@ use crate::telemetry::{self, Health, Metrics};
 const CONCURRENCY: u16 = 16;
 /// Requests for the same object within so long are one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// How long the API server may be silent on a connection.
+const SILENCE: Duration = Duration::from_mins(5);
 /// How long what is under way may take when the process is told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -96,9 +98,11 @@ pub enum RunError {
 /// See [`RunError`]. An API server that cannot be reached is no error: it is waited for.
 pub async fn run(mut config: kube::Config, options: Options) -> Result<(), RunError> {
     // The default client repeats a refused call for up to a quarter of an hour, while whoever asked waits. Watches and
-    // reconciles have waits and deadlines of their own, and a watch may be silent for longer than an answer.
+    // reconciles have waits and deadlines of their own.
     config.default_retry = false;
-    config.read_timeout = None;
+    // The server ends a watch after 290 s. One that is silent for longer has lost its connection without a word, and
+    // would otherwise show the cluster as it was then for ever.
+    config.read_timeout = Some(SILENCE);
     // Audit logs and the API server's own metrics tell clients apart by it.
     let name = HeaderValue::from_static(concat!("loadline-controller/", env!("CARGO_PKG_VERSION")));
     config.headers.push((header::USER_AGENT, name));

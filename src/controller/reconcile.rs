@@ -108,15 +108,15 @@ impl Context {
             }
             Gathered::Refused(error) => {
                 self.memory.track(key, None);
-                (Resolved { found: Found::Refused(error), built: None }, true, AGAIN)
+                (Resolved::without_workload(Found::Refused(error)), true, AGAIN)
             }
             Gathered::Pending => {
                 self.memory.track(key, None);
-                (Resolved { found: Found::Pending, built: None }, false, AGAIN)
+                (Resolved::without_workload(Found::Pending), false, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
                 self.memory.track(key, None);
-                let resolved = Resolved { found: Found::Unresolved(unresolved.message), built: None };
+                let resolved = Resolved::without_workload(Found::Unresolved(unresolved.message));
                 (resolved, unresolved.again.is_none(), unresolved.again.unwrap_or(AGAIN))
             }
         };
@@ -124,8 +124,9 @@ impl Context {
         let workload = apply::workload(writer, object, resolved.built.as_ref(), seen.as_deref()).await?;
         let again = match &workload {
             // Nothing tells when the other is gone.
-            Workload::NameTaken => TAKEN,
-            Workload::Rejected(_) => apply::REFUSED,
+            Workload::NameTaken | Workload::Predecessor => TAKEN,
+            Workload::Rejected { .. } => apply::REFUSED,
+            Workload::Denied { .. } => apply::DENIED,
             _ => again,
         };
         let facts = Facts {
@@ -163,7 +164,10 @@ impl Context {
                 return self.memory.track(key, None);
             }
         };
-        let mut planned = object.clone();
+        let mut planned = match resolved.kept {
+            Some(ranks) => resolve::with_ranks(object, ranks),
+            None => object.clone(),
+        };
         planned.status = None;
         planned.metadata.managed_fields = None;
         let tracked = Tracked { object: Arc::new(planned), shape: Arc::new(shape), plan };
@@ -203,12 +207,12 @@ impl Context {
         self.metrics.decided(self.memory.decided(key, Some(reason)), Some(reason));
         match &previous {
             Some(previous) if *previous == next => return Ok(None),
-            Some(previous) if status::differ_in_words_only(previous, &next) => {
-                if let Some(wait) = self.memory.wait_for_words(key) {
+            Some(previous) => {
+                if let Some(wait) = self.memory.wait_to_write(key, status::difference(previous, &next)) {
                     return Ok(Some(wait));
                 }
             }
-            _ => {}
+            None => {}
         }
         let version = apply::status(&self.client, &key.0, &key.1, uid, &next).await?;
         if version.is_none() {
@@ -239,6 +243,7 @@ impl Context {
         let reference = object.object_ref(&());
         match within("event", self.recorder.publish(&event, &reference)).await {
             Ok(()) => self.metrics.event(kind),
+            Err(error) if error.is_namespace_terminating() => debug!(%error, "cannot publish an event"),
             Err(error) => warn!(%error, "cannot publish an event"),
         }
     }

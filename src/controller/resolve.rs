@@ -3,7 +3,8 @@
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::api::ModelDeployment;
-use crate::decide::Reason;
+use crate::api::v1alpha1::TensorParallel;
+use crate::decide::{Reason, Verdict};
 use crate::inventory::Inventory;
 use crate::model::ModelShape;
 use crate::plan::{self, Plan};
@@ -27,9 +28,21 @@ pub struct Resolved {
     pub found: Found,
     /// The workload; `None` where none is to be written and one that is there is to be left alone.
     pub built: Option<Built>,
+    /// The ranks that `parallelism.tensor: auto` stays at, where it does.
+    pub kept: Option<i64>,
+}
+
+impl Resolved {
+    /// What was found, where nothing is built of it.
+    #[must_use]
+    pub const fn without_workload(found: Found) -> Self {
+        Self { found, built: None, kept: None }
+    }
 }
 
 /// Plans an object, and builds its workload unless it can never fit. `present` is its Deployment, if it has one.
+///
+/// `parallelism.tensor: auto` stays at what runs: a node that comes or goes is no reason to roll pods that serve.
 #[must_use]
 pub fn resolve(
     object: &ModelDeployment,
@@ -37,17 +50,67 @@ pub fn resolve(
     inventory: &Inventory,
     present: Option<&Deployment>,
 ) -> Resolved {
+    let anew = resolve_as_is(object, model, inventory, present);
+    let kept = present.and_then(|present| kept(object, model, inventory, present, &anew));
+    kept.unwrap_or(anew)
+}
+
+/// The object with the ranks that its Deployment has, if it is to stay at them: they come of the present spec, and either
+/// serve, or may, or no other number would.
+fn kept(
+    object: &ModelDeployment,
+    model: &Model,
+    inventory: &Inventory,
+    present: &Deployment,
+    anew: &Resolved,
+) -> Option<Resolved> {
+    let parallelism = object.spec.parallelism.as_ref()?;
+    if !matches!(parallelism.tensor, Some(TensorParallel::Word(_))) {
+        return None;
+    }
+    let stages = parallelism.pipeline.unwrap_or(1);
+    let gpus = build::requested_count(present)?;
+    let ranks = gpus.checked_div(stages).filter(|ranks| ranks.checked_mul(stages) == Some(gpus))?;
+    let resolved = resolve_as_is(&with_ranks(object, ranks), model, inventory, Some(present));
+    let Some(Built::Deployment(wanted)) = &resolved.built else { return None };
+    let live = serde_json::to_value(present).ok()?;
+    // What the estimate comes to is in the affinity and in the arguments.
+    let is_of_spec = !build::differs(wanted.pointer("/spec/template")?, live.pointer("/spec/template")?);
+    let stays = is_any_ready(Some(present)) || may_fit(&resolved) || !may_fit(anew);
+    (is_of_spec && stays).then_some(Resolved { kept: Some(ranks), ..resolved })
+}
+
+/// Whether some node has room for it, in use or not.
+fn may_fit(resolved: &Resolved) -> bool {
+    matches!(&resolved.found, Found::Planned(plan) if matches!(plan.decision.verdict, Verdict::Fits | Verdict::Busy))
+}
+
+fn is_any_ready(present: Option<&Deployment>) -> bool {
+    present.and_then(|deployment| deployment.status.as_ref()?.ready_replicas).is_some_and(|ready| ready > 0)
+}
+
+/// The object with a number of ranks in the place of `auto`.
+#[must_use]
+pub fn with_ranks(object: &ModelDeployment, ranks: i64) -> ModelDeployment {
+    let mut object = object.clone();
+    object.spec.parallelism.get_or_insert_default().tensor = Some(TensorParallel::Ranks(ranks));
+    object
+}
+
+fn resolve_as_is(
+    object: &ModelDeployment,
+    model: &Model,
+    inventory: &Inventory,
+    present: Option<&Deployment>,
+) -> Resolved {
     let planned = match plan(object, &model.shape, inventory) {
         Ok(planned) => planned,
-        Err(error) => return Resolved { found: Found::Refused(error), built: None },
+        Err(error) => return Resolved::without_workload(Found::Refused(error)),
     };
     if planned.decision.reason == Reason::NeverFits {
-        return Resolved { found: Found::Planned(Box::new(planned)), built: None };
+        return Resolved::without_workload(Found::Planned(Box::new(planned)));
     }
     let metadata = &object.metadata;
-    let is_any_ready = present
-        .and_then(|deployment| deployment.status.as_ref()?.ready_replicas)
-        .is_some_and(|ready| ready > 0);
     let subject = build::Subject {
         namespace: metadata.namespace.as_deref().unwrap_or_default(),
         name: metadata.name.as_deref().unwrap_or_default(),
@@ -55,11 +118,15 @@ pub fn resolve(
         spec: &object.spec,
         shape: &model.shape,
         catalog_repository: model.catalog_repository.as_deref(),
-        resource: build::resource(&planned.decision, present.and_then(build::requested), is_any_ready),
+        resource: build::resource(
+            &planned.decision,
+            present.and_then(build::requested),
+            is_any_ready(present),
+        ),
     };
     match build::build(subject, &planned) {
-        Ok(built) => Resolved { found: Found::Planned(Box::new(planned)), built: Some(built) },
-        Err(error) => Resolved { found: Found::Refused(error), built: None },
+        Ok(built) => Resolved { found: Found::Planned(Box::new(planned)), built: Some(built), kept: None },
+        Err(error) => Resolved::without_workload(Found::Refused(error)),
     }
 }
 
@@ -79,3 +146,6 @@ pub fn plan(
     };
     plan::plan(subject, shape, inventory)
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,8 +34,22 @@ pub enum Workload {
     Written(Child),
     /// A Deployment of the same name belongs to another.
     NameTaken,
-    /// The API server refuses it, and says why.
-    Rejected(String),
+    /// The Deployment of an object that had the same name is still there, and is being deleted.
+    Predecessor,
+    /// The API server refuses it: it is invalid.
+    Rejected {
+        /// Why, in the server's words.
+        why: String,
+        /// The Deployment as it was before.
+        child: Option<Child>,
+    },
+    /// A quota, an admission policy or a missing permission is in its way.
+    Denied {
+        /// Why, in the server's words.
+        why: String,
+        /// The Deployment as it was before.
+        child: Option<Child>,
+    },
 }
 
 /// How far the Deployment has come.
@@ -103,8 +117,10 @@ pub fn status(
     let plan = if let Found::Planned(plan) = facts.found { Some(plan.as_ref()) } else { None };
     let child = match facts.workload {
         Workload::Written(child) => Some(child),
-        Workload::LeftAlone(child) => child.as_ref(),
-        Workload::Nothing(_) | Workload::NameTaken | Workload::Rejected(_) => None,
+        Workload::LeftAlone(child) | Workload::Rejected { child, .. } | Workload::Denied { child, .. } => {
+            child.as_ref()
+        }
+        Workload::Nothing(_) | Workload::NameTaken | Workload::Predecessor => None,
     };
     ModelDeploymentStatus {
         observed_generation: facts.generation,
@@ -118,11 +134,29 @@ pub fn status(
     }
 }
 
-/// Whether two statuses say the same but for the words: the numbers of free GPUs in a message change with every pod that
-/// comes or goes, and concern every object.
+/// How much two different statuses differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// In words alone: the numbers of free GPUs in a message change with every pod that comes or goes, and concern every
+    /// object.
+    Words,
+    /// And in how many nodes it fits, and which.
+    Placement,
+    /// In a condition, the estimate, the replicas, the generation.
+    Substance,
+}
+
+/// How much a status differs from the one before it.
 #[must_use]
-pub fn differ_in_words_only(a: &ModelDeploymentStatus, b: &ModelDeploymentStatus) -> bool {
-    a != b && without_words(a) == without_words(b)
+pub fn difference(before: &ModelDeploymentStatus, after: &ModelDeploymentStatus) -> Difference {
+    let (mut before, mut after) = (without_words(before), without_words(after));
+    if before == after {
+        return Difference::Words;
+    }
+    if before.placement.is_some() == after.placement.is_some() {
+        (before.placement, after.placement) = (None, None);
+    }
+    if before == after { Difference::Placement } else { Difference::Substance }
 }
 
 fn without_words(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
@@ -225,11 +259,26 @@ fn ready(facts: Facts<'_>, outcome: &Outcome) -> Ready {
             )),
             hopeless: false,
         },
-        Workload::Rejected(why) => Ready {
+        Workload::Predecessor => Ready {
+            status: Truth::False,
+            reason: WorkloadReason::Progressing.as_str(),
+            message: format!(
+                "waiting for the Deployment of the earlier ModelDeployment {} to be deleted",
+                facts.name
+            ),
+            hopeless: false,
+        },
+        Workload::Rejected { why, .. } => Ready {
             status: Truth::False,
             reason: WorkloadReason::WorkloadRejected.as_str(),
             message: clip(format!("the API server refuses the Deployment: {why}")),
             hopeless: true,
+        },
+        Workload::Denied { why, .. } => Ready {
+            status: Truth::False,
+            reason: WorkloadReason::WorkloadDenied.as_str(),
+            message: clip(format!("the Deployment is not allowed now, and is tried again: {why}")),
+            hopeless: false,
         },
         Workload::Written(child) => written(facts.wanted, child, decision, decided),
     }

@@ -135,7 +135,7 @@ fn what_cannot_be_split_says_so_with_numbers() {
         assert!(error.starts_with(field), "{error}");
     }
     shape.tensors.clear();
-    let assumed = estimate(&shape, &Workload { tensor: 3, ..workload() }).expect("only assumed heads");
+    let assumed = estimate(&shape, &Workload { tensor: 64, ..workload() }).expect("only assumed heads");
     assert!(assumed.notes.iter().any(|note| note.contains("32 attention heads")), "{:?}", assumed.notes);
 }
 

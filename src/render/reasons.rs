@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::api::conditions::WorkloadReason;
 use crate::decide::Reason;
 
 /// What a reason means, in a sentence.
@@ -110,6 +111,41 @@ pub const fn remedy(reason: Reason) -> &'static str {
     }
 }
 
+/// What a condition's own reason means, and what to do about it.
+#[must_use]
+pub const fn of_workload(reason: WorkloadReason) -> (&'static str, &'static str) {
+    match reason {
+        WorkloadReason::Estimated => (
+            "The model is resolved and its memory estimated; the message has the parts of the estimate. Only the Estimated condition has this reason.",
+            "Nothing.",
+        ),
+        WorkloadReason::Available => (
+            "The Deployment is rolled out, and every replica that is wanted is ready; with replicas: 0, none is left to wait for. It stays so while the pods are ready, whatever becomes of the nodes: the Placeable condition says whether a node fits now.",
+            "Nothing.",
+        ),
+        WorkloadReason::Progressing => (
+            "The Deployment is written and a node fits, and not every replica is ready yet: its pods are being bound, their image pulled, the model loaded, or pods of an earlier template are still there. Also while the Deployment of an earlier ModelDeployment of the same name is being deleted.",
+            "Wait; the weights of a large model take their time. If it lasts, see `kubectl describe pods -l loadline.dev/model-deployment=NAME`.",
+        ),
+        WorkloadReason::ReplicaFailure => (
+            "The Deployment is written, and its pods cannot be created: a quota, a LimitRange, Pod Security or an admission webhook is in the way. The message is the API server's.",
+            "Do what the message asks for: raise the quota, or change spec.template or spec.placement.",
+        ),
+        WorkloadReason::NameTaken => (
+            "The workload is a Deployment of the same name, and one that belongs to another is there already. It is left alone.",
+            "Rename the ModelDeployment, or delete or rename the Deployment. It is looked at again every minute.",
+        ),
+        WorkloadReason::WorkloadRejected => (
+            "The API server refuses the Deployment as invalid, mostly for something in spec.template or spec.engine.image; the object is stalled. The message is the API server's.",
+            "Change the field that the message names.",
+        ),
+        WorkloadReason::WorkloadDenied => (
+            "The Deployment is valid, and a quota, an admission webhook or policy, or a right that the controller lacks is in the way of writing it. Pods of an earlier spec run on. The message is the API server's.",
+            "Do what the message asks for: raise the quota, satisfy the policy with spec.template, or see the chart's rights. It is tried again every 30 seconds.",
+        ),
+    }
+}
+
 /// The page that documents every reason, in Markdown.
 #[must_use]
 pub fn page() -> String {
@@ -120,6 +156,13 @@ pub fn page() -> String {
     for reason in Reason::ALL {
         // Writing to a String does not fail.
         let _ = write!(page, "\n## {reason}\n\n{}\n\nWhat to do: {}\n", meaning(*reason), remedy(*reason));
+    }
+    page.push_str(
+        "\n# Reasons of the status alone\n\nThe conditions of a ModelDeployment, and its events, have the reasons above or one of these, which say how far its workload has come.\n",
+    );
+    for reason in WorkloadReason::ALL {
+        let (meaning, remedy) = of_workload(*reason);
+        let _ = write!(page, "\n## {reason}\n\n{meaning}\n\nWhat to do: {remedy}\n");
     }
     page
 }

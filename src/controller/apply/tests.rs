@@ -1,3 +1,4 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
 use super::*;
@@ -96,26 +97,35 @@ async fn what_has_drifted_is_applied_once_more() {
 
 #[tokio::test]
 async fn what_belongs_to_another_is_left_alone() {
-    // Seen by the watch, or only when it is asked for by name.
-    let (result, server) = applied(Some(&wanted()), Some(&live(2, "another")), not_found).await;
-    assert_eq!((result.unwrap(), server.calls().len()), (Workload::NameTaken, 0));
-    let (result, server) = applied(Some(&wanted()), None, |_: &str, _: &Value| {
-        (200, serde_json::to_value(live(2, "another")).unwrap())
-    })
-    .await;
-    assert_eq!((result.unwrap(), server.calls()), (Workload::NameTaken, vec![format!("GET {DEPLOYMENT}")]));
+    // Of an object of the same name that is gone, or of another altogether.
+    for (kind, expected) in [("ModelDeployment", Workload::Predecessor), ("Application", Workload::NameTaken)]
+    {
+        let mut live = live(2, "another");
+        live.metadata.owner_references.as_mut().unwrap()[0].kind = kind.to_owned();
+        // Seen by the watch, or only when it is asked for by name.
+        let (result, server) = applied(Some(&wanted()), Some(&live), not_found).await;
+        assert_eq!((result.unwrap(), server.calls().len()), (expected.clone(), 0));
+        let live = serde_json::to_value(live).unwrap();
+        let (result, server) =
+            applied(Some(&wanted()), None, move |_: &str, _: &Value| (200, live.clone())).await;
+        assert_eq!((result.unwrap(), server.calls()), (expected, vec![format!("GET {DEPLOYMENT}")]));
+    }
 }
 
 #[tokio::test]
-async fn an_invalid_template_is_told_and_what_may_pass_is_tried_again() {
-    for (code, reason, message, is_final) in [
-        (422, "Invalid", "spec.template.spec.containers[0].image: Required value", true),
-        (400, "BadRequest", "json: cannot unmarshal", true),
-        (500, "InternalError", ".spec.template.spec.x: field not declared in schema", true),
-        (403, "Forbidden", "exceeded quota", false),
-        (409, "Conflict", "the object has been modified", false),
-        (500, "InternalError", "failed calling webhook", false),
-        (429, "TooManyRequests", "slow down", false),
+async fn what_the_server_refuses_or_denies_is_told_and_an_outage_is_tried_again() {
+    for (code, reason, message, expected) in [
+        (422, "Invalid", "spec.template.spec.containers[0].image: Required value", "rejected"),
+        (400, "BadRequest", "json: cannot unmarshal", "rejected"),
+        (500, "InternalError", ".spec.template.spec.x: field not declared in schema", "rejected"),
+        (403, "Forbidden", "exceeded quota", "denied"),
+        (403, "Forbidden", "User \"system:serviceaccount:a:b\" cannot patch resource", "denied"),
+        (400, "BadRequest", "admission webhook \"policy\" denied the request: no owner label", "denied"),
+        (422, "Invalid", "ValidatingAdmissionPolicy 'owners' denied request: no owner label", "denied"),
+        (500, "InternalError", "failed calling webhook", "denied"),
+        (409, "Conflict", "the object has been modified", "error"),
+        (500, "InternalError", "etcd", "error"),
+        (429, "TooManyRequests", "slow down", "error"),
     ] {
         let (result, _) = applied(Some(&wanted()), None, move |call: &str, _: &Value| {
             if call.starts_with("GET") {
@@ -125,14 +135,19 @@ async fn an_invalid_template_is_told_and_what_may_pass_is_tried_again() {
             }
         })
         .await;
-        match result {
-            Ok(Workload::Rejected(why)) => assert!(is_final && why == message, "{code} {message}"),
+        let found = match result {
+            Ok(Workload::Rejected { why, child: None }) => ("rejected", why),
+            Ok(Workload::Denied { why, child: None }) => ("denied", why),
             Ok(other) => panic!("{other:?}"),
             Err(error) => {
-                assert!(!is_final && error.to_string().contains(message), "{error}");
-                assert_eq!(error.category(), "Deployment");
+                assert_eq!(
+                    (error.category(), error.to_string()),
+                    ("Deployment", format!("Deployment: {message}"))
+                );
+                ("error", message.to_owned())
             }
-        }
+        };
+        assert_eq!(found, (expected, message.to_owned()), "{code}");
     }
 }
 
@@ -176,6 +191,7 @@ async fn a_status_is_written_to_the_object_that_it_is_of() {
         ),
         (refusal(404, "NotFound", ""), Ok(None)),
         (refusal(409, "Conflict", "Precondition failed: UID in precondition"), Ok(None)),
+        (refusal(409, "Conflict", "the object has been modified; apply your changes again"), Err("status")),
         (refusal(500, "InternalError", "etcd"), Err("status")),
     ] {
         let server = Recorded::default();
@@ -191,6 +207,24 @@ async fn a_status_is_written_to_the_object_that_it_is_of() {
     }
 }
 
+#[test]
+fn a_condition_of_another_is_not_applied() {
+    let condition = |kind: &str| Condition {
+        type_: kind.to_owned(),
+        status: "True".to_owned(),
+        reason: "Audited".to_owned(),
+        message: String::new(),
+        observed_generation: None,
+        last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+    };
+    let conditions = vec![condition("Ready"), condition("example.com/Audited")];
+    let status = ModelDeploymentStatus { conditions, ..ModelDeploymentStatus::default() };
+    let patch = status_patch("team-a", "llama", Some("0a"), &status).unwrap();
+    let kinds: Vec<&Value> =
+        patch["status"]["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
+    assert_eq!(kinds, ["Ready"]);
+}
+
 #[tokio::test]
 async fn what_the_server_refuses_is_not_offered_again_until_it_is_another() {
     let server = Recorded::default();
@@ -204,9 +238,10 @@ async fn what_the_server_refuses_is_not_offered_again_until_it_is_another() {
     });
     let (metrics, memory) = (Metrics::default(), Memory::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
-    let told = Workload::Rejected(
-        "failed to create typed patch object: errors: .spec.a: field not declared in schema .spec.b: field not declared in schema".to_owned(),
-    );
+    let told = Workload::Rejected {
+        why: "failed to create typed patch object: errors: .spec.a: field not declared in schema .spec.b: field not declared in schema".to_owned(),
+        child: None,
+    };
     for _ in 0..3 {
         assert_eq!(workload(writer, &llama(), Some(&wanted()), None).await.unwrap(), told);
     }

@@ -74,13 +74,23 @@ pub fn resource<'a>(decision: &'a Decision, present: Option<&'a str>, is_any_rea
 /// The GPU resource that a Deployment's pods request.
 #[must_use]
 pub fn requested(deployment: &Deployment) -> Option<&str> {
+    requested_gpus(deployment).map(|(resource, _)| resource)
+}
+
+/// How many GPUs each of a Deployment's pods requests.
+#[must_use]
+pub fn requested_count(deployment: &Deployment) -> Option<i64> {
+    requested_gpus(deployment)?.1.parse().ok()
+}
+
+fn requested_gpus(deployment: &Deployment) -> Option<(&str, &str)> {
     let pods = deployment.spec.as_ref()?.template.spec.as_ref()?;
     pods.containers
         .iter()
         .filter_map(|container| container.resources.as_ref()?.limits.as_ref())
-        .flat_map(|limits| limits.keys())
-        .map(String::as_str)
-        .find(|resource| resource.starts_with("nvidia.com/"))
+        .flat_map(|limits| limits.iter())
+        .map(|(resource, count)| (resource.as_str(), count.0.as_str()))
+        .find(|(resource, _)| resource.starts_with("nvidia.com/"))
 }
 
 /// What a plan comes to.

@@ -57,6 +57,7 @@ async fn a_config_map_that_does_not_say_is_waited_for() {
     let source = json!({"configMapRef": {"name": "models", "key": "llama"}});
     for (answer, words) in [
         (refusal(404, "NotFound", ""), "there is no ConfigMap models"),
+        (refusal(403, "Forbidden", "no"), "the controller may not read ConfigMap models"),
         ((200, json!({})), "has no key llama"),
         ((200, json!({"data": {"other": "{}"}})), "has no key llama"),
         ((200, json!({"data": {"llama": "{"}})), "it is not JSON"),
@@ -72,7 +73,7 @@ async fn a_config_map_that_does_not_say_is_waited_for() {
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_an_error() {
     let source = json!({"configMapRef": {"name": "models", "key": "llama"}});
-    let (result, _) = gathered(source, |_: &str, _: &Value| refusal(403, "Forbidden", "not allowed")).await;
+    let (result, _) = gathered(source, |_: &str, _: &Value| refusal(500, "InternalError", "etcd")).await;
     assert_eq!(result.unwrap_err().category(), "ConfigMap");
 }
 

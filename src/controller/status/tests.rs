@@ -64,7 +64,11 @@ fn each_case_has_its_conditions() {
     let old_ready =
         Workload::Written(Child { is_current: true, replicas: 4, updated: 2, ready: 2, failure: None });
     let nothing = Workload::Nothing(Nothing::NoModel);
-    let rejected = Workload::Rejected("spec.template: Invalid value".to_owned());
+    let rejected = Workload::Rejected { why: "spec.template: Invalid value".to_owned(), child: None };
+    let denied = Workload::Denied {
+        why: "exceeded quota".to_owned(),
+        child: Some(Child { replicas: 2, ready: 2, ..Child::default() }),
+    };
     // Ready, Estimated, Placeable, Reconciling, Stalled.
     for (case, found, workload, expected) in [
         (
@@ -253,6 +257,24 @@ fn each_case_has_its_conditions() {
                 "True WorkloadRejected",
             ],
         ),
+        (
+            "a quota is in the way",
+            planned(20, &l4()),
+            denied,
+            [
+                "False WorkloadDenied",
+                "True Estimated",
+                "True FitsNow",
+                "True WorkloadDenied",
+                "False WorkloadDenied",
+            ],
+        ),
+        (
+            "the Deployment of one of the same name is still there",
+            planned(20, &l4()),
+            Workload::Predecessor,
+            ["False Progressing", "True Estimated", "True FitsNow", "True Progressing", "False Progressing"],
+        ),
     ] {
         let status = status(facts(&found, &workload), None, at(100));
         assert_eq!(shown(&status), expected, "{case}");
@@ -295,9 +317,13 @@ fn a_free_gpu_more_or_less_is_a_matter_of_words() {
     };
     let (idle, one, all) =
         (with(vec![]), with(vec![gpu_pod("a", "h100", 1)]), with(vec![gpu_pod("a", "h100", 4)]));
-    assert!(differ_in_words_only(&idle, &one));
-    assert!(!differ_in_words_only(&idle, &idle), "nothing differs");
-    assert!(!differ_in_words_only(&idle, &all), "a node less fits");
+    assert_eq!(difference(&idle, &one), Difference::Words);
+    assert_eq!(difference(&idle, &all), Difference::Placement, "a node less fits");
+    let mut nowhere = all.clone();
+    nowhere.conditions.iter_mut().for_each(|condition| condition.status = "Unknown".to_owned());
+    assert_eq!(difference(&all, &nowhere), Difference::Substance);
+    let unplaced = ModelDeploymentStatus { placement: None, ..idle.clone() };
+    assert_eq!(difference(&idle, &unplaced), Difference::Substance, "what was known no longer is");
 }
 
 #[test]
