@@ -183,7 +183,7 @@ async fn only_what_a_change_of_the_cluster_concerns_is_woken() {
 }
 
 #[tokio::test]
-async fn words_alone_are_not_written_at_once() {
+async fn words_and_counts_are_not_written_at_once_and_verdicts_are() {
     let harness = Harness::new(golden(), willing);
     harness.reconcile(&llama()).await.unwrap();
     harness.calls();
@@ -197,8 +197,12 @@ async fn words_alone_are_not_written_at_once() {
     assert!(!written(harness.calls()));
     assert_ne!(action, Action::requeue(AGAIN), "it comes back for them");
     harness.views.send_replace(busier(4));
+    let action = harness.reconcile(&llama()).await.unwrap();
+    assert!(!written(harness.calls()), "a node less fits, and others still do");
+    assert_ne!(action, Action::requeue(AGAIN), "it comes back for that too");
+    harness.views.send_replace(Some(seen(3, Vec::new())));
     harness.reconcile(&llama()).await.unwrap();
-    assert!(written(harness.calls()), "a node less fits");
+    assert!(written(harness.calls()), "no node fits any more");
 }
 
 #[tokio::test]
