@@ -1,7 +1,10 @@
 //! The built-in catalog: widely used open models, for use with no network.
 //!
 //! `models.jsonl` has one model per line: its name, its Hugging Face repository, other names for the same shape, the
-//! published number of parameters and where it was published, and those fields of its `config.json` that decide memory.
+//! number of parameters, the model's page, and those fields of its `config.json` that decide memory.
+//!
+//! The numbers have not been checked against the pages one by one, and some were counted from the config itself: they guard
+//! against a slip in the parsers, and are no independent evidence of them.
 
 use std::sync::OnceLock;
 
@@ -20,9 +23,9 @@ pub struct Entry {
     pub repository: String,
     /// Other names and repositories of the same shape.
     pub aliases: Vec<String>,
-    /// The number of parameters that its publisher states.
+    /// The number of parameters: see the module's own words for how far it is to be trusted.
     pub parameters: u64,
-    /// Where they are stated.
+    /// The page of the model.
     pub source: String,
     config: Value,
 }
