@@ -31,6 +31,7 @@ fn workload(engine: Engine) -> Workload {
         pipeline: 1,
         engine,
         batched_tokens: None,
+        options: loadline::estimate::Options::default(),
         training: None,
     }
 }

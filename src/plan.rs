@@ -2,7 +2,9 @@
 //! line all call, so that they cannot disagree. Pure.
 
 mod alternatives;
+pub(crate) mod arguments;
 mod check;
+mod engine;
 mod placement;
 mod source;
 mod tensor;

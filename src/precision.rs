@@ -88,7 +88,7 @@ named! {
         Fp8 = "fp8" | "fp8-e4m3" | "fp8-e5m2",
         /// 8-bit floating point with a scale per block of 128 x 128 (DeepSeek, Qwen).
         Fp8Block = "fp8-block",
-        /// 8-bit integer.
+        /// 8-bit integer: a byte per parameter of a size alone; of a known model the linear layers, one scale per row (W8A8).
         Int8 = "int8",
         /// 4-bit integer, the bare half byte per parameter.
         Int4 = "int4",

@@ -59,21 +59,30 @@ struct ServingArguments {
     /// Tokens per sequence [default: the model's own maximum, 8192 where it is not known]
     #[arg(long, value_name = "TOKENS", value_parser = tokens, allow_negative_numbers = true)]
     context: Option<u64>,
-    /// Sequences held at once; in training, the micro batch
-    #[arg(long, value_name = "N", value_parser = sequences, default_value = "1", allow_negative_numbers = true)]
-    sequences: u64,
+    /// Sequences held at once; in training, the micro batch [default: 1]
+    #[arg(long, value_name = "N", value_parser = sequences, allow_negative_numbers = true)]
+    sequences: Option<u64>,
     /// How the KV cache is held
     #[arg(long, value_name = "PRECISION", value_parser = one_of::<CachePrecision>(), ignore_case = true, default_value = "auto", conflicts_with = "training")]
     cache_precision: CachePrecision,
-    /// GPUs that share each layer
-    #[arg(long, value_name = "N", value_parser = gpus, default_value = "1", allow_negative_numbers = true, conflicts_with = "training")]
-    tensor: u64,
-    /// Stages that the layers are divided into
-    #[arg(long, value_name = "N", value_parser = gpus, default_value = "1", allow_negative_numbers = true, conflicts_with = "training")]
-    pipeline: u64,
+    /// GPUs that share each layer [default: 1]
+    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, conflicts_with = "training")]
+    tensor: Option<u64>,
+    /// Stages that the layers are divided into [default: 1]
+    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, conflicts_with = "training")]
+    pipeline: Option<u64>,
     /// The engine, whose allocator and kernels decide activations and overhead
     #[arg(long, value_name = "ENGINE", value_parser = one_of::<Engine>(), ignore_case = true, default_value = "vllm", conflicts_with = "training")]
     engine: Engine,
+    /// The engine's own arguments, as its command line has them, such as `-- --enable-lora --max-lora-rank 64`: what changes
+    /// memory is counted
+    #[arg(
+        last = true,
+        value_name = "ENGINE-ARGUMENTS",
+        allow_hyphen_values = true,
+        conflicts_with = "training"
+    )]
+    arguments: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -185,14 +194,18 @@ fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
         return ModelDeploymentSpec {
             context: Some(ContextSpec {
                 length: serving.context.map(number),
-                sequences: Some(number(serving.sequences)),
+                sequences: serving.sequences.map(number),
                 cache_precision: Some(serving.cache_precision),
             }),
             parallelism: Some(ParallelismSpec {
-                tensor: Some(TensorParallel::Ranks(number(serving.tensor))),
-                pipeline: Some(number(serving.pipeline)),
+                tensor: serving.tensor.map(|ranks| TensorParallel::Ranks(number(ranks))),
+                pipeline: serving.pipeline.map(number),
             }),
-            engine: Some(EngineSpec { name: serving.engine, image: None, args: None }),
+            engine: Some(EngineSpec {
+                name: serving.engine,
+                image: None,
+                args: (!serving.arguments.is_empty()).then(|| serving.arguments.clone()),
+            }),
             ..spec
         };
     };
@@ -202,7 +215,7 @@ fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
         training: Some(TrainingSpec {
             method,
             optimizer: training.optimizer,
-            micro_batch: Some(number(serving.sequences)),
+            micro_batch: serving.sequences.map(number),
             sequence_length: serving.context.map(number),
             lora_rank: training.lora_rank.map(number),
             lora_targets: several(&training.lora_targets),

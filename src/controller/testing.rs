@@ -82,6 +82,7 @@ pub(crate) fn plan(object: &ModelDeployment, gib: u64, inventory: &Inventory) ->
         pipeline,
         engine: spec.engine.as_ref().map_or(Engine::Vllm, |engine| engine.name),
         batched_tokens: Some(8192),
+        options: crate::estimate::Options::default(),
         training: None,
     };
     let gpus = tensor * pipeline;
@@ -104,6 +105,7 @@ pub(crate) fn plan(object: &ModelDeployment, gib: u64, inventory: &Inventory) ->
         architecture: "assumed".to_owned(),
         parameters: 8_000_000_000,
         estimate: Estimate {
+            logged: None,
             components: Components {
                 weights: over_all(per_gpu.weights),
                 kv_cache: over_all(per_gpu.kv_cache),

@@ -58,14 +58,18 @@ pub(super) fn stage(
     } else {
         0
     };
-    let experts = expert_workspace(shape, &widths, tokens, ranks)?;
+    // A rank that holds whole experts works on their whole width.
+    let expert_ranks = if workload.options.expert_parallel { 1 } else { ranks };
+    let experts = expert_workspace(shape, &widths, tokens, expert_ranks)?;
     let (tower, encoded) = if shape.multimodal && stage.first() {
         // The cache of encoded images and sounds: as many tokens as a pass has.
         (encoder_pass(shape, &widths, tokens, ranks)?, product(&[tokens, widths.hidden, widths.element])?)
     } else {
         (0, 0)
     };
-    let rows = u128::from(workload.sequences);
+    // Guessed tokens are verified together with the next one: a row of logits each.
+    let rows =
+        u128::from(workload.sequences).checked_mul(u128::from(workload.options.step())).ok_or(Overflow)?;
     let vocabulary = u128::from(shape.vocabulary);
     let sampler = if stage.last() {
         // The pass that sizes the pool samples for every sequence while the hidden states of its tokens are still there.
@@ -84,9 +88,13 @@ pub(super) fn stage(
     } else if layer >= sampler {
         format!("{tokens} tokens x {} bytes in the widest layer", layer / tokens.max(1))
     } else {
+        let guessed = match workload.options.step() {
+            1 => String::new(),
+            step => format!(" x {step} guessed and next tokens"),
+        };
         format!(
-            "{rows} sequences x {vocabulary} tokens of vocabulary x {} bytes to sample",
-            profile.sampler_bytes
+            "{} sequences{guessed} x {vocabulary} tokens of vocabulary x {} bytes to sample",
+            workload.sequences, profile.sampler_bytes
         )
     };
     if experts > 0 {

@@ -62,6 +62,9 @@ fn problems(shape: &ModelShape, workload: &Workload, ranks: u64) -> Vec<String> 
         if !matches!(tensor.role, Role::Mlp | Role::Expert | Role::SharedExpert) || tensor.rows <= 1 {
             continue;
         }
+        if tensor.role == Role::Expert && workload.options.expert_parallel {
+            continue;
+        }
         let width = match tensor.split {
             Split::Rows => tensor.rows,
             Split::Columns => tensor.columns,

@@ -72,6 +72,8 @@ pub(super) struct Cache {
     pub tensor: u64,
     /// Tokens of a block.
     pub block: u64,
+    /// Tokens that are guessed per step.
+    pub guessed: u64,
 }
 
 impl Cache {
@@ -85,6 +87,7 @@ impl Cache {
             batched_tokens: workload.batched_tokens.unwrap_or(profile.batched_tokens),
             tensor: layout.tensor,
             block: profile.block,
+            guessed: workload.options.step().saturating_sub(1),
         }
     }
 
@@ -94,12 +97,17 @@ impl Cache {
     /// An overflow.
     pub(super) fn stage(&self, shape: &ModelShape, stage: &Stage) -> Result<Bytes, EstimateError> {
         let layers: Vec<&Layer> = stage.caches(&shape.layers).collect();
-        let own = if self.engine == Engine::Vllm {
-            super::kv_vllm::pool(self, shape, &layers)?
-        } else {
-            self.by_layer(shape, &layers)?
-        };
+        let own = self.layers(shape, &layers)?;
         Ok(bytes_of(own.checked_add(self.cross_attention(shape, &layers)?).ok_or(Overflow)?)?)
+    }
+
+    /// What these layers keep of the sequences on one rank.
+    pub(super) fn layers(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
+        if self.engine == Engine::Vllm {
+            super::kv_vllm::pool(self, shape, layers)
+        } else {
+            self.by_layer(shape, layers)
+        }
     }
 
     /// Growth per token of context and sequence, summed over GPUs: of the layers that keep every token. A window as long as the

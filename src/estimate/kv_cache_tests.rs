@@ -153,6 +153,7 @@ fn each_engine_sizes_windows_its_own_way() {
         context: Some(131_072),
         engine,
         batched_tokens: Some(batched_tokens),
+        options: crate::estimate::Options::default(),
         ..workload()
     };
     // Hundredths of a GiB, of one sequence of 131072 tokens.

@@ -85,7 +85,11 @@ fn grouped(cache: &Cache, buckets: &[Bucket]) -> Result<u128, Overflow> {
         // A narrower layer's page holds more tokens.
         let tokens = (page / bucket.unit).max(1);
         let of_bucket = match bucket.kind {
-            Kind::State => u128::from(cache.sequences).checked_mul(STATES).ok_or(Overflow)?,
+            Kind::State => {
+                // And one more for every guessed token, to return to where it is refused.
+                let states = STATES.checked_add(u128::from(cache.guessed)).ok_or(Overflow)?;
+                u128::from(cache.sequences).checked_mul(states).ok_or(Overflow)?
+            }
             kind => blocks_of(cache, kind, tokens)?,
         };
         let of_bucket = of_bucket.checked_mul(groups).ok_or(Overflow)?;

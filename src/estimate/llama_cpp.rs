@@ -1,4 +1,4 @@
-//! llama.cpp's compute buffer: what its graph allocator reserves for one physical batch, with flash attention.
+//! llama.cpp's compute buffer: what its graph allocator reserves for one physical batch.
 //!
 //! Calibrated on the logs of tests/fixtures/measured/llamacpp.csv (builds 5192 to 8946). The buffer is the larger of two
 //! moments: a layer, while the attention mask of every cell is live; and the output head, when the logits of the whole batch
@@ -32,7 +32,14 @@ pub(super) fn compute_buffer(
     let stream = floats(hidden)?;
     // Several GPUs work on several batches at once: four copies of every input.
     let copies = if stage.of > 1 { mask.checked_mul(2).ok_or(Overflow)? } else { 0 };
-    let layer = add(&[mask, copies, stream.checked_mul(4).ok_or(Overflow)?])?.max(add(&[wide, stream])?);
+    let streams = stream.checked_mul(4).ok_or(Overflow)?;
+    let layer = if workload.options.without_flash_attention {
+        // The scores of every head, in 32 bits, and the mask as it is handed over.
+        let scores = floats(cells.checked_mul(u128::from(shape.heads)).ok_or(Overflow)?)?;
+        add(&[scores, floats(cells)?, copies, streams])?
+    } else {
+        add(&[mask, copies, streams])?.max(add(&[wide, stream])?)
+    };
     let head = if stage.last() {
         // Freed memory is reused as well as its pieces allow: about half of what a layer needs lies in the way.
         let in_the_way = (mask / 2).min(wide);
@@ -42,6 +49,8 @@ pub(super) fn compute_buffer(
     };
     let formula = if head > layer {
         format!("{tokens} tokens x {} logits x 4 bytes, and what lies in the way", shape.vocabulary)
+    } else if workload.options.without_flash_attention {
+        format!("{tokens} tokens x {cells} cells x {} heads x 4 bytes of scores, and a layer", shape.heads)
     } else {
         format!("{tokens} tokens x {cells} cells of attention mask x 6 bytes, and a layer")
     };

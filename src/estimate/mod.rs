@@ -4,6 +4,7 @@
 //! splits; memory is integer bytes with checked arithmetic; what is assumed is marked assumed.
 
 mod activations;
+mod adapters;
 mod divisibility;
 mod format;
 mod gguf_mix;
@@ -12,11 +13,13 @@ pub mod inverse;
 mod kv_cache;
 mod kv_vllm;
 mod llama_cpp;
+mod options;
 mod overhead;
 mod parallelism;
 mod pattern;
 mod profile;
 mod serving;
+mod speculation;
 pub mod training;
 mod weights;
 
@@ -28,6 +31,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Confidence, ModelShape};
 use crate::precision::{CachePrecision, Engine, Precision, UnknownName, named};
 use crate::units::{Bytes, Overflow, shorten};
+
+pub use options::{Adapters, Draft, Options, Speculation};
 
 /// How a model is to be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,6 +54,9 @@ pub struct Workload {
     pub engine: Engine,
     /// Tokens in one forward pass, where the engine is told; `None` is its default.
     pub batched_tokens: Option<u64>,
+    /// What else the engine is told that changes its memory.
+    #[serde(skip_serializing_if = "Options::are_defaults")]
+    pub options: Options,
     /// Training instead of serving.
     pub training: Option<Training>,
 }
@@ -195,6 +203,20 @@ pub struct Term {
     pub high: Bytes,
 }
 
+/// The figures that vLLM logs at its start, on the GPU that needs most: other heads than the components', so that both can be
+/// held against each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// `Model loading took`: the weights, what is made of them, adapters and draft.
+    pub model: Bytes,
+    /// The peak of the profiling pass.
+    pub activations: Bytes,
+    /// What is outside the framework's allocator, but for the CUDA context and the communicator, which it counts to nobody.
+    pub non_torch: Bytes,
+    /// `Graph capturing finished`.
+    pub graphs: Bytes,
+}
+
 /// What a model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Estimate {
@@ -213,6 +235,8 @@ pub struct Estimate {
     pub kv_cache_bytes_per_token: Bytes,
     /// The workload with every default filled in.
     pub workload: Workload,
+    /// What the engine itself says at its start, where it does.
+    pub logged: Option<Logged>,
     /// The least sure of the components that matter.
     pub confidence: Confidence,
     /// The arithmetic, one entry or more per component.

@@ -26,7 +26,8 @@ pub(super) fn gpu(
     stage: &Stage,
 ) -> Result<Overhead, EstimateError> {
     let alone = layout.tensor == 1 && stage.of == 1;
-    let graphs = if profile.graphs { graphs(shape, workload, stage)? } else { Bytes::ZERO };
+    let captured = profile.graphs && !workload.options.eager;
+    let graphs = if captured { graphs(shape, workload, stage)? } else { Bytes::ZERO };
     Ok(Overhead {
         context: Bytes(if alone { profile.context } else { profile.context_shared }),
         libraries: Bytes(if layout.tensor > 1 { profile.libraries_shared } else { profile.libraries }),
@@ -78,7 +79,8 @@ fn tables(
 fn graphs(shape: &ModelShape, workload: &Workload, stage: &Stage) -> Result<Bytes, EstimateError> {
     /// What one layer's kernels take in the graph of one batch size, in KiB.
     const PER_LAYER: u128 = 340;
-    let largest = workload.sequences.saturating_mul(2).min(512);
+    let step = workload.sequences.saturating_mul(workload.options.step());
+    let largest = step.saturating_mul(2).min(512);
     let latent = stage.caches(&shape.layers).any(|layer| {
         layer.attention.is_some_and(|attention| {
             matches!(attention.cache, CacheKind::Latent { .. } | CacheKind::Compressed { .. })

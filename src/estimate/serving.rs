@@ -4,8 +4,11 @@ use super::kv_cache::{self, Cache};
 use super::parallelism::{self, Layout, Stage};
 use super::profile::{self, Profile};
 use super::weights::{self, Loading};
-use super::{Components, Estimate, EstimateError, Term, Workload, activations, overhead};
+use super::{
+    Components, Estimate, EstimateError, Logged, Term, Workload, activations, adapters, overhead, speculation,
+};
 use crate::model::{Confidence, ModelShape, ShapeSource};
+use crate::precision::Engine;
 use crate::units::{Bytes, Overflow};
 
 /// The context that is assumed where neither the user nor the model names one.
@@ -18,6 +21,7 @@ const MATTERS: u64 = 10;
 struct Gpu {
     components: Components,
     terms: Vec<Term>,
+    logged: Logged,
 }
 
 /// What serving a model needs.
@@ -29,6 +33,10 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
     let layout = parallelism::layout(shape, &workload)?;
     notes.extend(loading.notes.iter().cloned());
     notes.extend(layout.notes.iter().cloned());
+
+    if let Some(speculation) = &workload.options.speculation {
+        speculation::check(shape, speculation)?;
+    }
 
     let cache = Cache::new(&workload, &loading, &layout, &profile);
     let mut components = Components::default();
@@ -51,6 +59,7 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
         total_per_gpu,
         kv_cache_bytes_per_token: cache.growth(shape)?,
         confidence: confidence(&gpu, shape, &loading),
+        logged: (workload.engine == Engine::Vllm).then_some(gpu.logged),
         workload,
         terms: gpu.terms,
         notes,
@@ -137,10 +146,17 @@ fn gpu(
         low: bytes,
         high: bytes,
     };
-    let mut terms = vec![
-        exact("weights", loading.formula(shape, layout), weights, loading.confidence),
-        exact("kvCache", cache.formula(shape, stage), kv_cache, shape.cache_confidence),
-    ];
+    let mut terms = vec![exact("weights", loading.formula(shape, layout), weights, loading.confidence)];
+    let draft = speculation::stage(shape, workload, profile, loading, layout, stage, cache)?;
+    let (mut draft_weights, mut draft_cache) = (Bytes::ZERO, Bytes::ZERO);
+    if let Some(draft) = &draft {
+        (draft_weights, draft_cache) = (draft.weights, draft.cache);
+        terms.push(exact("weights", draft.what.clone(), draft.weights, draft.confidence));
+    }
+    terms.push(exact("kvCache", cache.formula(shape, stage), kv_cache, shape.cache_confidence));
+    if let Some(draft) = draft.filter(|draft| draft.cache > Bytes::ZERO) {
+        terms.push(exact("kvCache", format!("the cache of {}", draft.what), draft.cache, draft.confidence));
+    }
     terms.push(Term {
         high: activations.high,
         ..ranged("activations", activations.formula, activations.bytes, (1, 2), (1, 1))?
@@ -161,15 +177,30 @@ fn gpu(
             terms.push(ranged("overhead", format!("{what} ({})", profile.source), bytes, low, high)?);
         }
     }
+    let mut slots = Bytes::ZERO;
+    if let Some(adapters) = workload.options.adapters {
+        let matrices;
+        (slots, matrices) = adapters::stage(shape, workload, adapters, layout, stage)?;
+        let formula =
+            format!("LoRA: {} adapters of rank {} on {matrices} matrices", adapters.count, adapters.rank);
+        terms.push(ranged("overhead", formula, slots, (1, 1), (1, 1))?);
+    }
+    let weights = weights.plus(draft_weights)?;
     Ok(Gpu {
         components: Components {
             weights,
-            kv_cache,
+            kv_cache: kv_cache.plus(draft_cache)?,
             activations: activations.bytes,
-            overhead: overhead_total,
+            overhead: overhead_total.plus(slots)?,
             ..Components::default()
         },
         terms,
+        logged: Logged {
+            model: weights.plus(overhead.tables)?.plus(slots)?,
+            activations: activations.bytes,
+            non_torch: overhead.libraries,
+            graphs: overhead.graphs,
+        },
     })
 }
 

@@ -44,6 +44,7 @@ pub(in crate::estimate) fn workload() -> Workload {
         pipeline: 1,
         engine: Engine::Vllm,
         batched_tokens: None,
+        options: Options::default(),
         training: None,
     }
 }

@@ -130,15 +130,12 @@ fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
     let scheme = match precision {
         Precision::Fp32 => Scheme::Uniform(32),
         Precision::Fp16 | Precision::Bf16 => Scheme::Uniform(16),
-        Precision::Int8 | Precision::Int4 => {
+        // The seed's rule for 4 bits, half a byte for every parameter, is what people mean by "4 bits"; of 8 bits they mean the
+        // linear layers, as every W8A8 checkpoint has them.
+        Precision::Int4 => {
             let (bits, per) = format::bits_per_parameter(precision);
-            let layouts = if precision == Precision::Int8 {
-                "gptq-int8, bnb-int8 or q8_0"
-            } else {
-                "gptq-int4, awq-int4, nf4 or q4_k_m"
-            };
             notes.push(format!(
-                "{precision} counts every parameter at {bits} bits; scales and 16-bit embeddings come on top: {layouts} count them."
+                "{precision} counts every parameter at {bits} bits; scales and 16-bit embeddings come on top: gptq-int4, awq-int4, nf4 or q4_k_m count them."
             ));
             Scheme::Bare { bits, per }
         }
@@ -215,12 +212,11 @@ impl Loading {
             if !here {
                 continue;
             }
-            let split = split_by(workload.engine, tensor);
-            let (rows, columns) = shard(tensor, split, layout.tensor, profile.vocabulary_multiple);
-            let held = product(rows, columns, tensor.count)?;
+            let (rows, columns, count) = share(tensor, workload, profile, layout);
+            let held = product(rows, columns, count)?;
             elements = elements.checked_add(held).ok_or(Overflow)?;
             if !matches!(self.scheme, Scheme::Bare { .. }) {
-                let bytes = self.tensor(shape, workload.engine, tensor, (rows, columns))?;
+                let bytes = self.tensor(shape, workload.engine, tensor, (rows, columns, count))?;
                 total = total.checked_add(bytes).ok_or(Overflow)?;
             }
         }
@@ -241,6 +237,32 @@ impl Loading {
         Ok(bytes_of(total)?)
     }
 
+    /// The heads for further tokens on one GPU of the last stage.
+    ///
+    /// # Errors
+    /// An overflow.
+    pub(super) fn draft(
+        &self,
+        shape: &ModelShape,
+        workload: &Workload,
+        profile: &Profile,
+        layout: &Layout,
+    ) -> Result<Bytes, EstimateError> {
+        let mut total: u128 = 0;
+        for tensor in shape.tensors.iter().filter(|tensor| tensor.role == Role::Draft) {
+            let (rows, columns, count) = share(tensor, workload, profile, layout);
+            let bytes = match self.scheme {
+                Scheme::Bare { bits, per } => product(rows, columns, count)?
+                    .checked_mul(u128::from(bits))
+                    .ok_or(Overflow)?
+                    .div_ceil(8 * u128::from(per.max(1))),
+                _ => self.tensor(shape, workload.engine, tensor, (rows, columns, count))?,
+            };
+            total = total.checked_add(bytes).ok_or(Overflow)?;
+        }
+        Ok(bytes_of(total)?)
+    }
+
     fn bare(&self, parameters: u64) -> Result<u128, Overflow> {
         match self.scheme {
             Scheme::Bare { bits, per } => {
@@ -257,9 +279,10 @@ impl Loading {
         shape: &ModelShape,
         engine: Engine,
         tensor: &Tensor,
-        (rows, columns): (u64, u64),
+        (rows, columns, count): (u64, u64, u64),
     ) -> Result<u128, Overflow> {
-        let count = u128::from(tensor.count);
+        let held = product(rows, columns, count)?;
+        let count = u128::from(count);
         let times = |format: format::Format, rows, columns| {
             format.bytes(rows, columns)?.checked_mul(count).ok_or(Overflow)
         };
@@ -287,7 +310,6 @@ impl Loading {
                     return times(format::HALF, rows, columns);
                 };
                 let whole = product(tensor.rows, tensor.columns, tensor.count)?;
-                let held = product(rows, columns, tensor.count)?;
                 if whole == 0 {
                     return Ok(0);
                 }
@@ -356,6 +378,16 @@ impl Loading {
             Scheme::Stored => format!("{parameters} parameters as stored ({}){over}", self.precision),
         }
     }
+}
+
+/// The rows and columns that the rank with most holds of a tensor, and of how many.
+fn share(tensor: &Tensor, workload: &Workload, profile: &Profile, layout: &Layout) -> (u64, u64, u64) {
+    if workload.options.expert_parallel && tensor.role == Role::Expert {
+        return (tensor.rows, tensor.columns, tensor.count.div_ceil(layout.tensor.max(1)));
+    }
+    let split = split_by(workload.engine, tensor);
+    let (rows, columns) = shard(tensor, split, layout.tensor, profile.vocabulary_multiple);
+    (rows, columns, tensor.count)
 }
 
 fn product(rows: u64, columns: u64, count: u64) -> Result<u128, Overflow> {

@@ -2,9 +2,10 @@
 
 use super::PlanError;
 use super::check::whole;
+use super::engine::{self, Said};
 use crate::api::ModelDeploymentSpec;
-use crate::api::v1alpha1::{EngineSpec, TensorParallel, TrainingSpec};
-use crate::estimate::{AttentionKernel, Checkpointing, Optimizer, Sharding, Training, Workload};
+use crate::api::v1alpha1::{TensorParallel, TrainingSpec};
+use crate::estimate::{AttentionKernel, Checkpointing, Optimizer, Options, Sharding, Training, Workload};
 use crate::model::{ModelShape, ShapeSource};
 use crate::precision::{CachePrecision, Engine};
 use crate::units::shorten;
@@ -33,6 +34,7 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
     if let Some(training) = &spec.training {
         return Ok(Asked { workload: training_workload(spec, training, shape)?, tensor_auto: false });
     }
+    let told = spec.engine.as_ref().map(engine::read).transpose()?.unwrap_or_default();
     let context = spec.context.clone().unwrap_or_default();
     let length =
         context.length.map(|length| whole("context.length", length, "tokens", MOST_TOKENS)).transpose()?;
@@ -42,11 +44,11 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
         .transpose()?;
     let parallelism = spec.parallelism.clone().unwrap_or_default();
     let (tensor, tensor_auto) = match &parallelism.tensor {
-        None => (1, false),
+        None => (None, false),
         Some(TensorParallel::Ranks(ranks)) => {
-            (whole("parallelism.tensor", *ranks, "ranks", MOST_RANKS)?, false)
+            (Some(whole("parallelism.tensor", *ranks, "ranks", MOST_RANKS)?), false)
         }
-        Some(TensorParallel::Word(word)) if word == "auto" => (1, true),
+        Some(TensorParallel::Word(word)) if word == "auto" => (Some(1), true),
         Some(TensorParallel::Word(word)) => {
             return Err(PlanError::invalid(
                 "parallelism.tensor",
@@ -59,18 +61,34 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
         .pipeline
         .map(|stages| whole("parallelism.pipeline", stages, "stages", MOST_RANKS))
         .transpose()?;
+    // `auto` leaves it to the engine, and so to its arguments.
+    let asked_cache = context.cache_precision.filter(|cache| *cache != CachePrecision::Auto);
     let workload = Workload {
         precision: spec.precision,
-        context: length.or_else(|| assumed_context(shape)),
-        sequences: sequences.unwrap_or(1),
-        cache_precision: context.cache_precision.unwrap_or(CachePrecision::Auto),
-        tensor,
-        pipeline: pipeline.unwrap_or(1),
+        context: either("context.length", length, told.context)?.or_else(|| assumed_context(shape)),
+        sequences: either("context.sequences", sequences, told.sequences)?.unwrap_or(1),
+        cache_precision: either("context.cachePrecision", asked_cache, told.cache_precision)?
+            .unwrap_or(CachePrecision::Auto),
+        tensor: either("parallelism.tensor", tensor, told.tensor.filter(|_| !tensor_auto))?.unwrap_or(1),
+        pipeline: either("parallelism.pipeline", pipeline, told.pipeline)?.unwrap_or(1),
         engine: spec.engine.as_ref().map_or(Engine::Vllm, |engine| engine.name),
-        batched_tokens: spec.engine.as_ref().map(batched_tokens).transpose()?.flatten(),
+        batched_tokens: told.batched_tokens,
+        options: told.options,
         training: None,
     };
     Ok(Asked { workload, tensor_auto })
+}
+
+/// What the spec says, else what the engine's arguments say; both may only say the same.
+fn either<T: PartialEq + std::fmt::Display>(
+    field: &str,
+    spec: Option<T>,
+    told: Option<Said<T>>,
+) -> Result<Option<T>, PlanError> {
+    match told {
+        Some(told) => told.agree(field, spec).map(Some),
+        None => Ok(spec),
+    }
 }
 
 /// The context where the spec names none: the model's own, which is left to the estimate, but of a size alone nobody
@@ -101,6 +119,7 @@ fn training_workload(
         pipeline: 1,
         engine: Engine::None,
         batched_tokens: None,
+        options: Options::default(),
         training: Some(Training {
             method: training.method,
             optimizer: training.optimizer.unwrap_or(Optimizer::Adamw),
@@ -113,38 +132,4 @@ fn training_workload(
             offload: training.offload.clone().unwrap_or_default(),
         }),
     })
-}
-
-/// Tokens of one forward pass, where the engine's own arguments say.
-fn batched_tokens(engine: &EngineSpec) -> Result<Option<u64>, PlanError> {
-    let flags: &[&str] = match engine.name {
-        Engine::Vllm => &["--max-num-batched-tokens", "--max_num_batched_tokens"],
-        Engine::Sglang => &["--chunked-prefill-size"],
-        Engine::LlamaCpp => &["-ub", "--ubatch-size"],
-        Engine::Tgi => &["--max-batch-prefill-tokens"],
-        Engine::Transformers | Engine::None => &[],
-    };
-    let args = engine.args.as_deref().unwrap_or_default();
-    let mut tokens = None;
-    for (index, arg) in args.iter().enumerate() {
-        let (flag, inline) =
-            arg.split_once('=').map_or((arg.as_str(), None), |(flag, value)| (flag, Some(value)));
-        if !flags.contains(&flag) {
-            continue;
-        }
-        let value = inline.or_else(|| args.get(index + 1).map(String::as_str)).unwrap_or_default();
-        // The last one counts, as it does for the engines. SGLang's -1 is "no chunks": its default is as good a guess.
-        tokens = match value.parse::<i64>() {
-            Ok(-1) if engine.name == Engine::Sglang => None,
-            Ok(count) => Some(whole(&format!("engine.args[{index}]"), count, "tokens", MOST_TOKENS)?),
-            Err(_) => {
-                return Err(PlanError::invalid(
-                    format!("engine.args[{index}]"),
-                    format!("{flag} has \"{}\", which is not a number of tokens", shorten(value)),
-                    "write a whole number such as 8192",
-                ));
-            }
-        };
-    }
-    Ok(tokens)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::decide::{ClassVerdict, Requirement, Suggestion};
-use crate::estimate::{Components, Estimate, Term, Workload};
+use crate::estimate::{Components, Estimate, Logged, Term, Workload};
 use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Vendor};
 use crate::model::{Confidence, ModelShape};
 use crate::plan::Plan;
@@ -47,9 +47,37 @@ pub struct EstimateDocument {
     pub range: BTreeMap<&'static str, RangeDocument>,
     /// The arithmetic.
     pub terms: Vec<TermDocument>,
+    /// What vLLM itself will log at its start, on the GPU that needs most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logged: Option<LoggedDocument>,
     /// What of it fits one GPU, where one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fit: Option<FitDocument>,
+}
+
+/// What vLLM logs at its start.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoggedDocument {
+    /// `Model loading took`.
+    pub model: Bytes,
+    /// `peak activation memory`.
+    pub activations: Bytes,
+    /// `non-torch memory`, without the CUDA context and the communicator.
+    pub non_torch: Bytes,
+    /// `Graph capturing finished`.
+    pub graphs: Bytes,
+}
+
+impl From<Logged> for LoggedDocument {
+    fn from(logged: Logged) -> Self {
+        Self {
+            model: logged.model,
+            activations: logged.activations,
+            non_torch: logged.non_torch,
+            graphs: logged.graphs,
+        }
+    }
 }
 
 /// What fits a GPU, each with everything else as it is.
@@ -212,6 +240,7 @@ fn document(model: ModelDocument, estimate: &Estimate, margin: Margin) -> Estima
         notes: estimate.notes.clone(),
         range: ranges(&estimate.terms),
         terms: estimate.terms.iter().map(TermDocument::from).collect(),
+        logged: estimate.logged.map(LoggedDocument::from),
         fit: None,
     }
 }

@@ -78,6 +78,7 @@ fn estimate() -> Estimate {
     };
     let total = Bytes(per_gpu.weights.0 + per_gpu.kv_cache.0 + per_gpu.activations.0 + per_gpu.overhead.0);
     Estimate {
+        logged: None,
         components: per_gpu,
         per_gpu,
         gpus: 1,
@@ -93,6 +94,7 @@ fn estimate() -> Estimate {
             pipeline: 1,
             engine: Engine::Vllm,
             batched_tokens: None,
+            options: crate::estimate::Options::default(),
             training: None,
         },
         confidence: Confidence::Derived,

@@ -162,6 +162,7 @@ pub(crate) fn workload(engine: Engine) -> Workload {
         pipeline: 1,
         engine,
         batched_tokens: None,
+        options: loadline::estimate::Options::default(),
         training: None,
     }
 }

@@ -377,6 +377,7 @@ fn one_sequence() -> Workload {
         pipeline: 1,
         engine: Engine::None,
         batched_tokens: None,
+        options: loadline::estimate::Options::default(),
         training: None,
     }
 }

@@ -134,7 +134,7 @@ pub use status::{
 pub struct ModelDeploymentSpec {
     /// The model: exactly one of `parameters`, `huggingFace`, `gguf`, `config`, `configMapRef` and `catalog`; `parameters` may also accompany `config`, and then states the published size.
     pub model: ModelSource,
-    /// How the weights are held in GPU memory. Default: as the checkpoint stores them; bf16 where it does not say. `int4` and `int8` are the bare half byte and byte per parameter; `gptq-int4`, `awq-int4`, `nf4`, … include scales and what the format leaves in 16 bits.
+    /// How the weights are held in GPU memory. Default: as the checkpoint stores them; bf16 where it does not say. `int4` is the bare half byte per parameter; every other format, where the tensors are known, counts scales and what it leaves in 16 bits: `int8`, `gptq-int4`, `awq-int4`, `nf4`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Precision")]
     pub precision: Option<Precision>,
@@ -315,7 +315,7 @@ pub struct EngineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000))]
     pub image: Option<String>,
-    /// More arguments for the engine, after Loadline's own. An argument that contradicts the estimate is refused.
+    /// More arguments for the engine, after Loadline's own. What they say of memory is counted: adapters, speculative decoding, expert parallelism, CUDA graphs, batches. An argument that contradicts another field is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100), inner(length(max = 4096)))]
     pub args: Option<Vec<String>>,

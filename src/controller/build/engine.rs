@@ -7,6 +7,7 @@
 use super::arguments::{self, Managed};
 use super::{Nothing, Subject};
 use crate::estimate::Workload;
+use crate::plan::arguments::flags;
 use crate::plan::{Plan, PlanError};
 use crate::precision::{CachePrecision, Engine, Precision};
 
@@ -103,7 +104,7 @@ pub(super) fn launch(subject: Subject<'_>, plan: &Plan) -> Result<Launch, PlanEr
         return Ok(Launch::Run(Start { application, image, command: Vec::new(), arguments, endpoint: None }));
     }
 
-    let named_by_user = arguments::flags(extra).any(|flag| profile.model_flags.contains(&flag.name.as_str()));
+    let named_by_user = flags(extra).any(|flag| profile.model_flags.contains(&flag.name.as_str()));
     let weights = if named_by_user { Weights::Unsaid } else { weights(subject) };
     let loading = loading(subject, workload, engine);
     let weights = match (weights, &loading) {

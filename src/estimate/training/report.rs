@@ -28,6 +28,7 @@ pub(super) fn estimate(
     let total_per_gpu = sum(&per_gpu)?;
     let confidence = Confidence::Derived.max(shape.weights_confidence).max(passes_confidence(shape));
     Ok(Estimate {
+        logged: None,
         components,
         per_gpu,
         gpus,

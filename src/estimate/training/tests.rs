@@ -150,6 +150,7 @@ pub(super) fn workload() -> Workload {
         pipeline: 1,
         engine: Engine::None,
         batched_tokens: None,
+        options: crate::estimate::Options::default(),
         training: None,
     }
 }

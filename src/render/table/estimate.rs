@@ -135,7 +135,20 @@ pub fn explain(estimate: &Estimate) -> String {
             printable(&term.formula),
         ]);
     }
-    finish(table)
+    let mut text = finish(table);
+    if let Some(logged) = &estimate.logged {
+        let lines = [
+            ("model loading", logged.model),
+            ("activation peak", logged.activations),
+            ("non-torch", logged.non_torch),
+            ("graphs", logged.graphs),
+        ]
+        .map(|(what, bytes)| format!("{what} {bytes}"));
+        text.push_str("vLLM will log, per GPU: ");
+        text.push_str(&lines.join(", "));
+        text.push('\n');
+    }
+    text
 }
 
 /// What fits one GPU, in two lines.

@@ -112,6 +112,7 @@ pub(super) fn workload(row: &Row, method: Method) -> Result<Workload, String> {
         pipeline: 1,
         engine: Engine::None,
         batched_tokens: None,
+        options: loadline::estimate::Options::default(),
         training: Some(training),
     })
 }

@@ -1,0 +1,195 @@
+use super::*;
+
+fn told(name: Engine, args: &[&str]) -> Result<Told, PlanError> {
+    let args = args.iter().map(|word| (*word).to_owned()).collect();
+    read(&EngineSpec { name, image: None, args: Some(args) })
+}
+
+fn options(name: Engine, args: &[&str]) -> Options {
+    told(name, args).expect("valid arguments").options
+}
+
+#[test]
+fn an_engines_arguments_say_what_the_spec_leaves_open() {
+    for (engine, args, context, sequences, cache, tensor, batch) in [
+        (
+            Engine::Vllm,
+            &["--max-model-len", "8192", "--max_num_seqs=64", "--kv-cache-dtype", "fp8", "-tp", "4"][..],
+            Some(8192),
+            Some(64),
+            Some(CachePrecision::Fp8),
+            Some(4),
+            None,
+        ),
+        (
+            Engine::Vllm,
+            &["--max-num-batched-tokens", "1024", "--max-num-batched-tokens=2048", "--seed", "-1"],
+            None,
+            None,
+            None,
+            None,
+            Some(2048),
+        ),
+        (
+            Engine::Sglang,
+            &[
+                "--context-length=4096",
+                "--max-running-requests",
+                "16",
+                "--tp",
+                "2",
+                "--chunked-prefill-size",
+                "-1",
+            ],
+            Some(4096),
+            Some(16),
+            None,
+            Some(2),
+            None,
+        ),
+        (
+            Engine::LlamaCpp,
+            &["-c", "32768", "-np", "4", "-ctk", "q8_0", "-ctv", "q8_0", "-ub", "1024"],
+            Some(8192),
+            Some(4),
+            Some(CachePrecision::Q80),
+            None,
+            Some(1024),
+        ),
+        (
+            Engine::Tgi,
+            &["--max-total-tokens", "2048", "--num-shard", "8", "--kv-cache-dtype", "fp8_e4m3fn"],
+            Some(2048),
+            None,
+            Some(CachePrecision::Fp8),
+            Some(8),
+            None,
+        ),
+        (Engine::None, &["--max-model-len", "8192"], None, None, None, None, None),
+    ] {
+        let told = told(engine, args).expect("valid arguments");
+        let found = (
+            told.context.map(|said| said.value),
+            told.sequences.map(|said| said.value),
+            told.cache_precision.map(|said| said.value),
+            told.tensor.map(|said| said.value),
+            told.batched_tokens,
+        );
+        assert_eq!(found, (context, sequences, cache, tensor, batch), "{engine} {args:?}");
+    }
+}
+
+#[test]
+fn options_that_change_memory_are_read() {
+    let adapters = |count, rank| Options { adapters: Some(Adapters { count, rank }), ..Options::default() };
+    let guesses =
+        |tokens, draft| Options { speculation: Some(Speculation { tokens, draft }), ..Options::default() };
+    let mtp = r#"{"method": "mtp", "num_speculative_tokens": 2}"#;
+    for (engine, args, expected) in [
+        (Engine::Vllm, &[][..], Options::default()),
+        (Engine::Vllm, &["--enable-lora"], adapters(1, 16)),
+        (Engine::Vllm, &["--enable-lora", "--max-loras", "4", "--max-lora-rank=64"], adapters(4, 64)),
+        (Engine::Vllm, &["--max-loras", "4"], Options::default()),
+        (Engine::Vllm, &["--enforce-eager"], Options { eager: true, ..Options::default() }),
+        (Engine::Vllm, &["--enforce-eager=false"], Options::default()),
+        (
+            Engine::Vllm,
+            &["--enable-expert-parallel"],
+            Options { expert_parallel: true, ..Options::default() },
+        ),
+        (Engine::Vllm, &["--speculative-config", mtp], guesses(2, Draft::OwnHeads)),
+        (
+            Engine::Vllm,
+            &["--speculative-config={\"method\": \"qwen3_next_mtp\"}"],
+            guesses(1, Draft::OwnHeads),
+        ),
+        (
+            Engine::Vllm,
+            &["--speculative-config", r#"{"model": "Qwen/Qwen3-0.6B", "num_speculative_tokens": 5}"#],
+            guesses(5, Draft::Model("Qwen/Qwen3-0.6B".to_owned())),
+        ),
+        (
+            Engine::Vllm,
+            &["-sc", r#"{"method": "eagle3", "model": "a/head", "num_speculative_tokens": 3}"#],
+            guesses(3, Draft::Head),
+        ),
+        (Engine::Sglang, &["--enable-lora", "--max-lora-rank", "32"], adapters(8, 32)),
+        (
+            Engine::Sglang,
+            &["--speculative-algorithm", "EAGLE", "--speculative-num-draft-tokens", "2"],
+            guesses(2, Draft::OwnHeads),
+        ),
+        (
+            Engine::Sglang,
+            &["--speculative-algorithm=EAGLE3", "--speculative-draft-model-path", "a/head"],
+            guesses(4, Draft::Head),
+        ),
+        (
+            Engine::Sglang,
+            &["--disable-cuda-graph", "--ep-size", "1"],
+            Options { eager: true, ..Options::default() },
+        ),
+        (Engine::LlamaCpp, &["-fa", "off"], Options { without_flash_attention: true, ..Options::default() }),
+        (Engine::LlamaCpp, &["-fa"], Options::default()),
+        (
+            Engine::Tgi,
+            &["--speculate", "2", "--cuda-graphs", "0"],
+            Options { eager: true, ..guesses(2, Draft::Text) },
+        ),
+    ] {
+        assert_eq!(options(engine, args), expected, "{engine} {args:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_counted_is_refused_with_what_would_be_right() {
+    for (engine, args, parts) in [
+        (
+            Engine::Vllm,
+            &["--seed", "1", "--max-model-len", "32k"][..],
+            &["spec.engine.args[2]: --max-model-len has \"32k\"", "8192"][..],
+        ),
+        (Engine::Vllm, &["--max-num-seqs"], &["engine.args[0]", "--max-num-seqs has \"\"", "sequences"]),
+        (Engine::Vllm, &["-tp", "0"], &["engine.args[0]", "0", "1"]),
+        (
+            Engine::Vllm,
+            &["--kv-cache-dtype", "fp9"],
+            &["\"fp9\"", "auto, bfloat16, fp8", "context.cachePrecision"],
+        ),
+        (Engine::Vllm, &["--speculative-config", "mtp"], &["not a JSON object", "num_speculative_tokens"]),
+        (Engine::Vllm, &["--speculative-config", "{}"], &["neither a method nor a model"]),
+        (
+            Engine::Vllm,
+            &["--speculative-config", r#"{"method": "ngram"}"#],
+            &["num_speculative_tokens is missing"],
+        ),
+        (
+            Engine::Vllm,
+            &["--speculative-config", r#"{"method": "mtp", "num_speculative_tokens": -1}"#],
+            &["num_speculative_tokens is -1", "1 to 1024"],
+        ),
+        (Engine::Vllm, &["--speculative-config.method", "mtp"], &["one key of several", "JSON object"]),
+        (Engine::Sglang, &["--enable-lora"], &["without --max-lora-rank", "16"]),
+        (Engine::Sglang, &["--speculative-algorithm", "STANDALONE"], &["STANDALONE cannot be counted"]),
+        (Engine::LlamaCpp, &["-c", "8192", "-np", "3"], &["-c 8192 cannot be divided among 3 sequences"]),
+        (Engine::LlamaCpp, &["--model-draft", "d.gguf"], &["not supported yet", "second file"]),
+        (Engine::Tgi, &["--lora-adapters", "a"], &["not supported yet", "vllm"]),
+    ] {
+        let error = told(engine, args).expect_err("refused").to_string();
+        for part in parts {
+            assert!(error.contains(part), "{args:?}: {part}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_spec_and_the_arguments_may_only_say_the_same() {
+    let said = || told(Engine::Vllm, &["--max-model-len", "8192"]).expect("valid").context.expect("said");
+    assert_eq!(said().agree("context.length", None), Ok(8192));
+    assert_eq!(said().agree("context.length", Some(8192)), Ok(8192));
+    let error = said().agree("context.length", Some(4096)).expect_err("refused").to_string();
+    assert_eq!(
+        error,
+        "spec.engine.args: --max-model-len 8192 contradicts spec.context.length, which is 4096; remove one of the two; spec.context.length alone is enough"
+    );
+}
