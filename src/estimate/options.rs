@@ -21,6 +21,13 @@ pub struct Options {
     /// llama.cpp without flash attention: the scores of every head are written out.
     #[serde(skip_serializing_if = "is_false")]
     pub without_flash_attention: bool,
+    /// llama.cpp: how many layers, counted from the last and with the output as one, are on the GPUs; the rest stays in host
+    /// memory. `None` is all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_layers: Option<u64>,
+    /// llama.cpp: of how many layers, counted from the first, the routed experts stay in host memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_expert_layers: Option<u64>,
 }
 
 /// Room for LoRA adapters: as many slots of the largest rank, whether they are used or not.

@@ -153,3 +153,44 @@ fn a_draft_that_is_not_known_is_refused() {
         }
     }
 }
+
+#[test]
+fn llama_cpp_counts_what_is_on_the_gpus_only() {
+    let llama_cpp = |precision| Workload {
+        engine: Engine::LlamaCpp,
+        context: Some(8192),
+        precision: Some(precision),
+        ..workload()
+    };
+    // llamacpp.csv, qwen3-30b-a3b-q4-k-m-rtx-4090-1: with every expert in host memory 784.42 MiB are left, and all of the cache.
+    let experts = shape(include_bytes!("../../tests/fixtures/configs/Qwen__Qwen3-30B-A3B.json"));
+    let options = Options { host_expert_layers: Some(1000), ..Options::default() };
+    let found = with(&experts, &llama_cpp(Precision::Q4KM), options).per_gpu;
+    let measured = 784 * crate::units::MIB;
+    assert!(found.weights.0.abs_diff(measured) * 20 < measured, "{} against {measured}", found.weights);
+    assert_eq!(
+        found.kv_cache,
+        with(&experts, &llama_cpp(Precision::Q4KM), Options::default()).per_gpu.kv_cache
+    );
+
+    // mistral-nemo 40/41: one of 40 layers stays on the host, the output does not. 6597.68 MiB.
+    let nemo =
+        shape(include_bytes!("../../tests/fixtures/configs/mistralai__Mistral-Nemo-Instruct-2407.json"));
+    let options = |layers| Options { gpu_layers: Some(layers), ..Options::default() };
+    let all = with(&nemo, &llama_cpp(Precision::Q4KM), Options::default()).per_gpu;
+    let most = with(&nemo, &llama_cpp(Precision::Q4KM), options(40)).per_gpu;
+    let measured = 6597 * crate::units::MIB;
+    assert!(most.weights.0.abs_diff(measured) * 50 < measured, "{} against {measured}", most.weights);
+    assert_eq!(most.kv_cache.0, all.kv_cache.0 / 40 * 39);
+    assert_eq!(with(&nemo, &llama_cpp(Precision::Q4KM), options(41)).per_gpu, all);
+
+    // Fewer layers are never more memory.
+    let mut before = all.weights;
+    for layers in (1..=40).rev() {
+        let now = with(&nemo, &llama_cpp(Precision::Q4KM), options(layers)).per_gpu.weights;
+        assert!(now < before, "{layers}");
+        before = now;
+    }
+    let none = Workload { options: options(0), ..llama_cpp(Precision::Q4KM) };
+    assert!(estimate(&nemo, &none).expect_err("refused").to_string().contains("-ngl 0"));
+}

@@ -88,11 +88,18 @@ pub(super) fn layout(shape: &ModelShape, workload: &Workload) -> Result<Layout, 
         (workload.tensor, workload.pipeline, "parallelism.pipeline")
     };
     let all_layers = layer_count(shape);
-    if stages > all_layers.max(1) {
+    let on_host = layers_on_host(workload, all_layers)?;
+    if on_host > 0 {
+        notes.push(format!(
+            "{on_host} of {all_layers} layers stay in host memory, with their cache; they are not counted."
+        ));
+    }
+    let on_gpus = all_layers - on_host;
+    if stages > on_gpus.max(1) {
         return Err(EstimateError::Invalid {
             field,
-            problem: format!("{stages} stages cannot share {all_layers} layers"),
-            remedy: format!("write at most {}", all_layers.max(1)),
+            problem: format!("{stages} stages cannot share {on_gpus} layers"),
+            remedy: format!("write at most {}", on_gpus.max(1)),
         });
     }
     if stages > MOST_STAGES {
@@ -106,9 +113,27 @@ pub(super) fn layout(shape: &ModelShape, workload: &Workload) -> Result<Layout, 
         notes.extend(divisibility::check(shape, workload)?);
     }
     let stages = (0..stages)
-        .map(|index| Stage { index, of: stages, layers: stage_layers(all_layers, index, stages), all_layers })
+        .map(|index| {
+            let own = stage_layers(on_gpus, index, stages);
+            Stage { index, of: stages, layers: own.start + on_host..own.end + on_host, all_layers }
+        })
         .collect();
     Ok(Layout { tensor, stages, notes })
+}
+
+/// Layers that llama.cpp leaves in host memory: the first ones. The output counts as a layer (`-ngl`, b8133).
+fn layers_on_host(workload: &Workload, all_layers: u64) -> Result<u64, EstimateError> {
+    let Some(on_gpus) = workload.options.gpu_layers.filter(|_| workload.engine == Engine::LlamaCpp) else {
+        return Ok(0);
+    };
+    if on_gpus == 0 {
+        return Err(EstimateError::Invalid {
+            field: "engine.args",
+            problem: "-ngl 0 puts no layer on a GPU".to_owned(),
+            remedy: "write 1 or more, or leave it out for all layers".to_owned(),
+        });
+    }
+    Ok(all_layers.saturating_add(1).saturating_sub(on_gpus).min(all_layers))
 }
 
 /// Decoder (or encoder) layers, by the caches and by the tensors.

@@ -209,7 +209,7 @@ impl Loading {
             } else {
                 holds(workload.engine, stage, tensor, shape.tied_embeddings)
             };
-            if !here {
+            if !here || is_host_expert(tensor, workload) {
                 continue;
             }
             let (rows, columns, count) = share(tensor, workload, profile, layout);
@@ -378,6 +378,13 @@ impl Loading {
             Scheme::Stored => format!("{parameters} parameters as stored ({}){over}", self.precision),
         }
     }
+}
+
+/// Whether llama.cpp is told to leave a layer's routed experts in host memory.
+fn is_host_expert(tensor: &Tensor, workload: &Workload) -> bool {
+    let host = workload.options.host_expert_layers.filter(|_| workload.engine == Engine::LlamaCpp);
+    tensor.role == Role::Expert
+        && host.is_some_and(|layers| tensor.layer.is_some_and(|layer| u64::from(layer) < layers))
 }
 
 /// The rows and columns that the rank with most holds of a tensor, and of how many.

@@ -363,6 +363,15 @@ fn llama_cpp(arguments: &[String]) -> Result<Options, PlanError> {
     for flag in flags(arguments) {
         match flag.name.as_str() {
             "-fa" | "--flash-attn" => options.without_flash_attention = !is_on(&flag),
+            "-ngl" | "--gpu-layers" | "--n-gpu-layers" => options.gpu_layers = gpu_layers(&flag)?,
+            "-ncmoe" | "--n-cpu-moe" => {
+                options.host_expert_layers = Some(number(&flag, "layers", MOST)?.value);
+            }
+            "-cmoe" | "--cpu-moe" => options.host_expert_layers = Some(MOST),
+            // The usual pattern: every layer's experts. Others are not followed, so that too much is counted, not too little.
+            "-ot" | "--override-tensor" if flag.value.is_some_and(all_experts_on_host) => {
+                options.host_expert_layers = Some(MOST);
+            }
             name @ ("-md" | "--model-draft" | "--lora" | "--lora-scaled" | "--mmproj") => {
                 return Err(PlanError::not_supported(
                     field(&flag),
@@ -375,6 +384,25 @@ fn llama_cpp(arguments: &[String]) -> Result<Options, PlanError> {
         }
     }
     Ok(options)
+}
+
+/// `-ngl`: a number, or a word for all. As many as there are, or more, is all.
+fn gpu_layers(flag: &Flag<'_>) -> Result<Option<u64>, PlanError> {
+    /// What people write for all layers, and no model has.
+    const ALL: u64 = 999;
+    if matches!(flag.value, Some("all" | "auto" | "-1")) {
+        return Ok(None);
+    }
+    // 0 is a number of layers too, which the estimate answers.
+    if flag.value == Some("0") {
+        return Ok(Some(0));
+    }
+    Ok(Some(number(flag, "layers", MOST)?.value).filter(|layers| *layers < ALL))
+}
+
+fn all_experts_on_host(pattern: &str) -> bool {
+    let Some(tensors) = pattern.strip_suffix("=CPU") else { return false };
+    tensors.contains("exps") && !tensors.contains(|c: char| c.is_ascii_digit())
 }
 
 fn tgi(arguments: &[String]) -> Result<Options, PlanError> {

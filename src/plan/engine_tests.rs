@@ -131,6 +131,20 @@ fn options_that_change_memory_are_read() {
         ),
         (Engine::LlamaCpp, &["-fa", "off"], Options { without_flash_attention: true, ..Options::default() }),
         (Engine::LlamaCpp, &["-fa"], Options::default()),
+        (Engine::LlamaCpp, &["-ngl", "20"], Options { gpu_layers: Some(20), ..Options::default() }),
+        (Engine::LlamaCpp, &["-ngl=999"], Options::default()),
+        (Engine::LlamaCpp, &["-ngl", "-1"], Options::default()),
+        (
+            Engine::LlamaCpp,
+            &["--n-cpu-moe", "8"],
+            Options { host_expert_layers: Some(8), ..Options::default() },
+        ),
+        (
+            Engine::LlamaCpp,
+            &["-ot", ".ffn_.*_exps.=CPU"],
+            Options { host_expert_layers: Some(MOST), ..Options::default() },
+        ),
+        (Engine::LlamaCpp, &["-ot", "blk.1.ffn_.*_exps.=CPU"], Options::default()),
         (
             Engine::Tgi,
             &["--speculate", "2", "--cuda-graphs", "0"],

@@ -298,7 +298,8 @@ fn llama_cpp(workload: &Workload, weights: &Weights<'_>) -> Result<Vec<Managed>,
         own.push(Managed::of("-c", &["--ctx-size"], all, "context"));
     }
     own.push(Managed::of("-np", &["--parallel"], workload.sequences, "context.sequences"));
-    own.push(Managed::of("-ngl", &["--gpu-layers", "--n-gpu-layers"], 999, "engine"));
+    let on_gpus = workload.options.gpu_layers.unwrap_or(999);
+    own.push(Managed::of("-ngl", &["--gpu-layers", "--n-gpu-layers"], on_gpus, "engine.args"));
     own.push(Managed::of("--cache-type-k", &["-ctk"], cache, "context.cachePrecision"));
     own.push(Managed::of("--cache-type-v", &["-ctv"], cache, "context.cachePrecision"));
     if cache.starts_with('q') {
