@@ -181,6 +181,12 @@ impl Margin {
         (1000..=10_000).contains(&thousandths).then_some(Self(thousandths))
     }
 
+    /// The margin in thousandths.
+    #[must_use]
+    pub const fn thousandths(self) -> u32 {
+        self.0
+    }
+
     /// The memory a GPU must have for an estimate of so much, rounded up.
     pub fn apply(self, estimate: Bytes) -> Result<Bytes, Overflow> {
         estimate.scaled(u64::from(self.0), 1000)

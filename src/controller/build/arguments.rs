@@ -28,6 +28,12 @@ impl Managed {
         Self { flag, aliases, value: value.to_string(), field }
     }
 
+    /// As it is written on a command line.
+    #[cfg(test)]
+    pub(super) fn words(&self) -> String {
+        format!("{} {}", self.flag, self.value)
+    }
+
     fn is_named(&self, name: &str) -> bool {
         self.flag == name || self.aliases.contains(&name)
     }

@@ -5,7 +5,7 @@
 //! tools/server/README.md, huggingface.co/docs/text-generation-inference (Launcher arguments).
 
 use super::arguments::{self, Managed};
-use super::{Nothing, Subject};
+use super::{Nothing, Subject, fraction};
 use crate::estimate::Workload;
 use crate::plan::arguments::flags;
 use crate::plan::{Plan, PlanError};
@@ -125,7 +125,15 @@ pub(super) fn launch(subject: Subject<'_>, plan: &Plan) -> Result<Launch, PlanEr
     if profile.image.is_none() && !brought {
         return Ok(Launch::Nothing(Nothing::NoImage(engine)));
     }
-    let own = own_arguments(engine, workload, &weights, &loading)?;
+    let mut own = own_arguments(engine, workload, &weights, &loading)?;
+    let told = fraction::own(flags(extra));
+    own.extend(match engine {
+        Engine::Vllm => fraction::vllm(plan.margin, told.as_ref())?,
+        Engine::Sglang => {
+            fraction::sglang(&plan.estimate.per_gpu, plan.estimate.total_per_gpu, told.as_ref())
+        }
+        _ => None,
+    });
     let arguments = arguments::combine(engine, own, extra)?;
     Ok(Launch::Run(Start {
         application,

@@ -7,6 +7,7 @@
 pub mod affinity;
 mod arguments;
 mod engine;
+mod fraction;
 mod template;
 
 use k8s_openapi::api::apps::v1::Deployment;
