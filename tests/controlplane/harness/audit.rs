@@ -72,6 +72,11 @@ impl Request {
         self.0.pointer("/responseStatus/code").and_then(Value::as_i64).unwrap_or_default()
     }
 
+    /// Why it was refused, if it was.
+    pub(crate) fn refusal(&self) -> &str {
+        self.text("/responseStatus/message")
+    }
+
     /// What was sent, where the policy keeps it.
     pub(crate) fn body(&self) -> &Value {
         self.0.get("requestObject").unwrap_or(&Value::Null)

@@ -29,6 +29,7 @@ use wait::until;
 
 /// How long a part may take to answer after its start, on a machine that is busy with other work.
 const START: Duration = Duration::from_mins(2);
+const API_SERVER: &str = "kube-apiserver";
 /// Another process may take a port between its choice and its use.
 const PORT_ATTEMPTS: usize = 5;
 
@@ -43,6 +44,8 @@ pub(crate) struct ControlPlane {
     /// The administrator's kubeconfig.
     pub(crate) kubeconfig: PathBuf,
     address: String,
+    /// The flags of the API server, its port among them.
+    api_server: Vec<OsString>,
     // Last: the processes are dropped, and then what would have ended them.
     processes: Vec<Process>,
     guard: Guard,
@@ -61,6 +64,7 @@ impl ControlPlane {
             home,
             logs,
             address: String::new(),
+            api_server: Vec::new(),
             processes: Vec::new(),
             guard,
         };
@@ -112,36 +116,65 @@ impl ControlPlane {
         let audit_log = self.audit_log();
         fs::write(home.join("audit-policy.yaml"), audit::POLICY)?;
         let etcd = etcd.to_owned();
-        let address = self.with_free_ports(
-            "kube-apiserver",
+        let arguments = move |port: u16| -> Vec<OsString> {
+            [
+                format!("--etcd-servers={etcd}"),
+                "--bind-address=127.0.0.1".to_owned(),
+                "--advertise-address=127.0.0.1".to_owned(),
+                // There is no service network: nobody reads the endpoints of `kubernetes`.
+                "--endpoint-reconciler-type=none".to_owned(),
+                format!("--secure-port={port}"),
+                "--authorization-mode=RBAC".to_owned(),
+                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+                "--audit-log-mode=blocking".to_owned(),
+                "--audit-log-maxsize=4000".to_owned(),
+            ]
+            .into_iter()
+            .map(OsString::from)
+            .chain([
+                flag("--cert-dir", &home.join("certificates")),
+                flag("--token-auth-file", &home.join("tokens.csv")),
+                flag("--service-account-key-file", &home.join("service-account.key")),
+                flag("--service-account-signing-key-file", &home.join("service-account.key")),
+                flag("--audit-policy-file", &home.join("audit-policy.yaml")),
+                flag("--audit-log-path", &audit_log),
+            ])
+            .collect()
+        };
+        let (address, arguments) = self.with_free_ports(
+            API_SERVER,
             |[port]| {
+                let arguments = arguments(port);
                 let mut command = Command::new(&tool);
-                command
-                    .arg(format!("--etcd-servers={etcd}"))
-                    .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-                    // There is no service network: nobody reads the endpoints of `kubernetes`.
-                    .arg("--endpoint-reconciler-type=none")
-                    .arg(format!("--secure-port={port}"))
-                    .arg(flag("--cert-dir", &home.join("certificates")))
-                    .arg("--authorization-mode=RBAC")
-                    .arg(flag("--token-auth-file", &home.join("tokens.csv")))
-                    .arg("--service-account-issuer=https://kubernetes.default.svc")
-                    .arg(flag("--service-account-key-file", &home.join("service-account.key")))
-                    .arg(flag("--service-account-signing-key-file", &home.join("service-account.key")))
-                    .arg("--service-cluster-ip-range=10.96.0.0/16")
-                    .arg(flag("--audit-policy-file", &home.join("audit-policy.yaml")))
-                    .arg(flag("--audit-log-path", &audit_log))
-                    .args(["--audit-log-mode=blocking", "--audit-log-maxsize=4000"]);
-                (command, format!("https://127.0.0.1:{port}"))
+                command.args(&arguments);
+                (command, (format!("https://127.0.0.1:{port}"), arguments))
             },
             |log| log.contains("Serving securely on"),
         )?;
+        self.api_server = arguments;
         self.address = address;
         let authority = self.home.join("certificates/apiserver.crt");
         credentials::kubeconfig(&self.kubeconfig, &self.address, &authority, admin_token)?;
+        self.wait_for_api_server()
+    }
+
+    fn wait_for_api_server(&self) -> Result<()> {
         until("the API server's /readyz", START, || {
             Ok(self.kubectl(["get", "--raw", "/readyz"])?.success().then_some(()))
         })
+    }
+
+    /// Kills the API server, as when its host fails, and keeps it down until `meanwhile` is done; then starts it again, at the
+    /// same address and with what etcd holds.
+    pub(crate) fn restart_api_server(&mut self, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
+        let at = self.processes.iter().position(|process| process.name == API_SERVER);
+        self.processes.remove(at.context("no API server is running")?).kill();
+        meanwhile()?;
+        let mut command = Command::new(self.tools.path(API_SERVER));
+        command.args(&self.api_server);
+        self.spawn(API_SERVER, command)?;
+        self.wait_for_api_server()
     }
 
     fn start_controller_manager(&mut self) -> Result<()> {

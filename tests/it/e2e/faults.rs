@@ -177,3 +177,61 @@ fn health_and_metrics_are_served() {
         assert!(metrics.ends_with("# EOF\n"), "{metrics}");
     });
 }
+
+#[test]
+fn an_api_server_that_dies_and_comes_back_finds_the_controller_at_work() {
+    scenario("apiserver", |s| {
+        s.apply(
+            "before",
+            &json!({"model": {"parameters": "8B"}, "precision": "int4", "context": {"length": 8192}}),
+        );
+        s.wait_ready("before", "True", "Available");
+        s.wait_quiet(SETTLED);
+        let before = outcome(s);
+        s.cluster.plane.restart_api_server(|| Ok(())).unwrap();
+        // It did not die of it, and what it had done it leaves alone.
+        assert!(s.cluster.controller_answer("/healthz").unwrap().starts_with("HTTP/1.1 200"));
+        s.apply(
+            "after",
+            &json!({"model": {"parameters": "8B"}, "precision": "fp16", "context": {"length": 8192}}),
+        );
+        s.wait_ready("after", "True", "Available");
+        s.forget_refusals();
+        let now = outcome(s);
+        for (part, found) in before.iter().filter(|(part, _)| !part.ends_with("status")) {
+            assert_eq!(now.get(part), Some(found), "{part}");
+        }
+        // A watch that was cut still sees what changes: nodes, too.
+        s.run(["cordon", "l4"]);
+        s.wait_node("after", "l4", "NodeCordoned");
+    });
+}
+
+#[test]
+fn a_namespace_that_goes_takes_everything_with_it() {
+    scenario("going", |s| {
+        let spec = json!({"model": {"parameters": "8B"}, "precision": "int4", "context": {"length": 8192}});
+        for name in ["one", "two", "three"] {
+            s.apply(name, &spec);
+        }
+        // At once, while the controller is at them; and new ones come until the server refuses them.
+        s.run(["delete", "namespace", "going", "--wait=false"]);
+        for at in 0..5 {
+            let ran = s.try_apply(&model_deployment(&format!("late{at}"), &spec).to_string()).unwrap();
+            if !ran.success() {
+                let refusal = ran.refusal().unwrap();
+                assert!(refusal.contains("being terminated") || refusal.contains("not found"), "{refusal}");
+            }
+        }
+        until("the namespace to go", PATIENCE, || {
+            let list =
+                s.cluster.kubectl(["get", "namespace", "going", "-o", "name", "--ignore-not-found"])?;
+            Ok(list.output()?.trim().is_empty().then_some(()))
+        })
+        .unwrap();
+        // The controller is at work for others still.
+        s.cluster.create_namespace("going").unwrap();
+        s.apply("again", &spec);
+        s.wait_ready("again", "True", "Available");
+    });
+}
