@@ -15,6 +15,8 @@ mod deepseek_v4;
 mod dense;
 mod dense_families;
 mod encoder;
+mod encoder_head;
+mod encoder_variants;
 mod fields;
 mod gemma;
 mod hybrid;
@@ -27,6 +29,8 @@ mod nemotron;
 mod nested;
 mod quantization;
 mod recurrent;
+mod seq2seq;
+mod t5;
 mod tower;
 mod vision;
 mod zamba;
@@ -109,6 +113,8 @@ fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         _ if deepseek_v4::TYPES.contains(&model_type) => deepseek_v4::build(f, b),
         _ if gemma::TYPES.contains(&model_type) => gemma::build(model_type, f, b),
         _ if encoder::TYPES.contains(&model_type) => encoder::build(model_type, f, b),
+        _ if seq2seq::TYPES.contains(&model_type) => seq2seq::build(model_type, f, b),
+        _ if t5::TYPES.contains(&model_type) => t5::build(model_type, f, b),
         _ if nemotron::TYPES.contains(&model_type) => nemotron::build(model_type, f, b),
         _ => Err(unknown(model_type)),
     }
