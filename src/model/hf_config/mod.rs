@@ -17,6 +17,7 @@ mod dense_families;
 mod encoder;
 mod encoder_head;
 mod encoder_variants;
+mod extras;
 mod fields;
 mod gemma;
 mod hybrid;
