@@ -8,6 +8,7 @@
 //! layer are one tensor with a count, in whose name a star stands for the expert: `model.layers.3.mlp.experts.*.up_proj.weight`.
 
 mod attention_free;
+mod bailing;
 mod blocks;
 mod builder;
 mod decoder;
@@ -20,7 +21,9 @@ mod encoder_variants;
 mod extras;
 mod fields;
 mod gemma;
+mod griffin;
 mod hybrid;
+mod jetmoe;
 mod json;
 mod mixed;
 mod mla;
@@ -109,7 +112,10 @@ fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         _ if moe::TYPES.contains(&model_type) => moe::build(model_type, f, b),
         _ if mla::TYPES.contains(&model_type) => mla::build(model_type, f, b),
         _ if attention_free::TYPES.contains(&model_type) => attention_free::build(model_type, f, b),
-        _ if zamba::TYPES.contains(&model_type) => zamba::build(f, b),
+        _ if zamba::TYPES.contains(&model_type) => zamba::build(model_type, f, b),
+        _ if griffin::TYPES.contains(&model_type) => griffin::build(f, b),
+        _ if jetmoe::TYPES.contains(&model_type) => jetmoe::build(f, b),
+        _ if bailing::TYPES.contains(&model_type) => bailing::build(model_type, f, b),
         _ if hybrid::TYPES.contains(&model_type) => hybrid::build(model_type, f, b),
         _ if deepseek_v4::TYPES.contains(&model_type) => deepseek_v4::build(f, b),
         _ if gemma::TYPES.contains(&model_type) => gemma::build(model_type, f, b),

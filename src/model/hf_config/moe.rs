@@ -45,7 +45,6 @@ pub(super) const TYPES: &[&str] = &[
     "bailing_moe_v2",
     "llada_moe",
     "hunyuan",
-    "step3_text",
     "minimax_m3_vl_text",
 ];
 
