@@ -8,11 +8,130 @@ use super::recurrent::{Mamba1, Mamba2};
 use crate::model::{Layer, ParseError, Role, Split, State, StateKind};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["mamba", "falcon_mamba", "mamba2", "rwkv5", "rwkv6"];
+pub(super) const TYPES: &[&str] = &["mamba", "falcon_mamba", "mamba2", "rwkv", "rwkv5", "rwkv6", "xlstm"];
 
 /// Reads one.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    if model_type.starts_with("rwkv") { rwkv(model_type, f, b) } else { pure_mamba(model_type, f, b) }
+    match model_type {
+        "rwkv" => rwkv4(f, b),
+        "rwkv5" | "rwkv6" => rwkv(model_type, f, b),
+        "xlstm" => xlstm(f, b),
+        _ => pure_mamba(model_type, f, b),
+    }
+}
+
+/// RWKV-4: a state of one number per channel and sum.
+fn rwkv4(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let hidden = f.need(&["hidden_size"], WIDTH)?;
+    let layers = f.need(&["num_hidden_layers"], LAYERS)?;
+    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
+    let attention = f.positive_or("attention_hidden_size", WIDTH, hidden)?;
+    let width = f.positive_or("intermediate_size", WIDTH, 4 * hidden)?;
+    b.shape.hidden_size = hidden;
+    b.shape.intermediate_size = width;
+    b.shape.vocabulary = vocabulary;
+    b.shape.max_context = f.number("context_length", TOKENS)?;
+    b.end_layers();
+    b.embedding("rwkv.embeddings.weight", vocabulary, hidden, Split::Vocabulary);
+    b.norm("rwkv.blocks.0.pre_ln", hidden, true);
+    // The last input of both halves, and numerator, denominator and largest exponent of the weighted mean.
+    let state = State {
+        kind: StateKind::Rwkv,
+        conv_width: 2 * hidden,
+        conv_kernel: 2,
+        matrix: 3 * attention,
+        heads: 0,
+    };
+    for layer in 0..layers {
+        b.begin_layer(format!("rwkv.blocks.{layer}."), layer);
+        b.norm("ln1", hidden, true);
+        b.norm("ln2", hidden, true);
+        for part in ["key", "value", "receptance"] {
+            let name = format!("attention.{part}");
+            b.linear(&name, Role::Attention, (attention, hidden), Split::Rows, false);
+            b.state(&format!("attention.time_mix_{part}"), 1, hidden, Split::Replicated);
+        }
+        b.linear("attention.output", Role::Attention, (hidden, attention), Split::Columns, false);
+        b.state("attention.time_decay", 1, attention, Split::Columns);
+        b.state("attention.time_first", 1, attention, Split::Columns);
+        b.linear("feed_forward.key", Role::Mlp, (width, hidden), Split::Rows, false);
+        b.linear("feed_forward.receptance", Role::Mlp, (hidden, hidden), Split::Replicated, false);
+        b.linear("feed_forward.value", Role::Mlp, (hidden, width), Split::Columns, false);
+        for part in ["key", "receptance"] {
+            b.state(&format!("feed_forward.time_mix_{part}"), 1, hidden, Split::Replicated);
+        }
+        b.keep(Layer { attention: None, state: Some(state) });
+    }
+    b.end_layers();
+    b.norm("rwkv.ln_out", hidden, true);
+    b.shape.tied_embeddings = f.flag_or("tie_word_embeddings", false)?;
+    if !b.shape.tied_embeddings {
+        b.linear("head", Role::OutputHead, (vocabulary, hidden), Split::Vocabulary, false);
+    }
+    Ok(())
+}
+
+/// xLSTM: a matrix memory per head, with exponential gates.
+fn xlstm(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let hidden = f.need(&["embedding_dim", "hidden_size"], WIDTH)?;
+    let layers = f.need(&["num_blocks", "num_hidden_layers"], LAYERS)?;
+    let heads = f.need(&["num_heads"], HEADS)?;
+    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
+    // The factors are fractions: taken in thousandths, as the published ones are written.
+    let factor = |key: &str, default: u64| match f.get(key).and_then(serde_json::Value::as_f64) {
+        Some(factor) if factor > 0.0 && factor < 64.0 => thousandths(factor),
+        _ => default,
+    };
+    let keys = (hidden * factor("qk_dim_factor", 500) / 1000).max(1);
+    let values = (hidden * factor("v_dim_factor", 1000) / 1000).max(1);
+    let multiple = f.positive_or("ffn_round_up_to_multiple_of", WIDTH, 64)?;
+    let width = (hidden * factor("ffn_proj_factor", 2667)).div_ceil(1000).div_ceil(multiple) * multiple;
+    let bias = f.flag_or("use_bias", false)?;
+    b.shape.hidden_size = hidden;
+    b.shape.intermediate_size = width;
+    b.shape.vocabulary = vocabulary;
+    b.end_layers();
+    b.embedding("backbone.embeddings.weight", vocabulary, hidden, Split::Vocabulary);
+    let state = State {
+        kind: StateKind::Rwkv,
+        conv_width: 0,
+        conv_kernel: 1,
+        // The memory, its normaliser, and the largest gate.
+        matrix: (keys / heads.max(1)).saturating_mul(values) + keys + heads,
+        heads,
+    };
+    for layer in 0..layers {
+        b.begin_layer(format!("backbone.blocks.{layer}."), layer);
+        b.norm("norm_mlstm", hidden, bias);
+        b.norm("norm_ffn", hidden, bias);
+        for (part, rows) in [("q", keys), ("k", keys), ("v", values), ("ogate_preact", values)] {
+            let name = format!("mlstm_layer.{part}");
+            b.linear(&name, Role::Attention, (rows, hidden), Split::Rows, bias);
+        }
+        for gate in ["igate_preact", "fgate_preact"] {
+            let name = format!("mlstm_layer.{gate}");
+            b.linear(&name, Role::State, (heads, hidden), Split::Replicated, true);
+        }
+        b.norm("mlstm_layer.multihead_norm", values, bias);
+        b.linear("mlstm_layer.out_proj", Role::Attention, (hidden, values), Split::Columns, bias);
+        b.linear("ffn.proj_up_gate", Role::Mlp, (width, hidden), Split::Rows, bias);
+        b.linear("ffn.proj_up", Role::Mlp, (width, hidden), Split::Rows, bias);
+        b.linear("ffn.proj_down", Role::Mlp, (hidden, width), Split::Columns, bias);
+        b.keep(Layer { attention: None, state: Some(state) });
+    }
+    b.end_layers();
+    b.norm("backbone.out_norm", hidden, bias);
+    b.shape.tied_embeddings = f.flag_or("tie_word_embeddings", false)?;
+    if !b.shape.tied_embeddings {
+        b.linear("lm_head", Role::OutputHead, (vocabulary, hidden), Split::Vocabulary, false);
+    }
+    Ok(())
+}
+
+/// A factor below 64 in thousandths, rounded.
+fn thousandths(factor: f64) -> u64 {
+    // From its decimal digits: no cast of a float is needed.
+    format!("{:.0}", factor * 1000.0).parse().unwrap_or(1000)
 }
 
 /// Mamba and Mamba-2 alone.

@@ -24,13 +24,15 @@ pub(super) struct Dims {
 
 /// The spellings of the layer count.
 const LAYER_KEYS: [&str; 4] = ["num_hidden_layers", "num_layers", "n_layer", "n_layers"];
+/// The spellings of the number of query heads.
+const HEAD_KEYS: [&str; 5] = ["num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"];
 /// The spellings of the residual width.
 pub(super) const HIDDEN_KEYS: [&str; 3] = ["hidden_size", "n_embd", "d_model"];
 /// The spellings of the vocabulary.
 const VOCABULARY_KEYS: [&str; 3] = ["padded_vocab_size", "vocab_size", "embedding_size"];
 /// The spellings of the width of a dense MLP.
-pub(super) const INTERMEDIATE_KEYS: [&str; 5] =
-    ["intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "ff_intermediate_size"];
+pub(super) const INTERMEDIATE_KEYS: [&str; 6] =
+    ["intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "ff_intermediate_size", "mlp_hidden_size"];
 
 impl Dims {
     /// Reads them, and writes what of them the shape holds.
@@ -42,8 +44,8 @@ impl Dims {
     /// The same, where the number of layers is known otherwise.
     pub(super) fn read_with_layers(f: &Fields<'_>, b: &mut Builder, layers: u64) -> Result<Self, ParseError> {
         let hidden = f.need(&HIDDEN_KEYS, WIDTH)?;
-        let heads = f.need(&["num_attention_heads", "n_head", "n_heads"], HEADS)?;
-        let kv_keys = ["num_key_value_heads", "num_kv_heads", "n_head_kv"];
+        let heads = f.need(&HEAD_KEYS, HEADS)?;
+        let kv_keys = ["num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads"];
         let kv_heads = match kv_keys.iter().find(|key| f.has(key)) {
             Some(key) => f.need(&[key], HEADS)?,
             None => heads,
@@ -154,7 +156,7 @@ pub(super) struct Style {
     pub(super) embed: &'static str,
     /// What the layers' numbers follow, such as `model.layers`.
     pub(super) layers: &'static str,
-    /// The last norm.
+    /// The last norm; empty for none.
     pub(super) norm: &'static str,
     /// The output head.
     pub(super) head: &'static str,
@@ -235,7 +237,7 @@ impl Style {
     /// The last norm and the output head.
     pub(super) fn close(&self, b: &mut Builder, dims: &Dims) {
         b.end_layers();
-        if self.norm_kind != NormKind::None {
+        if self.norm_kind != NormKind::None && !self.norm.is_empty() {
             b.norm(self.norm, dims.hidden, self.norm_kind == NormKind::WeightAndBias);
         }
         b.shape.tied_embeddings = self.tied;
@@ -243,15 +245,5 @@ impl Style {
             let shape = (dims.vocabulary, dims.hidden);
             b.linear(self.head, Role::OutputHead, shape, Split::Vocabulary, self.head_bias);
         }
-    }
-
-    /// A whole decoder, of a block per layer.
-    pub(super) fn build(&self, b: &mut Builder, dims: &Dims, mut block: impl FnMut(u64) -> Block) {
-        self.open(b, dims);
-        for index in 0..dims.layers {
-            b.begin_layer(format!("{}.{index}.", self.layers), index);
-            self.block(b, dims, &block(index));
-        }
-        self.close(b, dims);
     }
 }

@@ -58,7 +58,10 @@ pub(super) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
         },
     };
     let key = if f.has("compress_ratios") { "compress_ratios" } else { "compress_rates" };
-    let ratios = f.numbers(key, TOKENS)?.unwrap_or_default();
+    let ratios = match f.get(key) {
+        Some(serde_json::Value::Object(_)) => ratios_by_kind(f, key)?,
+        _ => f.numbers(key, TOKENS)?.unwrap_or_default(),
+    };
     if u64::try_from(ratios.len()).unwrap_or(u64::MAX) < dims.layers {
         let problem = format!("has {} entries for {} layers; write one per layer", ratios.len(), dims.layers);
         return Err(f.error(key, problem));
@@ -138,4 +141,11 @@ impl Parts {
         b.vector(&format!("{name}_base"), mixing);
         b.vector(&format!("{name}_scale"), 3);
     }
+}
+
+/// The ratios where the config has one per kind of layer, as transformers writes it; a kind without one keeps the window alone.
+fn ratios_by_kind(f: &Fields<'_>, key: &str) -> Result<Vec<u64>, ParseError> {
+    let by_kind = f.need_object(key)?;
+    let kinds = f.texts("layer_types")?.unwrap_or_default();
+    kinds.into_iter().map(|kind| by_kind.or(kind, TOKENS, 0)).collect()
 }

@@ -4,6 +4,7 @@ use super::blocks::{Gqa, Mlp};
 use super::builder::Builder;
 use super::decoder::{Block, Dims, Ffn, INTERMEDIATE_KEYS, Style, spans_by_type};
 use super::dense_families::family;
+use super::extras;
 use super::fields::{FACTOR, Fields, HEADS, TOKENS, WIDTH};
 use crate::model::{ParseError, Role, Span, Split};
 use crate::units::shorten;
@@ -42,19 +43,22 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     let spans = spans(model_type, f, dims.layers)?;
     positions(model_type, b, &dims);
     let mlp = Mlp { width, gated: family.gated, bias: family.mlp_bias };
-    let mut spans = spans.into_iter();
-    let block =
-        |_| Block { attention: Some((gqa, spans.next().unwrap_or(Span::Full))), ffn: Ffn::Dense(mlp) };
     let head = head(model_type, f)?;
     if head != Head::Vocabulary {
         style.tied = true;
     }
-    style.build(b, &dims, block);
+    style.open(b, &dims);
+    let mut spans = spans.into_iter();
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        let attention = Some((gqa, spans.next().unwrap_or(Span::Full)));
+        style.block(b, &dims, &Block { attention, ffn: Ffn::Dense(mlp) });
+        extras::of_layer(model_type, f, b, &dims, (layer, width))?;
+    }
+    style.close(b, &dims);
+    extras::of_model(model_type, f, b, &dims)?;
     if let Head::Scores(name, scores) = head {
         b.linear(name, Role::OutputHead, (scores, dims.hidden), Split::Replicated, false);
-    }
-    if model_type == "bloom" {
-        b.norm("transformer.word_embeddings_layernorm", dims.hidden, true);
     }
     next_token_layers(
         f,
@@ -124,7 +128,7 @@ fn adjust(model_type: &str, f: &Fields<'_>, dims: &mut Dims) -> Result<(), Parse
         "chatglm" if f.flag_or("multi_query_attention", false)? => {
             dims.kv_heads = f.need(&["multi_query_group_num"], HEADS)?;
         }
-        "falcon" if !f.flag_or("new_decoder_architecture", false)? => {
+        "falcon" | "RefinedWebModel" if !f.flag_or("new_decoder_architecture", false)? => {
             dims.kv_heads = if multi_query(true)? { 1 } else { dims.heads };
         }
         "gpt_bigcode" => dims.kv_heads = if multi_query(true)? { 1 } else { dims.heads },
@@ -143,8 +147,14 @@ fn positions(model_type: &str, b: &mut Builder, dims: &Dims) {
     b.end_layers();
     let rows = b.shape.max_context.unwrap_or(0);
     match model_type {
-        "gpt2" | "gpt_bigcode" => {
+        "gpt2" | "gpt_bigcode" | "gpt-sw3" | "gpt_neo" => {
             b.embedding("transformer.wpe.weight", rows, dims.hidden, Split::Replicated);
+        }
+        "openai-gpt" => {
+            b.embedding("transformer.positions_embed.weight", rows, dims.hidden, Split::Replicated);
+        }
+        "biogpt" => {
+            b.embedding("biogpt.embed_positions.weight", rows + 2, dims.hidden, Split::Replicated);
         }
         // The first two rows are for padding.
         "opt" => {
@@ -158,6 +168,12 @@ fn positions(model_type: &str, b: &mut Builder, dims: &Dims) {
 fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, ParseError> {
     if let Some(spans) = spans_by_type(f, layers)? {
         return Ok(spans);
+    }
+    if model_type == "modernbert-decoder" {
+        let window = f.positive_or("local_attention", TOKENS, 128)?;
+        let every = f.positive_or("global_attn_every_n_layers", FACTOR, 3)?;
+        let span = |layer: u64| if layer.is_multiple_of(every) { Span::Full } else { Span::Sliding(window) };
+        return Ok((0..layers).map(span).collect());
     }
     let window = f.number("sliding_window", TOKENS)?.filter(|tokens| *tokens > 0);
     let Some(window) = window else { return Ok(Vec::new()) };
@@ -178,7 +194,10 @@ fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, Par
             .collect())
     };
     match model_type {
-        "gemma2" => pattern(2),
+        "gemma2" | "vaultgemma" => pattern(2),
+        "cwm" | "granite_swa" => Ok((0..layers)
+            .map(|layer| if layer.is_multiple_of(4) { Span::Full } else { Span::Sliding(window) })
+            .collect()),
         "gemma3_text" => pattern(6),
         "cohere2" | "exaone4" | "olmo3" => pattern(4),
         "mistral" | "phi3" | "starcoder2" => Ok((0..layers).map(|_| Span::Sliding(window)).collect()),

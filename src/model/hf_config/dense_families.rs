@@ -93,9 +93,29 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
         Family { qkv_bias: attention_bias, out_bias: attention_bias, mlp_bias: flag("mlp_bias")?, ..PLAIN };
     Ok(Some(match model_type {
         "llama" | "yi" | "granite" | "arcee" | "mistral" | "ministral" | "ministral3" | "xverse"
-        | "minicpm" | "smollm3" | "aquila" | "helium" => Family {
+        | "minicpm" | "smollm3" | "aquila" | "helium" | "cwm" | "iquestcoder" | "bitnet" | "diffllama"
+        | "hyperclovax" | "granite_swa" | "minicpm4" => Family {
             style: Style { tied: matches!(model_type, "smollm3" | "minicpm"), ..LLAMA },
             gated: model_type != "arcee",
+            ..llama
+        },
+        // Its norms have no weights.
+        "nanochat" => Family {
+            style: Style { norm_kind: NormKind::None, mlp: PHI_MLP, ..LLAMA },
+            gated: false,
+            ..llama
+        },
+        "jais2" => Family {
+            style: LAYER_NORM,
+            qkv_bias: f.flag_or("attention_bias", true)?,
+            out_bias: f.flag_or("attention_bias", true)?,
+            mlp_bias: f.flag_or("mlp_bias", true)?,
+            gated: false,
+            ..PLAIN
+        },
+        "doge" => Family { qk_norm: QkNorm::Head, ..llama },
+        "vaultgemma" => Family {
+            style: Style { norms: &["input_layernorm", "pre_feedforward_layernorm"], tied: true, ..LLAMA },
             ..llama
         },
         "seed_oss" => Family {
@@ -104,7 +124,7 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
             ..llama
         },
         "ernie4_5" => Family { style: Style { tied: true, ..LLAMA }, ..PLAIN },
-        "qwen2" => Family { qkv_bias: f.flag_or("qkv_bias", true)?, ..PLAIN },
+        "qwen2" | "dream" | "Dream" => Family { qkv_bias: f.flag_or("qkv_bias", true)?, ..PLAIN },
         "mimo" => Family { qkv_bias: f.flag_or("attention_bias", true)?, ..PLAIN },
         "qwen3" => Family { qk_norm: QkNorm::Head, ..llama },
         "hunyuan_v1_dense" => Family {
@@ -129,7 +149,7 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
                 norm: "model.final_layernorm",
                 norms: &["input_layernorm"],
                 attention: AttentionNames { out: "dense", ..LLAMA.attention },
-                mlp: MlpNames { gate: "", up: "fc1", down: "fc2", ..LLAMA.mlp },
+                mlp: PHI_MLP,
                 head_bias: true,
                 ..LAYER_NORM
             },
@@ -157,7 +177,7 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
         "gemma" => Family { style: Style { tied: true, ..LLAMA }, ..llama },
         "gemma2" => Family { style: GEMMA2, ..llama },
         "gemma3_text" => Family { style: GEMMA2, qk_norm: QkNorm::Head, ..llama },
-        "falcon" => falcon(f)?,
+        "falcon" | "RefinedWeb" | "RefinedWebModel" => falcon(model_type, f)?,
         "mpt" => Family {
             style: Style {
                 norm: "transformer.norm_f",
@@ -172,7 +192,85 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
             widen: f.or("expansion_ratio", FACTOR, 4)?,
             ..PLAIN
         },
-        "gpt2" | "gpt_bigcode" => CLASSIC,
+        "gpt2" | "gpt_bigcode" | "gpt-sw3" => CLASSIC,
+        // The last layer's output is not normed.
+        "openai-gpt" => {
+            Family { style: Style { embed: "transformer.tokens_embed", norm: "", ..GPT2 }, ..CLASSIC }
+        }
+        "gpt_neo" => Family {
+            style: Style {
+                attention: AttentionNames { module: "attn.attention", out: "out_proj", ..LLAMA.attention },
+                ..GPT2
+            },
+            qkv_bias: false,
+            ..CLASSIC
+        },
+        "codegen" => Family {
+            style: Style {
+                norms: &["ln_1"],
+                attention: AttentionNames {
+                    module: "attn",
+                    fused: Some("qkv_proj"),
+                    out: "out_proj",
+                    ..LLAMA.attention
+                },
+                mlp: MlpNames { up: "fc_in", down: "fc_out", ..GPT2.mlp },
+                tied: false,
+                head_bias: true,
+                ..GPT2
+            },
+            qkv_bias: false,
+            out_bias: false,
+            ..CLASSIC
+        },
+        "xglm" | "biogpt" => Family {
+            style: Style {
+                embed: if model_type == "xglm" { "model.embed_tokens" } else { "biogpt.embed_tokens" },
+                layers: if model_type == "xglm" { "model.layers" } else { "biogpt.layers" },
+                norm: if model_type == "xglm" { "model.layer_norm" } else { "biogpt.layer_norm" },
+                ..OPT
+            },
+            ..CLASSIC
+        },
+        "persimmon" => Family {
+            style: Style {
+                norm: "model.final_layernorm",
+                attention: AttentionNames { fused: Some("query_key_value"), out: "dense", ..LLAMA.attention },
+                mlp: FOUR_H,
+                ..LAYER_NORM
+            },
+            ..CLASSIC
+        },
+        "modernbert-decoder" => Family {
+            style: Style {
+                embed: "model.embeddings.tok_embeddings",
+                norm: "model.final_norm",
+                norms: &["mlp_norm"],
+                norm_kind: if flag("norm_bias")? { NormKind::WeightAndBias } else { NormKind::Weight },
+                attention: AttentionNames { module: "attn", out: "Wo", ..LLAMA.attention },
+                mlp: MlpNames { module: "mlp", gate: "", up: "", fused: Some("Wi"), down: "Wo" },
+                tied: true,
+                ..LLAMA
+            },
+            ..llama
+        },
+        "llada" => Family {
+            style: Style {
+                embed: "model.transformer.wte",
+                layers: "model.transformer.blocks",
+                norm: "model.transformer.ln_f",
+                head: "model.transformer.ff_out",
+                norms: &["attn_norm", "ff_norm"],
+                attention: AttentionNames { module: "", out: "attn_out", ..LLAMA.attention },
+                mlp: MlpNames { module: "", gate: "ff_proj", up: "up_proj", fused: None, down: "ff_out" },
+                ..LLAMA
+            },
+            qkv_bias: flag("include_qkv_bias")?,
+            out_bias: flag("include_bias")?,
+            mlp_bias: flag("include_bias")?,
+            ..PLAIN
+        },
+        "jais" => Family { gated: f.text("activation_function")? == Some("swiglu"), ..CLASSIC },
         "bloom" => Family {
             style: Style {
                 embed: "transformer.word_embeddings",
@@ -220,19 +318,7 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
             out_bias: f.flag_or("attention_bias", true)?,
             ..CLASSIC
         },
-        "opt" => Family {
-            style: Style {
-                embed: "model.decoder.embed_tokens",
-                layers: "model.decoder.layers",
-                norm: "model.decoder.final_layer_norm",
-                norms: &["self_attn_layer_norm", "final_layer_norm"],
-                attention: AttentionNames { out: "out_proj", ..LLAMA.attention },
-                mlp: MlpNames { module: "", gate: "", up: "fc1", fused: None, down: "fc2" },
-                tied: true,
-                ..LAYER_NORM
-            },
-            ..CLASSIC
-        },
+        "opt" => Family { style: OPT, ..CLASSIC },
         "starcoder2" => {
             let bias = f.flag_or("use_bias", true)?;
             Family {
@@ -308,7 +394,7 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
             qk_norm: QkNorm::Full,
             ..llama
         },
-        "stablelm" => Family {
+        "stablelm" | "stablelm_epoch" => Family {
             style: Style {
                 norms: if flag("use_parallel_residual")? { &["input_layernorm"] } else { LLAMA.norms },
                 ..LAYER_NORM
@@ -344,9 +430,10 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
 }
 
 /// Falcon: two norms since the second generation, one before where attention and MLP run in parallel.
-fn falcon(f: &Fields<'_>) -> Result<Family, ParseError> {
+fn falcon(model_type: &str, f: &Fields<'_>) -> Result<Family, ParseError> {
     let bias = f.flag_or("bias", false)?;
-    let new = f.flag_or("new_decoder_architecture", false)?;
+    // Before it came to transformers, the type said it.
+    let new = f.flag_or("new_decoder_architecture", model_type == "RefinedWeb")?;
     let parallel = f.flag_or("parallel_attn", true)?;
     let one = new && f.number("num_ln_in_parallel_attn", FACTOR)? == Some(1);
     Ok(Family {
@@ -373,6 +460,20 @@ fn falcon(f: &Fields<'_>) -> Result<Family, ParseError> {
         ..CLASSIC
     })
 }
+
+/// OPT's names.
+const OPT: Style = Style {
+    embed: "model.decoder.embed_tokens",
+    layers: "model.decoder.layers",
+    norm: "model.decoder.final_layer_norm",
+    norms: &["self_attn_layer_norm", "final_layer_norm"],
+    attention: AttentionNames { out: "out_proj", ..LLAMA.attention },
+    mlp: MlpNames { module: "", gate: "", up: "fc1", fused: None, down: "fc2" },
+    tied: true,
+    ..LAYER_NORM
+};
+
+const PHI_MLP: MlpNames = MlpNames { module: "mlp", gate: "", up: "fc1", fused: None, down: "fc2" };
 
 const FOUR_H: MlpNames = MlpNames {
     module: "mlp",

@@ -1,151 +1,213 @@
-//! Encoders, which keep no cache, and Whisper, whose decoder attends to an encoder.
+//! Encoders, which keep no cache: BERT and what was made after it, for embeddings, reranking and classification.
 
-use super::blocks::Gqa;
 use super::builder::Builder;
+use super::encoder_head::{self, Pooled, Task};
+use super::encoder_variants as variants;
 use super::fields::{FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
-use crate::model::{Layer, ParseError, Role, Span, Split};
+use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["bert", "roberta", "xlm-roberta", "camembert", "modernbert", "whisper"];
+pub(super) const TYPES: &[&str] = &[
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "data2vec-text",
+    "xlm-roberta-xl",
+    "roberta-prelayernorm",
+    "megatron-bert",
+    "electra",
+    "ernie",
+    "mpnet",
+    "big_bird",
+    "rembert",
+    "longformer",
+    "layoutlm",
+    "distilbert",
+    "albert",
+    "deberta",
+    "deberta-v2",
+    "modernbert",
+    "eurobert",
+    "nomic_bert",
+    "new",
+    "gte",
+    "jina_embeddings_v3",
+    "esm",
+];
+
+/// The measures of an encoder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measures {
+    pub(super) hidden: u64,
+    pub(super) layers: u64,
+    pub(super) heads: u64,
+    pub(super) width: u64,
+    pub(super) vocabulary: u64,
+}
+
+impl Measures {
+    /// Reads them, and writes what of them the shape holds.
+    pub(super) fn read(f: &Fields<'_>, b: &mut Builder) -> Result<Self, ParseError> {
+        let hidden = f.need(&["hidden_size", "dim", "n_embd", "d_model"], WIDTH)?;
+        let heads = f.need(&["num_attention_heads", "n_heads", "n_head"], HEADS)?;
+        let widths = ["intermediate_size", "hidden_dim", "n_inner", "ffn_dim"];
+        let measures = Self {
+            hidden,
+            layers: f.need(&["num_hidden_layers", "n_layers", "n_layer"], LAYERS)?,
+            heads,
+            width: f.need(&widths, WIDTH)?,
+            vocabulary: f.need(&["vocab_size"], VOCABULARY)?,
+        };
+        b.shape.hidden_size = hidden;
+        b.shape.vocabulary = measures.vocabulary;
+        b.shape.intermediate_size = measures.width;
+        b.shape.max_context = f
+            .any(&["max_position_embeddings", "n_positions", "max_trained_positions"], TOKENS)?
+            .filter(|n| *n > 0);
+        // There is no output head: what a class adds is no projection onto the vocabulary of its own.
+        b.shape.tied_embeddings = true;
+        b.widest_attention(heads, hidden / heads.max(1));
+        Ok(measures)
+    }
+}
 
 /// Reads one.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     match model_type {
-        "whisper" => whisper(f, b),
-        "modernbert" => modernbert(f, b),
-        _ => bert(f, b),
+        "distilbert" => variants::distilbert(f, b),
+        "albert" => variants::albert(f, b),
+        "deberta" | "deberta-v2" => variants::deberta(model_type, f, b),
+        "modernbert" => variants::modernbert(f, b),
+        "eurobert" => variants::eurobert(f, b),
+        "nomic_bert" => variants::nomic(f, b),
+        "new" | "gte" => variants::gte(model_type, f, b),
+        "jina_embeddings_v3" => variants::jina_v3(f, b),
+        // Jina's second generation calls itself BERT, and differs in its MLPs.
+        "bert" if f.has("feed_forward_type") => variants::jina_v2(f, b),
+        "xlm-roberta" if f.has("lora_adaptations") => variants::jina_v3(f, b),
+        _ => bert(model_type, f, b),
     }
 }
 
-/// BERT and RoBERTa.
-fn bert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let hidden = f.need(&["hidden_size"], WIDTH)?;
-    let layers = f.need(&["num_hidden_layers"], LAYERS)?;
-    let heads = f.need(&["num_attention_heads"], HEADS)?;
-    let width = f.need(&["intermediate_size"], WIDTH)?;
-    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
-    let positions = f.need(&["max_position_embeddings"], WIDTH)?;
-    head(b, hidden, heads, vocabulary, width, Some(positions));
+/// How much of a BERT a family has.
+#[allow(clippy::struct_excessive_bools)] // each is a tensor that is there or not
+#[derive(Clone, Copy, Debug)]
+struct Family {
+    /// Whether the embeddings are normed.
+    embedding_norm: bool,
+    /// Whether the last layer's output is.
+    final_norm: bool,
+    /// Whether segments have embeddings of their own, where the config does not say how many.
+    types: u64,
+    /// What stands on top.
+    pooled: Pooled,
+}
+
+impl Family {
+    fn of(model_type: &str) -> Self {
+        let bert = Self { embedding_norm: true, final_norm: false, types: 2, pooled: Pooled::Bert };
+        match model_type {
+            "roberta" | "xlm-roberta" | "camembert" | "data2vec-text" | "longformer" => {
+                Self { pooled: Pooled::Roberta, ..bert }
+            }
+            "roberta-prelayernorm" => Self { final_norm: true, pooled: Pooled::Roberta, ..bert },
+            "xlm-roberta-xl" => {
+                Self { embedding_norm: false, final_norm: true, types: 1, pooled: Pooled::Roberta }
+            }
+            "megatron-bert" => Self { embedding_norm: false, final_norm: true, ..bert },
+            "electra" => Self { pooled: Pooled::Electra, ..bert },
+            "mpnet" => Self { types: 0, pooled: Pooled::Roberta, ..bert },
+            "esm" => Self { embedding_norm: false, final_norm: true, types: 0, pooled: Pooled::Esm },
+            _ => bert,
+        }
+    }
+}
+
+/// BERT, RoBERTa, and those that differ by a norm or a table.
+fn bert(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let family = Family::of(model_type);
+    let measures = Measures::read(f, b)?;
+    let Measures { hidden, layers, width, vocabulary, .. } = measures;
+    // ELECTRA and RemBERT have narrower embeddings, widened by a matrix.
+    let embedding = f.positive_or(
+        if model_type == "rembert" { "input_embedding_size" } else { "embedding_size" },
+        WIDTH,
+        if model_type == "rembert" { 256 } else { hidden },
+    )?;
+    let narrow = matches!(model_type, "electra" | "rembert");
+    let embedding = if narrow { embedding } else { hidden };
     b.end_layers();
-    b.embedding("embeddings.word_embeddings.weight", vocabulary, hidden, Split::Vocabulary);
-    b.embedding("embeddings.position_embeddings.weight", positions, hidden, Split::Replicated);
-    let types = f.positive_or("type_vocab_size", FACTOR, 2)?;
-    b.embedding("embeddings.token_type_embeddings.weight", types, hidden, Split::Replicated);
-    b.norm("embeddings.LayerNorm", hidden, true);
+    b.embedding("embeddings.word_embeddings.weight", vocabulary, embedding, Split::Vocabulary);
+    let rotary = f.text("position_embedding_type")? == Some("rotary");
+    if !rotary {
+        let positions = f.need(&["max_position_embeddings"], WIDTH)?;
+        b.embedding("embeddings.position_embeddings.weight", positions, embedding, Split::Replicated);
+    }
+    let types = if family.types == 0 { 0 } else { f.or("type_vocab_size", FACTOR, family.types)? };
+    b.embedding("embeddings.token_type_embeddings.weight", types, embedding, Split::Replicated);
+    if model_type == "ernie" && f.flag_or("use_task_id", false)? {
+        let tasks = f.positive_or("task_type_vocab_size", FACTOR, 3)?;
+        b.embedding("embeddings.task_type_embeddings.weight", tasks, embedding, Split::Replicated);
+    }
+    if model_type == "layoutlm" {
+        let sides = f.positive_or("max_2d_position_embeddings", WIDTH, 1024)?;
+        for part in ["x", "y", "h", "w"] {
+            let name = format!("embeddings.{part}_position_embeddings.weight");
+            b.embedding(&name, sides, hidden, Split::Replicated);
+        }
+    }
+    let embedding_norm =
+        if model_type == "esm" { f.flag_or("emb_layer_norm_before", false)? } else { family.embedding_norm };
+    if embedding_norm {
+        b.norm("embeddings.LayerNorm", embedding, true);
+    }
+    if narrow && (embedding != hidden || model_type == "rembert") {
+        b.linear("embeddings_project", Role::Mlp, (hidden, embedding), Split::Replicated, true);
+    }
+    if model_type == "mpnet" {
+        let buckets = f.positive_or("relative_attention_num_buckets", FACTOR, 32)?;
+        let name = "encoder.relative_attention_bias.weight";
+        b.embedding(name, buckets, measures.heads, Split::Replicated);
+    }
     for layer in 0..layers {
         b.begin_layer(format!("encoder.layer.{layer}."), layer);
-        for part in ["query", "key", "value"] {
-            let name = format!("attention.self.{part}");
-            b.linear(&name, Role::Attention, (hidden, hidden), Split::Rows, true);
+        let attention: [&str; 3] = if model_type == "mpnet" {
+            ["attention.attn.q", "attention.attn.k", "attention.attn.v"]
+        } else {
+            ["attention.self.query", "attention.self.key", "attention.self.value"]
+        };
+        for name in attention {
+            b.linear(name, Role::Attention, (hidden, hidden), Split::Rows, true);
         }
-        b.linear("attention.output.dense", Role::Attention, (hidden, hidden), Split::Columns, true);
+        if model_type == "longformer" {
+            for part in ["query_global", "key_global", "value_global"] {
+                let name = format!("attention.self.{part}");
+                b.linear(&name, Role::Attention, (hidden, hidden), Split::Rows, true);
+            }
+        }
+        let out = if model_type == "mpnet" { "attention.attn.o" } else { "attention.output.dense" };
+        b.linear(out, Role::Attention, (hidden, hidden), Split::Columns, true);
         b.norm("attention.output.LayerNorm", hidden, true);
         b.linear("intermediate.dense", Role::Mlp, (width, hidden), Split::Rows, true);
         b.linear("output.dense", Role::Mlp, (hidden, width), Split::Columns, true);
         b.norm("output.LayerNorm", hidden, true);
     }
     b.end_layers();
-    b.linear("pooler.dense", Role::Mlp, (hidden, hidden), Split::Replicated, true);
-    Ok(())
-}
-
-/// ModernBERT: gated MLPs and rotary positions.
-fn modernbert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let hidden = f.need(&["hidden_size"], WIDTH)?;
-    let layers = f.need(&["num_hidden_layers"], LAYERS)?;
-    let heads = f.need(&["num_attention_heads"], HEADS)?;
-    let width = f.need(&["intermediate_size"], WIDTH)?;
-    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
-    head(b, hidden, heads, vocabulary, width, f.number("max_position_embeddings", TOKENS)?);
-    b.end_layers();
-    b.embedding("model.embeddings.tok_embeddings.weight", vocabulary, hidden, Split::Vocabulary);
-    b.norm("model.embeddings.norm", hidden, false);
-    for layer in 0..layers {
-        b.begin_layer(format!("model.layers.{layer}."), layer);
-        if layer > 0 {
-            b.norm("attn_norm", hidden, false);
-        }
-        b.linear("attn.Wqkv", Role::Attention, (3 * hidden, hidden), Split::Rows, false);
-        b.linear("attn.Wo", Role::Attention, (hidden, hidden), Split::Columns, false);
-        b.norm("mlp_norm", hidden, false);
-        b.linear("mlp.Wi", Role::Mlp, (2 * width, hidden), Split::Rows, false);
-        b.linear("mlp.Wo", Role::Mlp, (hidden, width), Split::Columns, false);
+    if family.final_norm {
+        b.norm("encoder.LayerNorm", hidden, true);
     }
-    b.end_layers();
-    b.norm("model.final_norm", hidden, false);
-    Ok(())
-}
-
-/// The measures of an encoder; it has no output head.
-fn head(b: &mut Builder, hidden: u64, heads: u64, vocabulary: u64, width: u64, positions: Option<u64>) {
-    b.shape.hidden_size = hidden;
-    b.shape.vocabulary = vocabulary;
-    b.shape.intermediate_size = width;
-    b.shape.max_context = positions;
-    b.shape.tied_embeddings = true;
-    b.widest_attention(heads, hidden / heads.max(1));
-}
-
-/// One block of Whisper's encoder or decoder: only the key projections have no bias.
-fn whisper_attention(b: &mut Builder, module: &str, role: Role, hidden: u64, split: Split) {
-    for (part, bias) in [("q_proj", true), ("k_proj", false), ("v_proj", true)] {
-        b.linear(&format!("{module}.{part}"), role, (hidden, hidden), split, bias);
+    let task = Task::read(f)?;
+    if model_type == "rembert" && task == Task::MaskedLanguage {
+        // Its output head is wider than its embedding, and so a matrix of its own.
+        let wide = f.positive_or("output_embedding_size", WIDTH, 1664)?;
+        b.linear("cls.predictions.dense", Role::Mlp, (wide, hidden), Split::Replicated, true);
+        b.norm("cls.predictions.LayerNorm", wide, true);
+        b.shape.tied_embeddings = false;
+        let shape = (vocabulary, wide);
+        b.linear("cls.predictions.decoder", Role::OutputHead, shape, Split::Vocabulary, true);
+        return Ok(());
     }
-    let out = if split == Split::Rows { Split::Columns } else { Split::Replicated };
-    b.linear(&format!("{module}.out_proj"), role, (hidden, hidden), out, true);
-    b.norm(&format!("{module}_layer_norm"), hidden, true);
-}
-
-/// An audio encoder as Whisper has it; also the tower of Qwen2-Audio.
-pub(super) fn audio_encoder(f: &Fields<'_>, b: &mut Builder, prefix: &str) -> Result<u64, ParseError> {
-    let hidden = f.need(&["d_model"], WIDTH)?;
-    let layers = f.need(&["encoder_layers"], LAYERS)?;
-    let width = f.need(&["encoder_ffn_dim"], WIDTH)?;
-    let mel = f.positive_or("num_mel_bins", FACTOR, 80)?;
-    let tokens = f.positive_or("max_source_positions", WIDTH, 1500)?;
-    let vision = Role::Vision;
-    b.begin_block(prefix);
-    b.linear("conv1", vision, (hidden, 3 * mel), Split::Replicated, true);
-    b.linear("conv2", vision, (hidden, 3 * hidden), Split::Replicated, true);
-    b.embedding("embed_positions.weight", tokens, hidden, Split::Replicated);
-    b.norm("layer_norm", hidden, true);
-    for layer in 0..layers {
-        b.begin_block(format!("{prefix}layers.{layer}."));
-        whisper_attention(b, "self_attn", vision, hidden, Split::Replicated);
-        b.linear("fc1", vision, (width, hidden), Split::Replicated, true);
-        b.linear("fc2", vision, (hidden, width), Split::Replicated, true);
-        b.norm("final_layer_norm", hidden, true);
-    }
-    b.end_layers();
-    b.shape.multimodal = true;
-    Ok(tokens)
-}
-
-/// Whisper.
-fn whisper(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let hidden = f.need(&["d_model"], WIDTH)?;
-    let layers = f.need(&["decoder_layers"], LAYERS)?;
-    let heads = f.need(&["decoder_attention_heads"], HEADS)?;
-    let width = f.need(&["decoder_ffn_dim"], WIDTH)?;
-    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
-    let positions = f.positive_or("max_target_positions", WIDTH, 448)?;
-    let tokens = audio_encoder(f, b, "model.encoder.")?;
-    head(b, hidden, heads, vocabulary, width, Some(positions));
-    b.shape.encoder_tokens = Some(tokens);
-    b.embedding("model.decoder.embed_tokens.weight", vocabulary, hidden, Split::Vocabulary);
-    b.embedding("model.decoder.embed_positions.weight", positions, hidden, Split::Replicated);
-    let dim = hidden / heads.max(1);
-    let gqa = Gqa { heads, kv_heads: heads, key_dim: dim, value_dim: dim, ..Gqa::default() };
-    for layer in 0..layers {
-        b.begin_layer(format!("model.decoder.layers.{layer}."), layer);
-        whisper_attention(b, "self_attn", Role::Attention, hidden, Split::Rows);
-        whisper_attention(b, "encoder_attn", Role::Attention, hidden, Split::Rows);
-        b.linear("fc1", Role::Mlp, (width, hidden), Split::Rows, true);
-        b.linear("fc2", Role::Mlp, (hidden, width), Split::Columns, true);
-        b.norm("final_layer_norm", hidden, true);
-        b.keep(Layer { attention: Some(gqa.kept(Span::Full)), state: None });
-    }
-    b.end_layers();
-    b.norm("model.decoder.layer_norm", hidden, true);
+    encoder_head::build(family.pooled, task, b, (hidden, embedding, vocabulary));
     Ok(())
 }

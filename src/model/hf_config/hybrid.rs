@@ -4,7 +4,7 @@ use super::blocks::{AttentionNames, Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
 use super::builder::Builder;
 use super::decoder::{Dims, Ffn, Style};
 use super::dense_families::LLAMA;
-use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, WIDTH};
+use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
 use super::mla::Mla;
 use super::moe::{DEEPSEEK_MOE, GRANITE_MOE, MIXTRAL_MOE, next_token_layers, sparse_layers};
 use super::recurrent::{GatedDelta, KimiDelta, Lightning, Mamba1, Mamba2};
@@ -27,6 +27,8 @@ pub(super) const TYPES: &[&str] = &[
     "minimax",
     "minimax_text_01",
     "minimax_m1",
+    "olmo_hybrid",
+    "lfm3",
 ];
 
 /// Reads one.
@@ -38,7 +40,8 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
         "jamba" => jamba(f, b),
         "falcon_h1" => falcon_h1(f, b),
         "bamba" | "granitemoehybrid" => granite(model_type, f, b),
-        "lfm2" | "lfm2_moe" => lfm2(model_type, f, b),
+        "olmo_hybrid" => olmo_hybrid(f, b),
+        "lfm2" | "lfm2_moe" | "lfm3" => lfm2(model_type, f, b),
         _ => minimax(f, b),
     }
 }
@@ -154,9 +157,18 @@ fn kimi_linear(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
     let moe_names = MoeNames { ..DEEPSEEK_MOE };
     let style = Style { tied: f.flag_or("tie_word_embeddings", false)?, moe: moe_names, ..LLAMA };
-    let linear = f.need_object("linear_attn_config")?;
-    let delta = KimiDelta::read(&linear)?;
-    let full = linear.numbers("full_attn_layers", LAYERS)?.unwrap_or_default();
+    let (delta, full) = match f.object("linear_attn_config")? {
+        Some(linear) => {
+            (KimiDelta::read(&linear)?, linear.numbers("full_attn_layers", LAYERS)?.unwrap_or_default())
+        }
+        // As transformers writes it: a kind per layer.
+        None if f.has("layer_types") => {
+            let kinds = kinds(f, "layer_types", dims.layers)?.unwrap_or_default();
+            let full = (1..).zip(kinds).filter(|(_, kind)| *kind == "full_attention");
+            (KimiDelta::flat(f)?, full.map(|(layer, _)| layer).collect())
+        }
+        None => (KimiDelta::read(&f.need_object("linear_attn_config")?)?, Vec::new()),
+    };
     let mla = Mla::read(f, dims.heads)?;
     let mut moe = super::mla::experts(f)?;
     let latent = f.or("routed_expert_hidden_size", WIDTH, 0)?;
@@ -308,7 +320,7 @@ fn granite(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), Pars
     let listed = f.numbers("attn_layer_indices", LAYERS)?.unwrap_or_default();
     let attends = |layer: u64| match kinds.as_ref().and_then(|k| k.get(usize::try_from(layer).ok()?)) {
         Some(&"attention" | &"full_attention") => Ok(true),
-        Some(&"mamba" | &"mamba2") => Ok(false),
+        Some(&"mamba" | &"mamba2" | &"linear_attention") => Ok(false),
         Some(other) => Err(unknown_kind(f, "layer_types", other, "attention and mamba")),
         None => Ok(listed.contains(&layer)),
     };
@@ -371,10 +383,14 @@ fn lfm2(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         },
         ..LLAMA
     };
+    let third = model_type == "lfm3";
     let gqa = Gqa { qk_norm: QkNorm::Head, ..plain(&dims) };
-    let kernel = f.positive_or("conv_L_cache", FACTOR, 3)?;
+    let kernel = f.positive_or("conv_L_cache", FACTOR, if third { 7 } else { 3 })?;
+    let window = f.number("sliding_window", TOKENS)?.filter(|window| *window > 0);
+    let (sandwich, gate) =
+        (f.flag_or("use_sandwich_norm", third)? && third, f.flag_or("use_attention_gate", third)? && third);
     let conv_bias = f.flag_or("conv_bias", false)?;
-    let width = lfm2_width(f)?;
+    let width = if third { f.need(&["intermediate_size"], WIDTH)? } else { lfm2_width(f)? };
     let dense_layers = f.or("num_dense_layers", LAYERS, 0)?;
     let moe = match f.any(&["num_experts"], EXPERTS)?.filter(|_| model_type == "lfm2_moe") {
         Some(count) if count > 0 => Some(Moe {
@@ -400,16 +416,24 @@ fn lfm2(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
     for layer in 0..dims.layers {
         b.begin_layer(format!("{}.{layer}.", style.layers), layer);
         style.layer_norms(b, dims.hidden);
-        let attends = match kinds.as_ref().and_then(|k| k.get(usize::try_from(layer).ok()?)) {
-            Some(&"full_attention") => true,
-            Some(&"conv") => false,
+        let (attends, span) = match kinds.as_ref().and_then(|k| k.get(usize::try_from(layer).ok()?)) {
+            Some(&"full_attention") => (true, Span::Full),
+            Some(&"sliding_attention") => (true, window.map_or(Span::Full, Span::Sliding)),
+            Some(&"conv") => (false, Span::Full),
             Some(other) => return Err(unknown_kind(f, "layer_types", other, "full_attention and conv")),
-            None => listed.contains(&layer),
+            None => (listed.contains(&layer), Span::Full),
         };
+        if sandwich {
+            b.norm("post_operator_norm", dims.hidden, false);
+            b.norm("post_ffn_norm", dims.hidden, false);
+        }
         let mut kept = Layer::default();
         if attends {
             gqa.build(b, &style.attention, dims.hidden);
-            kept.attention = Some(gqa.kept(Span::Full));
+            if gate {
+                b.linear("self_attn.g_proj", Role::Attention, (dims.heads, dims.hidden), Split::Rows, false);
+            }
+            kept.attention = Some(gqa.kept(span));
         } else {
             let attention = Role::Attention;
             let hidden = dims.hidden;
@@ -471,6 +495,43 @@ fn minimax(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
             kept.state = Some(lightning.kept());
         }
         style.ffn(b, dims.hidden, &Ffn::Moe(moe));
+        b.keep(kept);
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// OLMo Hybrid: three gated delta nets to one attention, each with norms of its own place.
+fn olmo_hybrid(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let style = Style { tied: f.flag_or("tie_word_embeddings", false)?, ..LLAMA };
+    let delta = GatedDelta::read(f, false)?;
+    let gqa = Gqa { qk_norm: QkNorm::Full, qkv_bias: f.flag_or("attention_bias", false)?, ..plain(&dims) };
+    let mlp = Mlp { width: f.need(&["intermediate_size"], WIDTH)?, gated: true, bias: false };
+    let kinds = kinds(f, "layer_types", dims.layers)?;
+    style.open(b, &dims);
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
+        let full = match kinds.as_ref().and_then(|kinds| kinds.get(usize::try_from(layer).ok()?)) {
+            Some(&"full_attention") => true,
+            Some(&"linear_attention") => false,
+            Some(other) => {
+                return Err(unknown_kind(f, "layer_types", other, "full_attention and linear_attention"));
+            }
+            None => (layer + 1).is_multiple_of(4),
+        };
+        let mut kept = Layer::default();
+        b.norm("post_attention_layernorm", dims.hidden, false);
+        if full {
+            b.norm("post_feedforward_layernorm", dims.hidden, false);
+            gqa.build(b, &style.attention, dims.hidden);
+            kept.attention = Some(gqa.kept(Span::Full));
+        } else {
+            b.norm("input_layernorm", dims.hidden, false);
+            delta.separate(b, dims.hidden);
+            kept.state = Some(delta.kept());
+        }
+        style.ffn(b, dims.hidden, &Ffn::Dense(mlp));
         b.keep(kept);
     }
     style.close(b, &dims);

@@ -8,6 +8,7 @@
 //! layer are one tensor with a count, in whose name a star stands for the expert: `model.layers.3.mlp.experts.*.up_proj.weight`.
 
 mod attention_free;
+mod bailing;
 mod blocks;
 mod builder;
 mod decoder;
@@ -15,9 +16,14 @@ mod deepseek_v4;
 mod dense;
 mod dense_families;
 mod encoder;
+mod encoder_head;
+mod encoder_variants;
+mod extras;
 mod fields;
 mod gemma;
+mod griffin;
 mod hybrid;
+mod jetmoe;
 mod json;
 mod mixed;
 mod mla;
@@ -27,6 +33,8 @@ mod nemotron;
 mod nested;
 mod quantization;
 mod recurrent;
+mod seq2seq;
+mod t5;
 mod tower;
 mod vision;
 mod zamba;
@@ -104,11 +112,16 @@ fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         _ if moe::TYPES.contains(&model_type) => moe::build(model_type, f, b),
         _ if mla::TYPES.contains(&model_type) => mla::build(model_type, f, b),
         _ if attention_free::TYPES.contains(&model_type) => attention_free::build(model_type, f, b),
-        _ if zamba::TYPES.contains(&model_type) => zamba::build(f, b),
+        _ if zamba::TYPES.contains(&model_type) => zamba::build(model_type, f, b),
+        _ if griffin::TYPES.contains(&model_type) => griffin::build(f, b),
+        _ if jetmoe::TYPES.contains(&model_type) => jetmoe::build(f, b),
+        _ if bailing::TYPES.contains(&model_type) => bailing::build(model_type, f, b),
         _ if hybrid::TYPES.contains(&model_type) => hybrid::build(model_type, f, b),
         _ if deepseek_v4::TYPES.contains(&model_type) => deepseek_v4::build(f, b),
         _ if gemma::TYPES.contains(&model_type) => gemma::build(model_type, f, b),
         _ if encoder::TYPES.contains(&model_type) => encoder::build(model_type, f, b),
+        _ if seq2seq::TYPES.contains(&model_type) => seq2seq::build(model_type, f, b),
+        _ if t5::TYPES.contains(&model_type) => t5::build(model_type, f, b),
         _ if nemotron::TYPES.contains(&model_type) => nemotron::build(model_type, f, b),
         _ => Err(unknown(model_type)),
     }

@@ -30,6 +30,22 @@ pub(super) const TYPES: &[&str] = &[
     "bailing_moe",
     "hunyuan_v1_moe",
     "dbrx",
+    "arctic",
+    "grok-1",
+    "flex_olmo",
+    "afmoe",
+    "exaone_moe",
+    "solar_open",
+    "sarvam_moe",
+    "hy_v3",
+    "mellum",
+    "laguna",
+    "granitemoe_swa",
+    "cohere2_moe",
+    "bailing_moe_v2",
+    "llada_moe",
+    "hunyuan",
+    "minimax_m3_vl_text",
 ];
 
 /// Experts with Mixtral's names.
@@ -83,6 +99,7 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     for (layer, block) in (0_u64..).zip(&blocks) {
         b.begin_layer(format!("{}.{layer}.", style.layers), layer);
         style.block(b, &dims, block);
+        super::extras::of_layer(model_type, f, b, &dims, (layer, dense))?;
         if let (Some((heads, dim)), Ffn::Moe(_)) = (index, block.ffn) {
             let queries = (heads.saturating_mul(dim), dims.hidden);
             b.linear("self_attn.index_q_proj", Role::Attention, queries, Split::Replicated, false);
@@ -127,6 +144,36 @@ pub(super) fn next_token_layers(
 fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
     let fused = MlpNames { module: "", gate: "", up: "", fused: Some("gate_up_proj"), down: "down_proj" };
     let mut style = match model_type {
+        "minimax_m3_vl_text" => Style { moe: DEEPSEEK_MOE, ..LLAMA },
+        "arctic" => Style {
+            moe: MIXTRAL_MOE,
+            // Beside the experts, each layer has a narrow MLP of its own.
+            mlp: MlpNames { module: "residual_mlp", gate: "w1", up: "w3", fused: None, down: "w2" },
+            ..LLAMA
+        },
+        "grok-1" => Style {
+            norms: &["pre_attn_norm", "post_attn_norm", "pre_moe_norm", "post_moe_norm"],
+            moe: MIXTRAL_MOE,
+            tied: !f.flag_or("residual_moe", false)?,
+            ..LLAMA
+        },
+        "flex_olmo" => Style { norms: &["post_attention_layernorm", "post_feedforward_layernorm"], ..LLAMA },
+        "afmoe" => Style {
+            norms: &[
+                "input_layernorm",
+                "post_attention_layernorm",
+                "pre_mlp_layernorm",
+                "post_mlp_layernorm",
+            ],
+            moe: MoeNames { router: "router.gate", correction: "expert_bias", ..DEEPSEEK_MOE },
+            ..LLAMA
+        },
+        "exaone_moe" | "solar_open" | "sarvam_moe" | "hy_v3" | "cohere2_moe" => Style {
+            moe: DEEPSEEK_MOE,
+            norms: if model_type == "cohere2_moe" { &["input_layernorm"] } else { LLAMA.norms },
+            tied: model_type == "cohere2_moe",
+            ..LLAMA
+        },
         "mixtral" | "minimax_m2" | "minimax_m3" => Style { moe: MIXTRAL_MOE, ..LLAMA },
         "phimoe" => Style {
             moe: MIXTRAL_MOE,
@@ -134,7 +181,7 @@ fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
             head_bias: f.flag_or("lm_head_bias", false)?,
             ..LLAMA
         },
-        "glm4_moe" | "dots1" | "deepseek" => Style { moe: DEEPSEEK_MOE, ..LLAMA },
+        "glm4_moe" | "dots1" | "deepseek" | "llada_moe" => Style { moe: DEEPSEEK_MOE, ..LLAMA },
         "llama4" => Style {
             mlp: MlpNames { module: "feed_forward", ..LLAMA.mlp },
             moe: MoeNames {
@@ -150,7 +197,7 @@ fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
             moe: MoeNames { module: "moe", correction: "router_bias", shared: "share_expert", ..LLAMA.moe },
             ..LLAMA
         },
-        "granitemoe" | "granitemoeshared" => Style { moe: GRANITE_MOE, ..LLAMA },
+        "granitemoe" | "granitemoeshared" | "granitemoe_swa" => Style { moe: GRANITE_MOE, ..LLAMA },
         "ernie4_5_moe" => Style { moe: DEEPSEEK_MOE, tied: true, ..LLAMA },
         "dbrx" => Style {
             embed: "transformer.wte",
@@ -171,18 +218,20 @@ fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
             },
             ..LLAMA
         },
-        "bailing_moe" => Style {
+        "bailing_moe" | "bailing_moe_v2" => Style {
             embed: "model.word_embeddings",
             attention: AttentionNames {
                 module: "attention",
                 fused: Some("query_key_value"),
                 out: "dense",
+                query_norm: "query_layernorm",
+                key_norm: "key_layernorm",
                 ..LLAMA.attention
             },
-            moe: DEEPSEEK_MOE,
+            moe: MoeNames { correction: "gate.expert_bias", ..DEEPSEEK_MOE },
             ..LLAMA
         },
-        "hunyuan_v1_moe" => Style {
+        "hunyuan_v1_moe" | "hunyuan" => Style {
             attention: AttentionNames {
                 query_norm: "query_layernorm",
                 key_norm: "key_layernorm",
@@ -213,15 +262,20 @@ fn attention(model_type: &str, f: &Fields<'_>, dims: &Dims) -> Result<Gqa, Parse
         "glm4_moe" => (bias(false)?, false),
         "gpt_oss" => (bias(true)?, bias(true)?),
         "ernie4_5_moe" => (f.flag_or("use_bias", false)?, f.flag_or("use_bias", false)?),
-        "bailing_moe" => (f.flag_or("use_qkv_bias", false)?, f.flag_or("use_bias", false)?),
+        "bailing_moe" | "bailing_moe_v2" => {
+            (f.flag_or("use_qkv_bias", false)?, f.flag_or("use_bias", false)?)
+        }
         _ => (bias(false)?, bias(false)?),
     };
     let qk_norm = match model_type {
-        "qwen3_moe" | "dots1" | "step3p5" | "step3p7" => QkNorm::Head,
-        "glm4_moe" | "minimax_m3" if f.flag_or("use_qk_norm", false)? => QkNorm::Head,
-        "hunyuan_v1_moe" if f.flag_or("use_qk_norm", true)? => QkNorm::Head,
+        "qwen3_moe" | "dots1" | "step3p5" | "step3p7" | "afmoe" | "exaone_moe" | "hy_v3" | "mellum"
+        | "laguna" | "llada_moe" | "minimax_m3_vl_text" => QkNorm::Head,
+        "glm4_moe" | "minimax_m3" | "bailing_moe_v2" | "solar_open" if f.flag_or("use_qk_norm", false)? => {
+            QkNorm::Head
+        }
+        "hunyuan_v1_moe" | "hunyuan" | "sarvam_moe" if f.flag_or("use_qk_norm", true)? => QkNorm::Head,
         "minimax_m2" if f.flag_or("use_qk_norm", true)? => QkNorm::Full,
-        "olmoe" => QkNorm::Full,
+        "olmoe" | "flex_olmo" => QkNorm::Full,
         _ => QkNorm::None,
     };
     let value_dim = f.positive_or("v_head_dim", WIDTH, dims.head_dim)?;
@@ -289,7 +343,7 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
     let mut width = None;
     let mut per_token = f.any(&per_token, EXPERTS)?.unwrap_or(1);
     let mut shared = f.or("n_shared_experts", EXPERTS, 0)?.max(f.or("moe_num_shared_experts", EXPERTS, 0)?);
-    if model_type == "hunyuan_v1_moe" {
+    if matches!(model_type, "hunyuan_v1_moe" | "hunyuan") {
         width = alike(f, "moe_intermediate_size", WIDTH)?.filter(|width| *width > 0);
         per_token = alike(f, "moe_topk", EXPERTS)?.unwrap_or(1);
         shared = if f.flag_or("use_mixed_mlp_moe", true)? {
@@ -297,7 +351,10 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         } else {
             0
         };
-    } else if model_type == "bailing_moe" {
+    } else if matches!(
+        model_type,
+        "bailing_moe" | "bailing_moe_v2" | "afmoe" | "exaone_moe" | "hy_v3" | "cohere2_moe"
+    ) {
         shared = f.or("num_shared_experts", EXPERTS, 0)?;
     }
     let width = match width {
@@ -310,16 +367,34 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         "qwen2_moe" => f.or("shared_expert_intermediate_size", WIDTH, 5632)?,
         "llama4" => width,
         "minimax_m2" | "granitemoeshared" => f.or("shared_intermediate_size", WIDTH, 0)?,
-        "minimax_m3" => f.or("shared_intermediate_size", WIDTH, shared * width)?,
+        "laguna" => f.or("shared_expert_intermediate_size", WIDTH, 0)?,
+        // Grok 2's dense MLP stands beside its experts.
+        "grok-1" if f.flag_or("residual_moe", false)? => f.need(&["intermediate_size"], WIDTH)?,
+        "minimax_m3" | "minimax_m3_vl_text" => f.or("shared_intermediate_size", WIDTH, shared * width)?,
         "step3p5" | "step3p7" => f.or("share_expert_dim", WIDTH, shared * width)?,
         "glm4_moe" | "dots1" | "deepseek" | "ernie4_5_moe" | "mimo_v2_flash" | "bailing_moe"
-        | "hunyuan_v1_moe" => shared * width,
+        | "hunyuan_v1_moe" | "hunyuan" | "bailing_moe_v2" | "afmoe" | "exaone_moe" | "hy_v3"
+        | "solar_open" | "sarvam_moe" | "cohere2_moe" => shared * width,
         _ => 0,
     };
-    let default_correction = matches!(model_type, "glm4_moe" | "dots1" | "mimo_v2_flash" | "ernie4_5_moe");
+    let default_correction = matches!(
+        model_type,
+        "glm4_moe"
+            | "dots1"
+            | "mimo_v2_flash"
+            | "ernie4_5_moe"
+            | "afmoe"
+            | "exaone_moe"
+            | "hy_v3"
+            | "solar_open"
+            | "sarvam_moe"
+            | "laguna"
+            | "minimax_m3_vl_text"
+    );
     let correction = match model_type {
         "minimax_m2" | "minimax_m3" => f.flag_or("use_routing_bias", false)?,
         "step3p5" | "step3p7" => f.flag_or("use_moe_router_bias", false)?,
+        "bailing_moe_v2" => f.flag_or("moe_router_enable_expert_bias", false)?,
         _ => default_correction,
     };
     Ok(Moe {
@@ -348,7 +423,7 @@ fn alike(f: &Fields<'_>, key: &str, limit: Limit) -> Result<Option<u64>, ParseEr
 fn dense_width(model_type: &str, f: &Fields<'_>) -> Result<u64, ParseError> {
     let key = match model_type {
         "llama4" => "intermediate_size_mlp",
-        "minimax_m3" => "dense_intermediate_size",
+        "minimax_m3" | "minimax_m3_vl_text" => "dense_intermediate_size",
         _ => "intermediate_size",
     };
     f.or(key, WIDTH, 0)
@@ -368,12 +443,18 @@ pub(super) fn sparse_layers(model_type: &str, f: &Fields<'_>, layers: u64) -> Re
         let listed: Vec<u64> = text.split(',').filter_map(|item| item.trim().parse().ok()).collect();
         return Ok((0..layers).map(|layer| listed.contains(&layer)).collect());
     }
-    let first = f.any(&["first_k_dense_replace", "moe_layer_start_index"], LAYERS)?.unwrap_or(0);
+    let first = f
+        .any(&["first_k_dense_replace", "moe_layer_start_index", "num_dense_layers"], LAYERS)?
+        .unwrap_or(u64::from(
+            // What their classes take where the config does not say.
+            matches!(model_type, "afmoe" | "exaone_moe" | "sarvam_moe" | "hy_v3" | "laguna" | "glm4_moe"),
+        ));
     let step = f.positive_or(
         match model_type {
             "llama4" => "interleave_moe_layer_step",
             "qwen2_moe" | "qwen3_moe" | "qwen3_next" | "qwen3_5_moe_text" => "decoder_sparse_step",
             "ernie4_5_moe" => "moe_layer_interval",
+            "arctic" => "moe_layer_frequency",
             _ => "moe_layer_freq",
         },
         FACTOR,
@@ -382,7 +463,7 @@ pub(super) fn sparse_layers(model_type: &str, f: &Fields<'_>, layers: u64) -> Re
     let dense_only = f.numbers("mlp_only_layers", LAYERS)?.unwrap_or_default();
     let offset = u64::from(matches!(
         model_type,
-        "llama4" | "qwen2_moe" | "qwen3_moe" | "qwen3_next" | "qwen3_5_moe_text" | "ernie4_5_moe"
+        "llama4" | "qwen2_moe" | "qwen3_moe" | "qwen3_next" | "qwen3_5_moe_text" | "ernie4_5_moe" | "arctic"
     ));
     Ok((0..layers)
         .map(|layer| layer >= first && (layer + offset).is_multiple_of(step) && !dense_only.contains(&layer))
@@ -419,6 +500,25 @@ fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, Par
         }
         _ => match (spans_by_type(f, layers)?, window) {
             (Some(spans), _) => Ok(spans),
+            (None, Some(window))
+                if matches!(model_type, "afmoe" | "exaone_moe" | "cohere2_moe" | "granitemoe_swa") =>
+            {
+                let every = match f.get("sliding_window_pattern") {
+                    Some(serde_json::Value::String(letters)) => {
+                        u64::try_from(letters.len()).unwrap_or(4).max(1)
+                    }
+                    _ => f
+                        .any(&["global_attn_every_n_layers", "sliding_window_pattern"], FACTOR)?
+                        .unwrap_or(4)
+                        .max(1),
+                };
+                // Granite's first layer of a period is the global one, else the last.
+                let offset = u64::from(model_type != "granitemoe_swa");
+                let span = |layer: u64| {
+                    if (layer + offset).is_multiple_of(every) { Span::Full } else { Span::Sliding(window) }
+                };
+                Ok((0..layers).map(span).collect())
+            }
             (None, Some(window)) if model_type == "gpt_oss" => Ok((0..layers)
                 .map(|layer| if layer.is_multiple_of(2) { Span::Sliding(window) } else { Span::Full })
                 .collect()),

@@ -31,8 +31,8 @@ enum Kind {
 fn kinds(f: &Fields<'_>, pattern: &str, list: &str) -> Result<Option<Vec<Kind>>, ParseError> {
     if let Some(words) = f.texts(list)? {
         let read = |word: &str| match word {
-            "mamba" => Ok(Kind::Mamba),
-            "attention" => Ok(Kind::Attention),
+            "mamba" | "linear_attention" => Ok(Kind::Mamba),
+            "attention" | "full_attention" => Ok(Kind::Attention),
             "mlp" => Ok(Kind::Mlp),
             "moe" => Ok(Kind::Moe),
             other => Err(f.error(

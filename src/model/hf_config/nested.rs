@@ -61,13 +61,13 @@ impl Owned {
         Self { map, path }
     }
 
-    fn insert_missing(&mut self, key: &str, value: Value) {
+    pub(super) fn insert_missing(&mut self, key: &str, value: Value) {
         if self.map.get(key).is_none_or(Value::is_null) {
             self.map.insert(key.to_owned(), value);
         }
     }
 
-    fn fields(&self) -> Fields<'_> {
+    pub(super) fn fields(&self) -> Fields<'_> {
         Fields::at(&self.map, self.path.clone())
     }
 }

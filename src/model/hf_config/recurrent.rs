@@ -185,6 +185,23 @@ impl GatedDelta {
         b.linear("linear_attn.out_proj", attention, (hidden, values), Split::Columns, false);
     }
 
+    /// The same, with a matrix for every part (OLMo Hybrid).
+    pub(super) fn separate(&self, b: &mut Builder, hidden: u64) {
+        let (keys, values) = (self.key_heads * self.key_dim, self.value_heads * self.value_dim);
+        let attention = Role::Attention;
+        for (part, rows) in [("q", keys), ("k", keys), ("v", values), ("g", values)] {
+            b.linear(&format!("linear_attn.{part}_proj"), attention, (rows, hidden), Split::Rows, false);
+        }
+        for part in ["a", "b"] {
+            b.state(&format!("linear_attn.{part}_proj.weight"), self.value_heads, hidden, Split::Rows);
+        }
+        b.state("linear_attn.conv1d.weight", 2 * keys + values, self.kernel, Split::Rows);
+        b.state("linear_attn.A_log", 1, self.value_heads, Split::Columns);
+        b.state("linear_attn.dt_bias", 1, self.value_heads, Split::Columns);
+        b.norm("linear_attn.o_norm", self.value_dim, false);
+        b.linear("linear_attn.o_proj", attention, (hidden, values), Split::Columns, false);
+    }
+
     /// The state of one sequence.
     pub(super) fn kept(&self) -> State {
         let values = self.value_heads * self.value_dim;
@@ -215,6 +232,16 @@ impl KimiDelta {
             heads: f.need(&["num_heads"], HEADS)?,
             dim: f.need(&["head_dim"], WIDTH)?,
             kernel: f.need(&["short_conv_kernel_size"], FACTOR)?,
+            full_rank_gate: f.flag_or("use_full_rank_gate", false)?,
+        })
+    }
+
+    /// The same, where its fields stand among the model's own.
+    pub(super) fn flat(f: &Fields<'_>) -> Result<Self, ParseError> {
+        Ok(Self {
+            heads: f.need(&["linear_num_heads"], HEADS)?,
+            dim: f.need(&["linear_head_dim"], WIDTH)?,
+            kernel: f.need(&["linear_conv_kernel_dim", "short_conv_kernel_size"], FACTOR)?,
             full_rank_gate: f.flag_or("use_full_rank_gate", false)?,
         })
     }

@@ -1,10 +1,10 @@
 //! Models that see or hear: a text model, a tower, and a projector between them.
 
 use super::builder::Builder;
-use super::encoder::audio_encoder;
 use super::fields::{FACTOR, Fields, WIDTH};
 use super::mllama;
 use super::nested::{TEXT_KEYS, text};
+use super::seq2seq::audio_encoder;
 use super::tower::{Tower, project, tower_heads};
 use crate::model::{Confidence, ParseError, Role, Split};
 

@@ -1,17 +1,102 @@
-//! Zamba 2: Mamba-2 layers, some of which also pass through one of few shared transformer blocks.
+//! Zamba: Mamba layers, some of which also pass through one of few shared transformer blocks.
 
 use super::builder::Builder;
 use super::decoder::{Dims, Style};
 use super::dense_families::LLAMA;
 use super::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
 use super::recurrent::Mamba2;
-use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split};
+use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split, State, StateKind};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["zamba2"];
+pub(super) const TYPES: &[&str] = &["zamba", "zamba2"];
 
-/// Reads it.
-pub(super) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+/// Reads one.
+pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    if model_type == "zamba" { first(f, b) } else { second(f, b) }
+}
+
+/// The first: one shared block, which reads the stream and the embeddings side by side, and Mamba-1 in groups.
+fn first(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let hidden = dims.hidden;
+    let style = Style {
+        tied: f.flag_or("tie_word_embeddings", true)?,
+        norm: "model.final_layernorm",
+        norms: &["input_layernorm"],
+        ..LLAMA
+    };
+    let groups = f.positive_or("n_mamba_heads", HEADS, 2)?;
+    let inner = hidden * f.positive_or("mamba_expand", FACTOR, 2)?;
+    let states = f.positive_or("mamba_d_state", WIDTH, 16)?;
+    let taps = f.positive_or("mamba_d_conv", FACTOR, 4)?;
+    let rank = match f.get("mamba_dt_rank") {
+        None | Some(serde_json::Value::String(_)) => hidden.div_ceil(16),
+        _ => f.need(&["mamba_dt_rank"], WIDTH)?,
+    };
+    let wide = f.positive_or("attention_hidden_size", WIDTH, 2 * hidden)?;
+    let head_dim = f.positive_or("attention_head_dim", WIDTH, (wide / dims.heads).max(1))?;
+    let width = f.need(&["intermediate_size"], WIDTH)?;
+    let period = f.positive_or("attn_layer_period", FACTOR, 6)?;
+    let offset = f.or("attn_layer_offset", FACTOR, 4)?;
+    let kinds = f.texts("layers_block_type")?;
+    let hybrid = |layer: u64| match kinds.as_ref().and_then(|kinds| kinds.get(usize::try_from(layer).ok()?)) {
+        Some(kind) => *kind == "hybrid",
+        None => layer % period == offset % period && layer >= offset.min(period),
+    };
+    b.widest_attention(dims.heads, head_dim);
+    b.shape.intermediate_size = width;
+    style.open(b, &dims);
+    let attended = dims.heads * head_dim;
+    let kv_rows = dims.kv_heads * head_dim;
+    let kv = Split::KeyValueHeads(dims.kv_heads);
+    b.begin_block("model.shared_transf.");
+    b.norm("input_layernorm", wide, false);
+    b.norm("pre_ff_layernorm", hidden, false);
+    b.linear("self_attn.q_proj", Role::Attention, (attended, wide), Split::Rows, false);
+    b.linear("self_attn.k_proj", Role::Attention, (kv_rows, wide), kv, false);
+    b.linear("self_attn.v_proj", Role::Attention, (kv_rows, wide), kv, false);
+    b.linear("self_attn.o_proj", Role::Attention, (hidden, attended), Split::Columns, false);
+    b.linear("feed_forward.gate_proj", Role::Mlp, (width, hidden), Split::Rows, false);
+    b.linear("feed_forward.up_proj", Role::Mlp, (width, hidden), Split::Rows, false);
+    b.linear("feed_forward.down_proj", Role::Mlp, (hidden, width), Split::Columns, false);
+    let bias = f.flag_or("mamba_proj_bias", false)?;
+    let state = State {
+        kind: StateKind::Mamba1,
+        conv_width: inner,
+        conv_kernel: taps,
+        matrix: inner.saturating_mul(states),
+        heads: 0,
+    };
+    for layer in 0..dims.layers {
+        b.begin_layer(format!("model.layers.{layer}."), layer);
+        style.layer_norms(b, hidden);
+        b.linear("mamba.in_proj", Role::Attention, (2 * inner, hidden), Split::Rows, bias);
+        b.state("mamba.conv1d.weight", inner, taps, Split::Rows);
+        if f.flag_or("mamba_conv_bias", true)? {
+            b.vector("mamba.conv1d.bias", inner);
+        }
+        // Each group has projections of its own.
+        let part = inner / groups;
+        b.state("mamba.x_proj_weight", groups * (rank + 2 * states), part, Split::Replicated);
+        b.state("mamba.dt_proj_weight", inner, rank, Split::Rows);
+        b.vector("mamba.dt_proj_bias", inner);
+        b.state("mamba.A_log", inner, states, Split::Rows);
+        b.vector("mamba.D", inner);
+        b.linear("mamba.out_proj", Role::Attention, (hidden, inner), Split::Columns, bias);
+        let mut kept = Layer { attention: None, state: Some(state) };
+        if hybrid(layer) {
+            b.linear("linear", Role::Mlp, (hidden, hidden), Split::Replicated, false);
+            let cache = CacheKind::Heads { kv_heads: dims.kv_heads, key_dim: head_dim, value_dim: head_dim };
+            kept.attention = Some(Attention { cache, span: Span::Full });
+        }
+        b.keep(kept);
+    }
+    style.close(b, &dims);
+    Ok(())
+}
+
+/// The second.
+fn second(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
     let hidden = dims.hidden;
     let style = Style {
