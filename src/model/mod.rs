@@ -4,6 +4,7 @@
 
 pub mod accuracy;
 pub mod assumed;
+pub(crate) mod bounded;
 pub mod catalog;
 mod error;
 pub mod gguf;

@@ -4,11 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use serde::Deserialize;
-
 use super::error::SourceError;
 use super::gguf_files::{self, FIRST_RANGE, Failed};
 use super::http::{Answer, Client, Found, Request};
+use super::listing;
 use super::settings::Token;
 use super::weight_files;
 use crate::model::{ModelShape, ParseError, gguf, hf_config, safetensors};
@@ -21,7 +20,9 @@ const MAX_LISTING: u64 = 16 << 20;
 /// What is read of a safetensors file at first: most headers are shorter.
 const FIRST_SAFETENSORS: u64 = 128 << 10;
 /// The most bytes of all headers of one model; those of the largest are some 20 MiB.
-const MAX_HEADERS: usize = 128 << 20;
+const MAX_HEADERS: usize = 64 << 20;
+/// The most tensors of one model; the largest have some 200,000. What is known of one takes half a KiB of memory.
+const MAX_TENSORS: usize = 400_000;
 /// Files whose headers are read at once.
 const WORKERS: usize = 8;
 
@@ -137,7 +138,7 @@ impl Model<'_> {
             );
             return Ok(shape);
         };
-        let read = AtomicUsize::new(0);
+        let (read, tensors) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let headers = in_parallel(&files, |file| {
             let header = self.safetensors_header(revision, file)?;
             let length = usize::try_from(header.header_bytes).unwrap_or(usize::MAX);
@@ -148,6 +149,12 @@ impl Model<'_> {
                     what: "the headers of its files together".to_owned(),
                     limit: u64::try_from(MAX_HEADERS).unwrap_or(u64::MAX),
                 });
+            }
+            let count = header.tensors.len();
+            let count = tensors.fetch_add(count, Ordering::Relaxed).saturating_add(count);
+            if count > MAX_TENSORS {
+                let problem = format!("its files have more than {MAX_TENSORS} tensors together");
+                return Err(self.parse(ParseError::TooLarge { what: "safetensors header", problem }));
             }
             Ok(header)
         })?;
@@ -204,29 +211,14 @@ impl Model<'_> {
         })
     }
 
-    /// The names of all files, by the Hub's API; `None` where there is no such thing.
+    /// The names of the weight files, by the Hub's API; `None` where there is no such thing.
     fn listing(&self, revision: &str) -> Result<Option<Vec<String>>, SourceError> {
-        #[derive(Deserialize)]
-        struct Listing {
-            #[serde(default)]
-            siblings: Vec<Sibling>,
-        }
-        #[derive(Deserialize)]
-        struct Sibling {
-            rfilename: String,
-        }
         let url =
             format!("{}/api/models/{}/revision/{}", self.endpoint, self.repository, encode(revision, false));
         match self.client.get(&self.request(url, None, MAX_LISTING))? {
             Answer::Missing { .. } => Ok(None),
             Answer::Found(found) => {
-                let listing: Listing = serde_json::from_slice(&found.bytes).map_err(|error| {
-                    self.parse(ParseError::Malformed {
-                        what: "list of the repository's files",
-                        problem: shorten(&error.to_string()),
-                    })
-                })?;
-                Ok(Some(listing.siblings.into_iter().map(|sibling| sibling.rfilename).collect()))
+                listing::weight_files(&found.bytes).map(Some).map_err(|error| self.parse(error))
             }
         }
     }

@@ -12,6 +12,7 @@ mod gguf_files;
 mod guard;
 mod http;
 mod hub;
+mod listing;
 mod response;
 mod settings;
 mod weight_files;

@@ -1,108 +1,230 @@
-//! Mutated inputs for the parsers: none may panic, take long, or contradict itself. `cargo run --release --example
-//! fuzz_parsers -- SECONDS` does this for long; the test here for a moment, from the same start each time.
+//! Mutated inputs for the parsers: none may panic, take long or much memory, or contradict itself. `cargo run --release
+//! --example fuzz_parsers -- SECONDS` does this for long; the test here for a moment, from the same start each time.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use loadline::model::{CacheKind, ModelShape, gguf, hf_config, safetensors};
+use loadline::model::{CacheKind, ModelShape, ParseError, gguf, hf_config, safetensors};
+use loadline::source::{Settings, SourceRef, Sources};
 
 use crate::weights::{Meta, llama_gguf, safetensors as write_safetensors};
 
-/// The longest that an input may take; a debug build on a busy machine is slow.
+/// The longest that a small input may take; a debug build on a busy machine is slow.
 const LONGEST: Duration = Duration::from_secs(5);
+/// And so much more for each MiB of it.
+const LONGEST_PER_MIB: Duration = Duration::from_secs(1);
+/// The most memory that a parser may take for one input, above what was taken before: from the bytes to the model's shape.
+pub(crate) const MOST_MEMORY: u64 = 64 << 20;
 /// The largest input that is kept for further changes.
 const LARGEST: usize = 64 << 10;
+/// The largest that an input is blown up to.
+const BLOWN_UP: usize = 2 << 20;
+/// The most inputs that are kept; more take the place of others.
+const MOST_KEPT: usize = 2048;
+/// Outcomes that are told apart, as a power of two: a bit for each.
+const OUTCOMES: u64 = 1 << 20;
+/// The largest ConfigMap or config that is given to the parsers: what reads it reads no more.
+const LARGEST_TEXT: usize = 4 << 20;
 
 /// A config that the headers are read with too.
 const CONFIG: &[u8] = br#"{"model_type":"llama","hidden_size":512,"intermediate_size":64,"num_hidden_layers":2,"num_attention_heads":8,"num_key_value_heads":2,"vocab_size":100,"tie_word_embeddings":false,"torch_dtype":"bfloat16"}"#;
 
-/// Gives an input to every parser. The answer tells inputs apart by what became of them: a new one is worth keeping.
-///
-/// # Panics
-/// If a parser panics, takes long, or contradicts itself.
-pub(crate) fn exercise(input: &[u8]) -> u64 {
-    let started = Instant::now();
-    let mut signature = DefaultHasher::new();
-    let mut said = |parser: &str, outcome: Result<String, String>| {
-        parser.hash(&mut signature);
-        // What is quoted of the input is no news: the first words tell.
-        let text = outcome.unwrap_or_else(|error| error);
-        for word in
-            text.split(' ').filter(|word| word.chars().all(|c| c.is_ascii_alphabetic() || c == ':')).take(7)
-        {
-            word.hash(&mut signature);
-        }
-    };
-    let shape = |shape: Result<ModelShape, loadline::model::ParseError>, data: u64| match shape {
-        Ok(shape) => {
-            let stored =
-                shape.tensors.iter().filter_map(|tensor| tensor.stored_bytes).fold(0, u64::saturating_add);
-            assert!(stored <= data, "{stored} bytes of tensors in {data} bytes of data");
-            let attention = shape.layers.first().and_then(|layer| layer.attention);
-            let kind = match attention.map(|attention| attention.cache) {
-                None => "none",
-                Some(CacheKind::Heads { .. }) => "heads",
-                Some(CacheKind::Latent { .. }) => "latent",
-                Some(_) => "others",
-            };
-            let quantised = shape.quantization.map_or("plain", |found| found.precision.as_str());
-            Ok(format!("fine {kind} {}", quantised.replace(|c: char| !c.is_ascii_alphabetic(), "")))
-        }
-        Err(error) => Err(error.to_string()),
-    };
-    let length = u64::try_from(input.len()).expect("64 bits");
-    match gguf::parse_header(input) {
-        Ok(gguf::Progress::Complete(header)) => {
-            said("gguf", shape(gguf::shape(std::slice::from_ref(&header), "m"), header.data_bytes));
-        }
-        Ok(gguf::Progress::NeedsMore { at_least }) => {
-            assert!(at_least > length && at_least <= gguf::MAX_HEADER, "{at_least} of {length}");
-            said("gguf", Ok("more".to_owned()));
-        }
-        Err(error) => said("gguf", Err(error.to_string())),
-    }
-    for header in [safetensors::parse_header(input), safetensors::parse_header_json(input)] {
-        match header {
-            Ok(header) => {
-                let headers = std::slice::from_ref(&header);
-                said("safetensors", shape(safetensors::shape(headers, None, "m"), header.data_bytes));
-                said("with config", shape(safetensors::shape(headers, Some(CONFIG), "m"), header.data_bytes));
-            }
-            Err(error) => said("safetensors", Err(error.to_string())),
-        }
-    }
-    said("index", safetensors::Index::parse(input).map(|_| String::new()).map_err(|error| error.to_string()));
-    said("config", shape(hf_config::parse(input, "m"), u64::MAX));
-    let took = started.elapsed();
-    assert!(took < LONGEST, "an input of {length} bytes took {took:?}");
-    signature.finish()
+/// A parser, from the bytes to the shape of a model.
+#[derive(Clone, Copy)]
+pub(crate) struct Parser {
+    pub(crate) name: &'static str,
+    read: fn(&[u8], &mut Outcome),
 }
 
-/// Makes inputs from inputs, the same ones for the same seed.
+/// Every parser.
+pub(crate) const PARSERS: [Parser; 7] = [
+    Parser { name: "GGUF header", read: read_gguf },
+    Parser {
+        name: "safetensors header",
+        read: |input, said| read_safetensors(safetensors::parse_header(input), None, said),
+    },
+    Parser {
+        name: "safetensors header and config",
+        read: |input, said| read_safetensors(safetensors::parse_header(input), Some(CONFIG), said),
+    },
+    Parser {
+        name: "safetensors header as JSON",
+        read: |input, said| read_safetensors(safetensors::parse_header_json(input), None, said),
+    },
+    Parser {
+        name: "safetensors index",
+        read: |input, said| {
+            said.words(
+                safetensors::Index::parse(input).map(|_| String::new()).map_err(|error| error.to_string()),
+            );
+        },
+    },
+    Parser { name: "config.json", read: |input, said| said.shape(hf_config::parse(input, "m"), u64::MAX) },
+    Parser { name: "ConfigMap", read: read_config_map },
+];
+
+/// What became of an input, as a number that tells most outcomes apart.
+struct Outcome(DefaultHasher);
+
+impl Outcome {
+    fn words(&mut self, outcome: Result<String, String>) {
+        // What is quoted of the input is no news: the first dozen words tell.
+        let text = outcome.unwrap_or_else(|error| error);
+        let plain = |word: &&str| word.chars().all(|c| c.is_ascii_alphabetic() || c == ':');
+        for word in text.split(' ').filter(plain).take(12) {
+            word.hash(&mut self.0);
+        }
+    }
+
+    fn shape(&mut self, shape: Result<ModelShape, ParseError>, data: u64) {
+        let shape = match shape {
+            Ok(shape) => shape,
+            Err(error) => return self.words(Err(error.to_string())),
+        };
+        let stored =
+            shape.tensors.iter().filter_map(|tensor| tensor.stored_bytes).fold(0, u64::saturating_add);
+        assert!(stored <= data, "{stored} bytes of tensors in {data} bytes of data");
+        let attention = shape.layers.first().and_then(|layer| layer.attention);
+        let kind = match attention.map(|attention| attention.cache) {
+            None => "none",
+            Some(CacheKind::Heads { .. }) => "heads",
+            Some(CacheKind::Latent { .. }) => "latent",
+            Some(_) => "others",
+        };
+        // Roughly how much of everything there is.
+        for much in [shape.parameters, length(&shape.tensors), length(&shape.layers), length(&shape.notes)] {
+            much.leading_zeros().hash(&mut self.0);
+        }
+        let quantised = shape.quantization.map_or("plain", |found| found.precision.as_str());
+        self.words(Ok(format!("fine {kind} {}", quantised.replace(|c: char| !c.is_ascii_alphabetic(), ""))));
+    }
+}
+
+fn length<T>(list: &[T]) -> u64 {
+    u64::try_from(list.len()).expect("64 bits")
+}
+
+fn read_gguf(input: &[u8], said: &mut Outcome) {
+    match gguf::parse_header(input) {
+        Ok(gguf::Progress::Complete(header)) => {
+            said.shape(gguf::shape(std::slice::from_ref(&header), "m"), header.data_bytes);
+        }
+        Ok(gguf::Progress::NeedsMore { at_least }) => {
+            let length = length(input);
+            assert!(at_least > length && at_least <= gguf::MAX_HEADER, "{at_least} of {length}");
+            said.words(Ok("more".to_owned()));
+        }
+        Err(error) => said.words(Err(error.to_string())),
+    }
+}
+
+fn read_safetensors(
+    header: Result<safetensors::Header, ParseError>,
+    config: Option<&[u8]>,
+    said: &mut Outcome,
+) {
+    match header {
+        Ok(header) => {
+            let headers = std::slice::from_ref(&header);
+            said.shape(safetensors::shape(headers, config, "m"), header.data_bytes);
+        }
+        Err(error) => said.words(Err(error.to_string())),
+    }
+}
+
+/// Sources that never use a network.
+fn sources() -> &'static Sources {
+    static SOURCES: OnceLock<Sources> = OnceLock::new();
+    let settings = || Settings { offline: true, proxy_from_environment: false, ..Settings::default() };
+    SOURCES.get_or_init(|| Sources::new(settings()).expect("valid"))
+}
+
+fn read_config_map(input: &[u8], said: &mut Outcome) {
+    if input.len() > LARGEST_TEXT {
+        return;
+    }
+    let source = SourceRef::ConfigMap { bytes: input.to_vec(), name: "m".to_owned() };
+    match sources().resolve(&source) {
+        Ok(shape) => said.shape(Ok(ModelShape::clone(&shape)), u64::MAX),
+        Err(error) => said.words(Err(error.to_string())),
+    }
+}
+
+/// What an input took of one parser.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    /// Tells inputs apart by what became of them: a new one is worth keeping.
+    pub(crate) outcome: u64,
+    /// The most bytes of memory at one time, above what was taken before.
+    pub(crate) memory: u64,
+    pub(crate) time: Duration,
+}
+
+impl Parser {
+    /// Gives an input to the parser.
+    ///
+    /// # Panics
+    /// If it panics, takes long or much memory, or contradicts itself.
+    pub(crate) fn take(self, input: &[u8]) -> Taken {
+        let taken = self.read(input);
+        if let Err(problem) = taken.check(self, input.len()) {
+            panic!("{problem}");
+        }
+        taken
+    }
+
+    /// The same, whatever it takes.
+    pub(crate) fn read(self, input: &[u8]) -> Taken {
+        sources();
+        let started = Instant::now();
+        let mut outcome = Outcome(DefaultHasher::new());
+        let memory = allocation_counter::measure(|| (self.read)(input, &mut outcome)).bytes_max;
+        Taken { outcome: outcome.0.finish(), memory, time: started.elapsed() }
+    }
+}
+
+impl Taken {
+    /// Whether an input of so many bytes may take that much.
+    pub(crate) fn check(self, parser: Parser, length: usize) -> Result<(), String> {
+        let Self { memory, time, .. } = self;
+        let name = parser.name;
+        let longest = LONGEST + LONGEST_PER_MIB * u32::try_from(length >> 20).expect("short");
+        if time > longest {
+            return Err(format!("{name}: an input of {length} bytes takes {time:?}"));
+        }
+        if memory > MOST_MEMORY {
+            return Err(format!("{name}: an input of {length} bytes takes {} MiB", memory >> 20));
+        }
+        Ok(())
+    }
+}
+
+/// Makes inputs for a parser from inputs, the same ones for the same seed. It never takes more memory than so many inputs.
 pub(crate) struct Fuzzer {
     random: u64,
     corpus: Vec<Vec<u8>>,
-    /// How often each outcome was seen.
-    outcomes: BTreeMap<u64, u64>,
+    /// A bit for each outcome that was seen.
+    outcomes: Vec<u64>,
 }
 
 impl Fuzzer {
     /// Starts from valid inputs, and from the files of a directory.
-    pub(crate) fn new(seed: u64, corpus: &Path) -> Self {
-        let mut fuzzer = Self { random: seed.max(1), corpus: seeds(), outcomes: BTreeMap::new() };
+    pub(crate) fn new(seed: u64, corpus: &Path, parser: Parser) -> Self {
+        let words = usize::try_from(OUTCOMES / 64).expect("small");
+        let mut fuzzer = Self { random: seed.max(1), corpus: seeds(), outcomes: vec![0; words] };
         fuzzer.corpus.extend(files(corpus).into_iter().map(|(_, content)| content));
         for input in fuzzer.corpus.clone() {
-            fuzzer.count(&input);
+            fuzzer.is_new(parser.take(&input).outcome);
         }
         fuzzer
     }
 
     /// How many outcomes were told apart.
-    pub(crate) fn outcomes(&self) -> usize {
-        self.outcomes.len()
+    pub(crate) fn outcomes(&self) -> u32 {
+        self.outcomes.iter().map(|word| word.count_ones()).sum()
     }
 
     /// The next input.
@@ -112,22 +234,58 @@ impl Fuzzer {
         for _ in 0..=self.below(4) {
             self.change(&mut input);
         }
+        if self.below(2000) == 0 {
+            self.blow_up(&mut input);
+        }
+        if input.first() != Some(&b'{') && self.below(4) > 0 {
+            Self::correct_length(&mut input);
+        }
         input
     }
 
     /// Remembers what became of an input: one of a new outcome is changed further.
-    pub(crate) fn keep(&mut self, input: Vec<u8>, outcome: u64) -> bool {
-        let seen = self.outcomes.entry(outcome).or_default();
-        *seen += 1;
-        let new = *seen == 1;
+    pub(crate) fn keep(&mut self, input: &[u8], outcome: u64) -> bool {
+        let new = self.is_new(outcome);
         if new && input.len() <= LARGEST {
-            self.corpus.push(input);
+            if self.corpus.len() < MOST_KEPT {
+                self.corpus.push(input.to_vec());
+            } else {
+                let at = self.below(MOST_KEPT);
+                if let Some(other) = self.corpus.get_mut(at) {
+                    *other = input.to_vec();
+                }
+            }
         }
         new
     }
 
-    fn count(&mut self, input: &[u8]) {
-        *self.outcomes.entry(exercise(input)).or_default() += 1;
+    fn is_new(&mut self, outcome: u64) -> bool {
+        let bit = outcome % OUTCOMES;
+        let word = usize::try_from(bit / 64).expect("small");
+        let word = self.outcomes.get_mut(word).expect("a word for each");
+        let new = *word & (1 << (bit % 64)) == 0;
+        *word |= 1 << (bit % 64);
+        new
+    }
+
+    /// Repeats a piece many times over: what takes memory is length.
+    fn blow_up(&mut self, input: &mut Vec<u8>) {
+        let from = self.below(input.len() + 1);
+        let to = (from + self.below(200) + 1).min(input.len());
+        let piece = input.get(from..to).unwrap_or_default().to_vec();
+        if piece.is_empty() {
+            return;
+        }
+        let most = BLOWN_UP / piece.len();
+        let times = self.below(most + 1) >> self.below(12);
+        drop(input.splice(to..to, piece.repeat(times)));
+    }
+
+    /// A safetensors file begins with the length of what follows: with a wrong one nothing else is read.
+    fn correct_length(input: &mut Vec<u8>) {
+        if let Some(length) = input.len().checked_sub(8).filter(|_| input.get(8) == Some(&b'{')) {
+            drop(input.splice(..8, u64::try_from(length).expect("64 bits").to_le_bytes()));
+        }
     }
 
     /// Marsaglia's xorshift.
@@ -274,18 +432,24 @@ fn inputs_that_were_once_of_interest_are_still_answered() {
     let corpus = files(Path::new("tests/fixtures/fuzz"));
     assert!(corpus.len() > 20, "{} files", corpus.len());
     for (name, input) in corpus {
-        let first = exercise(&input);
-        assert_eq!(exercise(&input), first, "{name} is answered differently the second time");
+        for parser in PARSERS {
+            let first = parser.take(&input).outcome;
+            assert_eq!(parser.take(&input).outcome, first, "{name} is answered differently the second time");
+        }
     }
 }
 
 #[test]
 fn mutated_inputs_are_answered() {
-    let mut fuzzer = Fuzzer::new(20_261_124, Path::new("tests/fixtures/fuzz"));
-    for _ in 0..10_000 {
-        let input = fuzzer.next();
-        let outcome = exercise(&input);
-        fuzzer.keep(input, outcome);
+    for parser in PARSERS {
+        let mut fuzzer = Fuzzer::new(20_261_124, Path::new("tests/fixtures/fuzz"), parser);
+        let at_first = fuzzer.outcomes();
+        for _ in 0..3000 {
+            let input = fuzzer.next();
+            let outcome = parser.take(&input).outcome;
+            fuzzer.keep(&input, outcome);
+        }
+        let outcomes = fuzzer.outcomes();
+        assert!(outcomes > at_first + 5, "{}: {outcomes} outcomes: the changes lead nowhere", parser.name);
     }
-    assert!(fuzzer.outcomes() > 50, "{} outcomes: the changes lead nowhere", fuzzer.outcomes());
 }

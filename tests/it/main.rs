@@ -13,6 +13,7 @@ mod e2e;
 mod files;
 mod fuzz;
 mod generated;
+mod hostile;
 mod hub;
 mod server;
 mod training_accuracy;

@@ -149,11 +149,15 @@ impl<'a> Fields<'a> {
 
     /// A nested object.
     pub(super) fn object(&self, key: &str) -> Result<Option<Self>, ParseError> {
+        let nested = self.map(key)?;
+        Ok(nested.map(|map| Self { map, path: format!("{}{key}.", self.path), what: self.what }))
+    }
+
+    /// A nested object as it stands.
+    pub(super) fn map(&self, key: &str) -> Result<Option<&'a Map<String, Value>>, ParseError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => {
-                Ok(Some(Self { map, path: format!("{}{key}.", self.path), what: self.what }))
-            }
+            Some(Value::Object(map)) => Ok(Some(map)),
             Some(other) => Err(self.error(key, format!("is {}; write an object", quoted(other)))),
         }
     }

@@ -12,6 +12,8 @@ use crate::units::shorten;
 pub(super) const MAX_BYTES: usize = 4 << 20;
 /// The deepest nesting that is read; real ones stay below 8.
 const MAX_DEPTH: usize = 64;
+/// The most values that are read: those of a classifier of 22,000 classes, which has two tables of them, are some 44,000.
+const MAX_VALUES: usize = 100_000;
 
 /// The JSON object in `bytes`; `what` is what to call it in messages.
 pub(super) fn object(bytes: &[u8], what: &'static str) -> Result<Map<String, Value>, ParseError> {
@@ -24,11 +26,18 @@ pub(super) fn object(bytes: &[u8], what: &'static str) -> Result<Map<String, Val
     let malformed = |problem: String| ParseError::Malformed { what, problem };
     let text = std::str::from_utf8(bytes)
         .map_err(|error| malformed(format!("is not UTF-8 text at byte {}", error.valid_up_to())))?;
+    let (deepest, values) = extent(text);
     // The limit of serde_json is deeper than ours, and its message does not say what would be right.
-    if deepest(text) > MAX_DEPTH {
+    if deepest > MAX_DEPTH {
         return Err(ParseError::TooLarge {
             what,
             problem: format!("is nested more than {MAX_DEPTH} levels deep; real ones stay below 8"),
+        });
+    }
+    if values > MAX_VALUES {
+        return Err(ParseError::TooLarge {
+            what,
+            problem: format!("has some {values} values; at most {MAX_VALUES} are read"),
         });
     }
     let text = quote_non_numbers(text);
@@ -62,9 +71,9 @@ fn shorten_message(message: &str) -> String {
     }
 }
 
-/// The deepest level of brackets outside strings.
-fn deepest(text: &str) -> usize {
-    let (mut depth, mut most, mut quoted, mut escaped) = (0_usize, 0, false, false);
+/// The deepest level of brackets outside strings, and how many values there are at most.
+fn extent(text: &str) -> (usize, usize) {
+    let (mut depth, mut most, mut values, mut quoted, mut escaped) = (0_usize, 0, 1_usize, false, false);
     for byte in text.bytes() {
         if quoted {
             match byte {
@@ -76,7 +85,9 @@ fn deepest(text: &str) -> usize {
         } else {
             match byte {
                 b'"' => quoted = true,
+                b',' => values += 1,
                 b'{' | b'[' => {
+                    values += 1;
                     depth += 1;
                     most = most.max(depth);
                 }
@@ -85,7 +96,7 @@ fn deepest(text: &str) -> usize {
             }
         }
     }
-    most
+    (most, values)
 }
 
 /// Python writes `NaN`, `Infinity` and `-Infinity`, which JSON does not have, and published configs have them in fields

@@ -39,6 +39,8 @@ mod tower;
 mod vision;
 mod zamba;
 
+use serde_json::{Map, Value};
+
 use self::builder::Builder;
 use self::fields::{Fields, QUANT, WHAT};
 use super::ModelShape;
@@ -64,8 +66,27 @@ pub fn parse_with_quant(
     name: &str,
 ) -> Result<ModelShape, ParseError> {
     let map = json::object(config, WHAT)?;
-    let root = Fields::root(&map, WHAT);
     let quant = hf_quant.map(|bytes| json::object(bytes, QUANT)).transpose()?;
+    build(&map, quant.as_ref(), name)
+}
+
+/// Reads a config that is in the field `config` of another object, as in an entry of the catalog.
+///
+/// # Errors
+/// See [`ParseError`].
+pub(crate) fn parse_nested(json: &[u8], name: &str) -> Result<ModelShape, ParseError> {
+    let outer = json::object(json, WHAT)?;
+    let outer = Fields::root(&outer, WHAT);
+    let map = outer.map("config")?.ok_or_else(|| outer.error("config", "is missing; write an object"))?;
+    build(map, None, name)
+}
+
+fn build(
+    map: &Map<String, Value>,
+    quant: Option<&Map<String, Value>>,
+    name: &str,
+) -> Result<ModelShape, ParseError> {
+    let root = Fields::root(map, WHAT);
     let model_type = model_type(&root)?;
     let mut b = Builder::new(name, &shorten(model_type));
     if vision::knows(model_type, &root) {
@@ -74,7 +95,7 @@ pub fn parse_with_quant(
         text(model_type, &root, &mut b)?;
     }
     b.shape.stored_precision = stored_precision(&root)?;
-    let quant = quant.as_ref().map(|map| Fields::root(map, QUANT));
+    let quant = quant.map(|map| Fields::root(map, QUANT));
     quantization::read(&root, quant.as_ref(), &mut b)?;
     b.finish()
 }
@@ -147,7 +168,7 @@ fn stored_precision(f: &Fields<'_>) -> Result<Option<Precision>, ParseError> {
     }
     // Qwen 1 has a flag for each instead.
     for (flag, name) in [("bf16", "bfloat16"), ("fp16", "float16"), ("fp32", "float32")] {
-        text = text.or((f.get(flag) == Some(&serde_json::Value::Bool(true))).then_some(name));
+        text = text.or((f.get(flag) == Some(&Value::Bool(true))).then_some(name));
     }
     Ok(match text.map(|text| text.trim_start_matches("torch.")) {
         Some("float32" | "float") => Some(Precision::Fp32),

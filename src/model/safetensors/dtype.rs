@@ -53,35 +53,43 @@ pub enum Dtype {
     U64,
 }
 
+/// Every type, as headers spell it.
+const SPELLINGS: [(&str, Dtype); 22] = [
+    ("BOOL", Dtype::Bool),
+    ("F4", Dtype::F4),
+    ("F6_E2M3", Dtype::F6E2m3),
+    ("F6_E3M2", Dtype::F6E3m2),
+    ("U8", Dtype::U8),
+    ("I8", Dtype::I8),
+    ("F8_E5M2", Dtype::F8E5m2),
+    ("F8_E4M3", Dtype::F8E4m3),
+    ("F8_E8M0", Dtype::F8E8m0),
+    ("F8_E4M3FNUZ", Dtype::F8E4m3Fnuz),
+    ("F8_E5M2FNUZ", Dtype::F8E5m2Fnuz),
+    ("I16", Dtype::I16),
+    ("U16", Dtype::U16),
+    ("F16", Dtype::F16),
+    ("BF16", Dtype::Bf16),
+    ("I32", Dtype::I32),
+    ("U32", Dtype::U32),
+    ("F32", Dtype::F32),
+    ("C64", Dtype::C64),
+    ("F64", Dtype::F64),
+    ("I64", Dtype::I64),
+    ("U64", Dtype::U64),
+];
+
 impl Dtype {
     /// The type by its spelling in a header.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "BOOL" => Self::Bool,
-            "F4" => Self::F4,
-            "F6_E2M3" => Self::F6E2m3,
-            "F6_E3M2" => Self::F6E3m2,
-            "U8" => Self::U8,
-            "I8" => Self::I8,
-            "F8_E5M2" => Self::F8E5m2,
-            "F8_E4M3" => Self::F8E4m3,
-            "F8_E8M0" => Self::F8E8m0,
-            "F8_E4M3FNUZ" => Self::F8E4m3Fnuz,
-            "F8_E5M2FNUZ" => Self::F8E5m2Fnuz,
-            "I16" => Self::I16,
-            "U16" => Self::U16,
-            "F16" => Self::F16,
-            "BF16" => Self::Bf16,
-            "I32" => Self::I32,
-            "U32" => Self::U32,
-            "F32" => Self::F32,
-            "C64" => Self::C64,
-            "F64" => Self::F64,
-            "I64" => Self::I64,
-            "U64" => Self::U64,
-            _ => return None,
-        })
+        SPELLINGS.iter().find(|(spelling, _)| *spelling == name).map(|&(_, dtype)| dtype)
+    }
+
+    /// Its spelling in a header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        SPELLINGS.iter().find(|(_, dtype)| *dtype == self).map_or("?", |&(spelling, _)| spelling)
     }
 
     /// Bits per element.

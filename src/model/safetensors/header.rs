@@ -2,24 +2,15 @@
 //!
 //! Format: <https://github.com/huggingface/safetensors#format>.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
-
 use super::dtype::Dtype;
+use super::table::{self, Placed};
 use crate::model::ParseError;
 use crate::units::shorten;
 
 /// The largest header that is read. The format allows 100 MB; the largest real ones are below 2 MiB.
-pub const MAX_HEADER: u64 = 32 << 20;
-/// The most tensors in one file; the largest models have some 100,000 in all.
-pub const MAX_TENSORS: usize = 1_000_000;
-/// The most dimensions of a tensor.
-const MAX_RANK: usize = 16;
-/// The longest tensor name.
-const MAX_NAME: usize = 1024;
+pub const MAX_HEADER: u64 = 16 << 20;
+/// The most tensors in one file; the largest models have some 200,000 in all of their files together.
+pub const MAX_TENSORS: usize = 100_000;
 /// What is read, for messages.
 pub(super) const WHAT: &str = "safetensors header";
 
@@ -136,17 +127,18 @@ pub fn parse_header_json(json: &[u8]) -> Result<Header, ParseError> {
 }
 
 fn parse_json(json: &[u8], header_bytes: u64) -> Result<Header, ParseError> {
-    let Raw(raw) = serde_json::from_slice(json).map_err(|error| {
-        malformed(format!("it is not a table of tensors: {}", shorten(&error.to_string())))
-    })?;
-    let mut placed = Vec::with_capacity(raw.len());
-    for (name, raw) in raw {
-        placed.push(check(name, raw)?);
+    let mut placed = table::read(json)?;
+    // By name first: the same one twice would be counted twice.
+    placed.sort_unstable_by(|a, b| a.entry.name.cmp(&b.entry.name));
+    if let Some([one, _]) =
+        placed.array_windows().find(|[one, next]: &&[Placed; 2]| one.entry.name == next.entry.name)
+    {
+        return Err(field(&one.entry.name, "it is there twice".to_owned()));
     }
-    placed.sort_by(|(begin, a), (other, b)| begin.cmp(other).then(a.bytes.cmp(&b.bytes)));
+    placed.sort_by(|a, b| a.begin.cmp(&b.begin).then(a.entry.bytes.cmp(&b.entry.bytes)));
     let mut data_bytes = 0;
     let mut tensors: Vec<Entry> = Vec::with_capacity(placed.len());
-    for (begin, entry) in placed {
+    for Placed { begin, entry } in placed {
         if begin < data_bytes && entry.bytes > 0 {
             let before = tensors.last().map_or("", |entry| entry.name.as_str());
             return Err(field(&entry.name, format!("its data overlaps that of \"{}\"", shorten(before))));
@@ -158,44 +150,8 @@ fn parse_json(json: &[u8], header_bytes: u64) -> Result<Header, ParseError> {
     Ok(Header { tensors, header_bytes, data_bytes })
 }
 
-/// Checks one tensor; the first of the pair is where its data begins.
-fn check(name: String, raw: RawEntry) -> Result<(u64, Entry), ParseError> {
-    let Some(dtype) = Dtype::from_name(&raw.dtype) else {
-        return Err(field(
-            &name,
-            format!("dtype \"{}\" is not one of the format's, such as BF16 or F8_E4M3", shorten(&raw.dtype)),
-        ));
-    };
-    let [begin, end] = raw.data_offsets;
-    let Some(bytes) = end.checked_sub(begin) else {
-        return Err(field(&name, format!("data_offsets [{begin}, {end}] end before they begin")));
-    };
-    if raw.shape.len() > MAX_RANK {
-        return Err(field(
-            &name,
-            format!("it has {} dimensions, and at most {MAX_RANK} are read", raw.shape.len()),
-        ));
-    }
-    let expected = elements(&raw.shape)
-        .and_then(|elements| elements.checked_mul(dtype.bits()))
-        .filter(|bits| bits % 8 == 0)
-        .map(|bits| bits / 8);
-    if expected != Some(bytes) {
-        let expected =
-            expected.map_or("no whole number of bytes below 2^61".to_owned(), |bytes| bytes.to_string());
-        return Err(field(
-            &name,
-            format!(
-                "data_offsets [{begin}, {end}] hold {bytes} bytes, and {} x {:?} is {expected}",
-                raw.dtype, raw.shape
-            ),
-        ));
-    }
-    Ok((begin, Entry { name, dtype, shape: raw.shape, bytes }))
-}
-
 /// The product of the dimensions. A zero makes it zero, whatever the others are.
-fn elements(shape: &[u64]) -> Option<u64> {
+pub(super) fn elements(shape: &[u64]) -> Option<u64> {
     if shape.contains(&0) {
         // A product of the others must not overflow later, either.
         return shape
@@ -212,49 +168,4 @@ pub(super) fn malformed(problem: String) -> ParseError {
 
 pub(super) fn field(name: &str, problem: String) -> ParseError {
     ParseError::Field { what: WHAT, field: format!("tensor \"{}\"", shorten(name)), problem }
-}
-
-#[derive(Deserialize)]
-struct RawEntry {
-    dtype: String,
-    shape: Vec<u64>,
-    data_offsets: [u64; 2],
-}
-
-/// The table, with `__metadata__` left out and every name once.
-struct Raw(BTreeMap<String, RawEntry>);
-
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Table;
-        impl<'de> Visitor<'de> for Table {
-            type Value = Raw;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of tensors")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-                let mut tensors = BTreeMap::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if name == "__metadata__" {
-                        map.next_value::<IgnoredAny>()?;
-                        continue;
-                    }
-                    if name.len() > MAX_NAME {
-                        return Err(A::Error::custom(format!("a name is longer than {MAX_NAME} bytes")));
-                    }
-                    if tensors.len() >= MAX_TENSORS {
-                        return Err(A::Error::custom(format!("there are more than {MAX_TENSORS} tensors")));
-                    }
-                    let entry = map.next_value::<RawEntry>()?;
-                    if let Some(_twice) = tensors.insert(name, entry) {
-                        return Err(A::Error::custom("a tensor is there twice"));
-                    }
-                }
-                Ok(Raw(tensors))
-            }
-        }
-        deserializer.deserialize_map(Table)
-    }
 }

@@ -1,19 +1,20 @@
 //! `model.safetensors.index.json`: which files hold which tensors.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::model::ParseError;
+use crate::model::bounded::{Text, not_text};
 use crate::units::shorten;
 
 /// The largest index that is read; the largest real ones are some 10 MiB.
 pub const MAX_INDEX: usize = 32 << 20;
 /// The most files in one model; the largest real ones have some 200.
 pub const MAX_FILES: usize = 4096;
+/// The longest name of a file.
+const MAX_NAME: usize = 255;
 const WHAT: &str = "model.safetensors.index.json";
 
 /// The files of a sharded model.
@@ -37,10 +38,14 @@ impl Index {
                 problem: format!("it has {} bytes, and at most {MAX_INDEX} are read", json.len()),
             });
         }
-        let Raw { weight_map: WeightMap { files, tensors } } =
-            serde_json::from_slice(json).map_err(|error| ParseError::Malformed {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let (files, tensors) = Root
+            .deserialize(&mut deserializer)
+            .and_then(|map| deserializer.end().map(|()| map))
+            .map(|WeightMap { files, tensors }| (files, tensors))
+            .map_err(|error| ParseError::Malformed {
                 what: WHAT,
-                problem: format!("it is not an index: {}", shorten(&error.to_string())),
+                problem: format!("it is not an index: {error}"),
             })?;
         if files.len() > MAX_FILES {
             return Err(ParseError::TooLarge {
@@ -71,9 +76,40 @@ impl Index {
     }
 }
 
-#[derive(Deserialize)]
-struct Raw {
-    weight_map: WeightMap,
+/// The whole index, of which the map counts.
+struct Root;
+
+impl<'de> DeserializeSeed<'de> for Root {
+    type Value = WeightMap;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<WeightMap, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Root {
+    type Value = WeightMap;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a weight_map")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WeightMap, E> {
+        not_text(text, "an object with a weight_map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
+        let mut found = None;
+        let is_map = |key: &str| key == "weight_map";
+        while let Some(is_map) = map.next_key_seed(Text { most: usize::MAX, read: is_map })? {
+            if !is_map {
+                map.next_value::<IgnoredAny>()?;
+            } else if found.replace(map.next_value_seed(Pairs)?).is_some() {
+                return Err(A::Error::custom("weight_map is there twice"));
+            }
+        }
+        found.ok_or_else(|| A::Error::custom("it has no weight_map"))
+    }
 }
 
 /// The files, each with the first tensor in it, and how many tensors there are: the names of all are not needed.
@@ -82,36 +118,52 @@ struct WeightMap {
     tensors: usize,
 }
 
-impl<'de> Deserialize<'de> for WeightMap {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = WeightMap;
+struct Pairs;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of file names")
-            }
+impl<'de> DeserializeSeed<'de> for Pairs {
+    type Value = WeightMap;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
-                let mut found = WeightMap { files: BTreeMap::new(), tensors: 0 };
-                while let Some((tensor, file)) = map.next_entry::<Cow<'_, str>, Cow<'_, str>>()? {
-                    found.tensors += 1;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<WeightMap, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = WeightMap;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of file names")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WeightMap, E> {
+        not_text(text, "an object of file names")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
+        let mut found = WeightMap { files: BTreeMap::new(), tensors: 0 };
+        // A tensor's name is for a message only, which shows the beginning of a long one.
+        let beginning = |name: &str| name.get(..name.floor_char_boundary(256)).unwrap_or_default().to_owned();
+        while let Some(tensor) = map.next_key_seed(Text { most: usize::MAX, read: beginning })? {
+            found.tensors += 1;
+            let files = &mut found.files;
+            map.next_value_seed(Text {
+                most: MAX_NAME,
+                read: |file: &str| {
                     // One more than is allowed is enough to say so.
-                    if found.files.len() <= MAX_FILES && !found.files.contains_key(file.as_ref()) {
-                        found.files.insert(file.into_owned(), tensor.into_owned());
+                    if files.len() <= MAX_FILES && !files.contains_key(file) {
+                        files.insert(file.to_owned(), tensor);
                     }
-                }
-                Ok(found)
-            }
+                },
+            })?;
         }
-        deserializer.deserialize_map(Pairs)
+        Ok(found)
     }
 }
 
 /// Whether it is the name of a safetensors file in the same directory or below it, and nothing that a path or an
 /// address could make more of.
 fn is_plain_file(name: &str) -> bool {
-    name.len() <= 255
+    name.len() <= MAX_NAME
         && name.ends_with(".safetensors")
         && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-+=@ /".contains(&byte))

@@ -7,6 +7,7 @@ mod index;
 mod names;
 mod pack;
 mod shape;
+mod table;
 #[cfg(test)]
 mod tests;
 
