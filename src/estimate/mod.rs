@@ -4,6 +4,7 @@
 //! splits; memory is integer bytes with checked arithmetic; what is assumed is marked assumed.
 
 mod activations;
+mod allocator;
 mod divisibility;
 mod format;
 mod gguf_mix;

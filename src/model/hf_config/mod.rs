@@ -27,6 +27,7 @@ mod nemotron;
 mod nested;
 mod quantization;
 mod recurrent;
+mod rotary;
 mod tower;
 mod vision;
 mod zamba;
@@ -68,7 +69,9 @@ pub fn parse_with_quant(
     b.shape.stored_precision = stored_precision(&root)?;
     let quant = quant.as_ref().map(|map| Fields::root(map, QUANT));
     quantization::read(&root, quant.as_ref(), &mut b)?;
-    b.finish()
+    let mut shape = b.finish()?;
+    shape.rotary_elements = rotary::elements(&root, &shape);
+    Ok(shape)
 }
 
 /// The model's type; MiniCPM 3 names only its class.
