@@ -23,13 +23,15 @@ const ROWS: u64 = 4;
 pub(super) fn elements(root: &Fields<'_>, shape: &ModelShape) -> Option<u64> {
     let nested = TEXT_KEYS.iter().find_map(|key| root.object(key).unwrap_or_default());
     let f = nested.as_ref().unwrap_or(root);
-    let kind = [f, root].into_iter().find_map(|f| f.text("model_type").unwrap_or_default()).unwrap_or_default();
+    let kind =
+        [f, root].into_iter().find_map(|f| f.text("model_type").unwrap_or_default()).unwrap_or_default();
     if WITHOUT.contains(&kind) || shape.encoder_tokens.is_some() {
         return Some(0);
     }
     let written = f.number("max_position_embeddings", TOKENS).unwrap_or_default();
     let positions = written.filter(|tokens| *tokens > 0).or(shape.max_context)?;
-    let scaling = ["rope_parameters", "rope_scaling"].iter().find_map(|key| f.object(key).unwrap_or_default());
+    let scaling =
+        ["rope_parameters", "rope_scaling"].iter().find_map(|key| f.object(key).unwrap_or_default());
     let of = |span: &str| scaling.as_ref().and_then(|scaling| scaling.object(span).unwrap_or_default());
     let (full, sliding) = (of("full_attention"), of("sliding_attention"));
     let widths = Widths::of(shape);
@@ -68,7 +70,9 @@ fn part(f: &Fields<'_>, scaling: Option<&Fields<'_>>, width: u64) -> Option<u64>
         return Some(rotated.min(width));
     }
     let share = ["partial_rotary_factor", "rotary_pct"].iter().find_map(|key| {
-        f.get(key).or_else(|| scaling.and_then(|scaling| scaling.get(key))).and_then(|value| thousandths(value))
+        f.get(key)
+            .or_else(|| scaling.and_then(|scaling| scaling.get(key)))
+            .and_then(|value| thousandths(value))
     });
     // A latent cache rotates its own few features, which are the width already.
     width.checked_mul(share.unwrap_or(1000)).map(|rotated| rotated.div_ceil(1000))
@@ -137,7 +141,10 @@ mod tests {
             (r#", "max_position_embeddings": 1000, "partial_rotary_factor": 0.5"#, Some(32_000)),
             (r#", "max_position_embeddings": 1000, "partial_rotary_factor": 0.25"#, Some(16_000)),
             (r#", "max_position_embeddings": 1000, "partial_rotary_factor": "half""#, Some(64_000)),
-            (r#", "max_position_embeddings": 1000, "rope_scaling": {"type": "linear", "factor": 8.0}"#, Some(512_000)),
+            (
+                r#", "max_position_embeddings": 1000, "rope_scaling": {"type": "linear", "factor": 8.0}"#,
+                Some(512_000),
+            ),
             (
                 r#", "max_position_embeddings": 4000, "rope_scaling": {"rope_type": "yarn", "factor": 4,
                 "original_max_position_embeddings": 1000}"#,
