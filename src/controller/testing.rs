@@ -46,6 +46,7 @@ pub(crate) fn shape() -> ModelShape {
         stored_precision: Some(Precision::Bf16),
         quantization: None,
         state_precision: None,
+        rotary_elements: None,
         encoder_tokens: None,
         multimodal: false,
         weights_confidence: Confidence::Assumed,

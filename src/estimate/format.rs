@@ -102,6 +102,14 @@ impl Format {
             }
         }
     }
+
+    /// Bits of an element beside its scales, where they are stored apart.
+    pub(super) const fn element_bits(self) -> Option<u64> {
+        match self {
+            Self::Plain(bits) | Self::Scaled { bits, .. } => Some(bits),
+            Self::Blocks { .. } => None,
+        }
+    }
 }
 
 fn bits_to_bytes(elements: u128, bits: u64) -> Result<u128, Overflow> {

@@ -5,6 +5,7 @@
 
 mod activations;
 mod adapters;
+mod allocator;
 mod divisibility;
 mod format;
 mod gguf_mix;

@@ -40,7 +40,7 @@ pub(super) fn gpu(
     })
 }
 
-/// What is made of the weights when they are loaded: the rotary table of every position, and for latent attention a copy of
+/// What is made of the weights when they are loaded: the rotary tables of every position, and for latent attention a copy of
 /// the second projection, whose halves are absorbed into queries and output (vLLM 0.19: Llama-3.1-8B loads 0.03 GiB more than
 /// its tensors, DeepSeek-V2-Lite 0.17).
 fn tables(
@@ -50,7 +50,7 @@ fn tables(
     layout: &Layout,
     stage: &Stage,
 ) -> Result<Bytes, EstimateError> {
-    let rotary = stage.caches(&shape.layers).filter_map(|layer| layer.attention).map(|attention| {
+    let widths = stage.caches(&shape.layers).filter_map(|layer| layer.attention).map(|attention| {
         match attention.cache {
             CacheKind::Heads { key_dim, .. } => key_dim,
             CacheKind::Latent { rope_dim, .. } => rope_dim,
@@ -58,10 +58,13 @@ fn tables(
             CacheKind::Shared => 0,
         }
     });
-    let table = u128::from(shape.max_context.unwrap_or(0))
-        .checked_mul(u128::from(rotary.max().unwrap_or(0)))
-        .ok_or(Overflow)?;
-    let mut elements = table;
+    // Every stage has the whole tables, if it has a layer that rotates.
+    let widest = widths.max().unwrap_or(0);
+    let mut elements = match shape.rotary_elements {
+        Some(elements) if widest > 0 => u128::from(elements),
+        Some(_) => 0,
+        None => u128::from(shape.max_context.unwrap_or(0)).checked_mul(u128::from(widest)).ok_or(Overflow)?,
+    };
     for tensor in shape.tensors.iter().filter(|tensor| tensor.name.contains("kv_b_proj")) {
         if holds(engine, stage, tensor, shape.tied_embeddings) && tensor.role == Role::Attention {
             let (rows, columns) = shard(tensor, tensor.split, layout.tensor, 1);

@@ -135,8 +135,9 @@ fn gpu(
     let kv_cache = cache.stage(shape, stage)?;
     let activations = activations::stage(shape, workload, profile, loading.element_bytes(), layout, stage)?;
     let overhead = overhead::gpu(shape, workload, profile, loading.element_bytes(), layout, stage)?;
-    let overhead_total =
-        overhead.context.plus(overhead.libraries)?.plus(overhead.tables)?.plus(overhead.graphs)?;
+    let rounding = loading.rounding(shape, workload, profile, layout, stage)?;
+    let parts = [overhead.context, overhead.libraries, overhead.tables, rounding, overhead.graphs];
+    let overhead_total = parts.into_iter().try_fold(Bytes::ZERO, Bytes::plus)?;
 
     let exact = |component, formula, bytes, confidence| Term {
         component,
@@ -171,6 +172,7 @@ fn gpu(
     for (what, bytes, low, high) in [
         ("libraries and communication buffers", overhead.libraries, (1, 2), (3, 2)),
         ("tables made of the weights", overhead.tables, (1, 1), (1, 1)),
+        ("rounding of the allocator's blocks", rounding, (1, 2), (3, 2)),
         ("graphs of every batch size", overhead.graphs, (1, 2), (2, 1)),
     ] {
         if bytes > Bytes::ZERO {
@@ -196,7 +198,7 @@ fn gpu(
         },
         terms,
         logged: Logged {
-            model: weights.plus(overhead.tables)?.plus(slots)?,
+            model: weights.plus(overhead.tables)?.plus(rounding)?.plus(slots)?,
             activations: activations.bytes,
             non_torch: overhead.libraries,
             graphs: overhead.graphs,

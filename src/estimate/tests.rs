@@ -26,6 +26,7 @@ pub(in crate::estimate) fn sized(parameters: u64) -> ModelShape {
         stored_precision: None,
         quantization: None,
         state_precision: None,
+        rotary_elements: None,
         encoder_tokens: None,
         multimodal: false,
         weights_confidence: Confidence::Assumed,

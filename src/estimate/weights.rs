@@ -1,5 +1,6 @@
 //! The weights: which tensors the engine loads, at what size, on which GPU.
 
+use super::allocator::Blocks;
 use super::ignored::Ignored;
 use super::parallelism::{Layout, Stage, holds, shard, split_by};
 use super::profile::Profile;
@@ -198,21 +199,9 @@ impl Loading {
             let gpus = ranks.saturating_mul(u128::from(stage.of)).max(1);
             return Ok(bytes_of(whole.div_ceil(gpus))?);
         }
-        let host_embeddings =
-            workload.engine == Engine::LlamaCpp && !matches!(self.scheme, Scheme::Bare { .. });
         let mut total: u128 = 0;
         let mut elements: u128 = 0;
-        for tensor in shape.tensors.iter().filter(|tensor| loaded(tensor, shape, workload.engine)) {
-            let here = if host_embeddings && tensor.role == Role::Embedding {
-                // The input matrix stays in host memory; a tied one is copied to the GPU as the output head.
-                shape.tied_embeddings && stage.last() && is_token_embedding(tensor, shape)
-            } else {
-                holds(workload.engine, stage, tensor, shape.tied_embeddings)
-            };
-            if !here || is_host_expert(tensor, workload) {
-                continue;
-            }
-            let (rows, columns, count) = share(tensor, workload, profile, layout);
+        for (tensor, rows, columns, count) in self.held(shape, workload, profile, layout, stage) {
             let held = product(rows, columns, count)?;
             elements = elements.checked_add(held).ok_or(Overflow)?;
             if !matches!(self.scheme, Scheme::Bare { .. }) {
@@ -261,6 +250,77 @@ impl Loading {
             total = total.checked_add(bytes).ok_or(Overflow)?;
         }
         Ok(bytes_of(total)?)
+    }
+
+    /// The tensors that one GPU of a stage holds a share of, with the share's rows and columns, and of how many.
+    fn held<'a>(
+        &'a self,
+        shape: &'a ModelShape,
+        workload: &'a Workload,
+        profile: &'a Profile,
+        layout: &'a Layout,
+        stage: &'a Stage,
+    ) -> impl Iterator<Item = (&'a Tensor, u64, u64, u64)> {
+        let engine = workload.engine;
+        let host_embeddings = engine == Engine::LlamaCpp && !matches!(self.scheme, Scheme::Bare { .. });
+        let here = move |tensor: &&Tensor| {
+            if host_embeddings && tensor.role == Role::Embedding {
+                // The input matrix stays in host memory; a tied one is copied to the GPU as the output head.
+                shape.tied_embeddings && stage.last() && is_token_embedding(tensor, shape)
+            } else {
+                holds(engine, stage, tensor, shape.tied_embeddings) && !is_host_expert(tensor, workload)
+            }
+        };
+        let loaded = move |tensor: &&Tensor| loaded(tensor, shape, engine);
+        shape.tensors.iter().filter(loaded).filter(here).map(move |tensor| {
+            let (rows, columns, count) = share(tensor, workload, profile, layout);
+            (tensor, rows, columns, count)
+        })
+    }
+
+    /// What the allocator holds beyond the weights on one GPU of a stage.
+    ///
+    /// # Errors
+    /// An overflow.
+    pub(super) fn rounding(
+        &self,
+        shape: &ModelShape,
+        workload: &Workload,
+        profile: &Profile,
+        layout: &Layout,
+        stage: &Stage,
+    ) -> Result<Bytes, EstimateError> {
+        let mut blocks = Blocks::default();
+        if profile.paged && !matches!(self.scheme, Scheme::Bare { .. }) {
+            for (tensor, rows, columns, count) in self.held(shape, workload, profile, layout, stage) {
+                if rows > 1 {
+                    blocks
+                        .add(tensor, self.block(shape, workload.engine, tensor, (rows, columns, count))?)?;
+                }
+            }
+        }
+        Ok(blocks.rounding()?)
+    }
+
+    /// Bytes of one rank's share of a tensor without its scales, which are blocks of their own and small.
+    fn block(
+        &self,
+        shape: &ModelShape,
+        engine: Engine,
+        tensor: &Tensor,
+        (rows, columns, count): (u64, u64, u64),
+    ) -> Result<u128, Overflow> {
+        let bits = match self.scheme {
+            Scheme::Quantized(format, _) if tensor.quantizable => format.element_bits(),
+            Scheme::Checkpoint(format) if tensor.quantizable && !self.ignored.matches(&tensor.name) => {
+                format.element_bits()
+            }
+            _ => None,
+        };
+        let Some(bits) = bits else { return self.tensor(shape, engine, tensor, (rows, columns, count)) };
+        let (rows, columns) = self.padded(shape, engine, tensor, rows, columns);
+        let elements = product(rows, columns, count)?;
+        elements.checked_mul(u128::from(bits)).map(|bits| bits.div_ceil(8)).ok_or(Overflow)
     }
 
     fn bare(&self, parameters: u64) -> Result<u128, Overflow> {

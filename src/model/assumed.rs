@@ -88,6 +88,7 @@ pub fn shape(parameters: Parameters) -> ModelShape {
         stored_precision: None,
         quantization: None,
         state_precision: None,
+        rotary_elements: None,
         encoder_tokens: None,
         multimodal: false,
         weights_confidence: Confidence::Assumed,

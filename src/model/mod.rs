@@ -90,6 +90,9 @@ pub struct ModelShape {
     pub quantization: Option<Quantization>,
     /// The element type of recurrent state, where the config fixes it (`mamba_ssm_cache_dtype` and the like).
     pub state_precision: Option<CachePrecision>,
+    /// Elements of the rotary tables that an engine makes when it loads the model, over all kinds of attention; `None` where
+    /// nothing but the longest context is known.
+    pub rotary_elements: Option<u64>,
     /// An encoder whose output every decoder layer attends to: tokens per sequence.
     pub encoder_tokens: Option<u64>,
     /// Has it a vision or audio tower, and with it an encoder cache.

@@ -84,4 +84,26 @@ const LEFT_OUT: &[(&str, &[Quantity], &str)] = &[
     ("mistral-7b-instruct-q4-0-rtx-a4000-1", &[Quantity::Compute], "no flash attention: all scores are kept"),
     ("pythia-2-8b-f16-v100-1", &[Quantity::Compute], "no flash attention: all scores are kept"),
     ("qwen3-30b-a3b-f16-rtx-4090-1", &[], "the experts are in host memory, and the context is not stated"),
+    (
+        "h-qwen25-05b-bnb",
+        &[Quantity::Weights],
+        "leaves modules of its own choice at 16 bits, and its list of them is not among the fixtures",
+    ),
+    (
+        "h-gemma4-e2b-w4a16",
+        &[Quantity::Weights],
+        "leaves modules of its own choice at 16 bits, and its list of them is not among the fixtures",
+    ),
+    (
+        "h-qwen35-35b-bf16",
+        &[Quantity::Weights],
+        "the text model alone was loaded: the tower, which Loadline counts, is 0.83 GiB",
+    ),
+    ("h-qwen35-9b-262k-q8", &[Quantity::Weights], "Ollama's own quantiser, which favours other tensors"),
+    (
+        "h-gemma2-2b-8k",
+        &[Quantity::Cache],
+        "four sequences share the cells, and each has a window of its own; Loadline counts sequences of this context",
+    ),
+    ("h-phi3-mini-4k-cuda", &[Quantity::Compute], "no flash attention: all scores are kept"),
 ];

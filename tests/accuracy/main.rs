@@ -1,5 +1,6 @@
 //! Rewrites docs/accuracy.md from the measured rows: `cargo run --example accuracy`.
 
+mod holdout;
 mod left_out;
 mod report;
 mod score;

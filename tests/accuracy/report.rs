@@ -7,6 +7,7 @@ use loadline::model::hf_config;
 use loadline::precision::Engine;
 use loadline::units::Parameters;
 
+use super::holdout;
 use super::score::{self, Point, Quantity, Scores};
 
 /// What each figure is held to, as docs say and tests/it/accuracy.rs asserts.
@@ -86,6 +87,7 @@ pub(crate) fn page(scores: &Scores) -> String {
     for (id, why) in &scores.unread {
         let _ = writeln!(page, "| {id} | {why} |");
     }
+    page.push_str(&holdout::section());
     configs(&mut page);
     page
 }
@@ -95,7 +97,7 @@ pub(crate) fn scored(scores: &Scores, quantity: Quantity) -> Vec<&Point> {
     scores.points.iter().filter(|point| point.quantity == quantity && point.left_out.is_none()).collect()
 }
 
-fn shown(value: f64) -> String {
+pub(crate) fn shown(value: f64) -> String {
     if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 

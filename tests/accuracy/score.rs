@@ -76,13 +76,18 @@ pub(crate) fn fixtures() -> PathBuf {
 
 /// Scores every measured serving row.
 pub(crate) fn all() -> Scores {
+    of("serving.csv", "llamacpp.csv")
+}
+
+/// Scores the rows of two files: of vLLM and SGLang, and of llama.cpp.
+pub(crate) fn of(servers: &str, llama: &str) -> Scores {
     let mut scores = Scores::default();
-    for row in rows("serving.csv") {
+    for row in rows(servers) {
         if let Err(why) = serving(&row, &mut scores.points) {
             scores.unread.push((row.text("id").to_owned(), why));
         }
     }
-    for row in rows("llamacpp.csv") {
+    for row in rows(llama) {
         if let Err(why) = llama_cpp(&row, &mut scores.points) {
             scores.unread.push((row.text("id").to_owned(), why));
         }
@@ -125,10 +130,11 @@ const STAND_INS: &[(&str, &str)] = &[
     ("meta-llama/Llama-3.2-11B-Vision", "meta-llama/Llama-3.2-11B-Vision-Instruct"),
     ("Qwen/Qwen2.5-Coder-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"),
     ("GritLM/GritLM-7B", "mistralai/Mistral-7B-v0.1"),
-    ("google/gemma-4-26B-A4B-it", "google/gemma-4-26B-A4B"),
     ("Qwen/Qwen3.8-27B", "Qwen/Qwen3.5-27B"),
     ("Qwen/Qwen3.x-27B", "Qwen/Qwen3.5-27B"),
     ("mistralai/Mistral-Small-3.1-24B-Instruct-2503", "mistralai/Devstral-Small-2-24B-Instruct-2512"),
+    ("google/gemma-4-26B-A4B-it", "google/gemma-4-26B-A4B"),
+    ("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B-Instruct"),
     ("mistralai/Mistral-Small-3.2-24B-Instruct-2506", "mistralai/Devstral-Small-2-24B-Instruct-2512"),
 ];
 
@@ -201,7 +207,8 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     };
     if let Some(measured) = row.number("weights_gib") {
         // What the engine logs as loaded includes what it makes of the weights meanwhile.
-        push(Quantity::Weights, measured, gib(gpu.weights.0 + overhead(&estimate, "tables")));
+        let beside = overhead(&estimate, "tables") + overhead(&estimate, "rounding");
+        push(Quantity::Weights, measured, gib(gpu.weights.0 + beside));
     }
     if let (Some(kv), Some(tokens)) = (row.number("kv_gib"), row.number("kv_tokens")) {
         let gpus = integer(estimate.gpus);
@@ -286,7 +293,8 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     };
     let on_gpu = match (row.number("model_buffer_mib"), row.number("model_size_gib")) {
         (Some(buffer), Some(size)) => buffer > size * 1024.0 * 0.85,
-        _ => row.number("model_buffer_mib").is_some(),
+        // Where no model buffer is stated, all layers must be.
+        _ => row.number("model_buffer_mib").is_some() || row.text("n_layer_offloaded").contains('/'),
     };
     let whole = on_gpu && row.text("n_layer_offloaded").split_once('/').is_none_or(|(on, of)| on == of);
     if let (Some(measured), Some(_), true) = (row.number("model_buffer_mib"), precision, whole) {
@@ -295,16 +303,18 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     if let (Some(kv), Some(_)) = (row.number("kv_buffer_mib"), context) {
         let state = row.number("rs_buffer_mib").unwrap_or(0.0);
         // States are kept per sequence even where the cells are shared. They are what is left at no context: caches are linear.
+        // A row that does not state them is compared without.
         let at = |context| {
             let short = Workload { context: Some(context), sequences, ..workload.clone() };
             loadline::estimate::estimate(&shape, &short)
                 .map(|estimate| mib(estimate.components.kv_cache.0))
                 .map_err(|error| error.to_string())
         };
-        let states = if state > 0.0 { 2.0 * at(256)? - at(512)? } else { 0.0 };
-        let own = if state > 0.0 && unified { states / integer(sequences) } else { 0.0 };
-        let shared = mib(estimate.components.kv_cache.0) - own;
-        let estimated = if unified { shared + states } else { mib(estimate.components.kv_cache.0) };
+        let has_states = shape.layers.iter().any(|layer| layer.state.is_some());
+        let states = if has_states { 2.0 * at(256)? - at(512)? } else { 0.0 };
+        let counted = if unified { states / integer(sequences) } else { states };
+        let cells = mib(estimate.components.kv_cache.0) - counted;
+        let estimated = if state > 0.0 { cells + states } else { cells };
         push(Quantity::Cache, kv + state, estimated);
     }
     if let Some(measured) = row.number("compute_buffer_gpu_mib").filter(|_| context.is_some() && whole) {

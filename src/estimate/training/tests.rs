@@ -104,6 +104,7 @@ pub(super) fn decoder(dimensions: Dimensions) -> ModelShape {
         stored_precision: Some(Precision::Bf16),
         quantization: None,
         state_precision: None,
+        rotary_elements: None,
         encoder_tokens: None,
         multimodal: false,
         weights_confidence: Confidence::Exact,

@@ -101,6 +101,7 @@ pub fn shape(headers: &[Header], name: &str) -> Result<ModelShape, ParseError> {
         stored_precision: stored_precision(first, headers),
         quantization: None,
         state_precision: None,
+        rotary_elements: None,
         encoder_tokens: None,
         multimodal: tensors.iter().any(|tensor| tensor.role == Role::Vision),
         tensors,

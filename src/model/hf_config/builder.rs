@@ -46,6 +46,7 @@ impl Builder {
                 stored_precision: None,
                 quantization: None,
                 state_precision: None,
+                rotary_elements: None,
                 encoder_tokens: None,
                 multimodal: false,
                 weights_confidence: Confidence::Exact,

@@ -87,7 +87,8 @@ fn head_dim(f: &Fields<'_>, hidden: u64, heads: u64) -> Result<u64, ParseError> 
     Ok(hidden / heads)
 }
 
-/// The longest context: as written, times the factor of a RoPE scaling that is not counted in it.
+/// The longest context: as written, times the factor of a RoPE scaling that is not counted in it. Gemma 3 counts it (128K are
+/// its 16K eightfold), though its kind of scaling is one that is not counted elsewhere.
 pub(super) fn max_context(f: &Fields<'_>) -> Result<Option<u64>, ParseError> {
     let keys = [
         "max_position_embeddings",
@@ -99,6 +100,10 @@ pub(super) fn max_context(f: &Fields<'_>) -> Result<Option<u64>, ParseError> {
         "n_ctx",
     ];
     let Some(written) = f.any(&keys, TOKENS)?.filter(|tokens| *tokens > 0) else { return Ok(None) };
+    let kind = f.text("model_type").unwrap_or_default().unwrap_or_default();
+    if kind.starts_with("gemma3") || f.has("rope_local_base_freq") {
+        return Ok(Some(written));
+    }
     let Some(scaling) = f.object("rope_scaling").unwrap_or_default() else { return Ok(Some(written)) };
     let kind = scaling.text("rope_type").unwrap_or_default().or(scaling.text("type").unwrap_or_default());
     // A fractional factor, or one that is no number, scales nothing here: it does not change memory per token.

@@ -33,6 +33,7 @@ mod nemotron;
 mod nested;
 mod quantization;
 mod recurrent;
+mod rotary;
 mod seq2seq;
 mod t5;
 mod tower;
@@ -97,7 +98,9 @@ fn build(
     b.shape.stored_precision = stored_precision(&root)?;
     let quant = quant.map(|map| Fields::root(map, QUANT));
     quantization::read(&root, quant.as_ref(), &mut b)?;
-    b.finish()
+    let mut shape = b.finish()?;
+    shape.rotary_elements = rotary::elements(&root, &shape);
+    Ok(shape)
 }
 
 /// The model's type; MiniCPM 3 names only its class.

@@ -253,6 +253,7 @@ fn without_config(
         stored_precision: dominant,
         quantization,
         state_precision: None,
+        rotary_elements: None,
         encoder_tokens: None,
         multimodal,
         weights_confidence: Confidence::Exact,
