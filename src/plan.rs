@@ -19,6 +19,7 @@ use crate::inventory::{Inventory, Owner};
 use crate::model::{ModelShape, ShapeSource};
 use crate::units::Margin;
 
+pub use alternatives::alternatives;
 pub use source::{ResolveError, SourceRef, resolve_pure, spec_source};
 
 /// The object that is planned.
@@ -154,7 +155,7 @@ pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> 
     let request = Request { requirement, policy: &policy, owner };
     let mut decision = decide(&request, inventory, &[]);
     if decision.verdict != Verdict::Fits {
-        let alternatives = alternatives::alternatives(shape, &workload, &estimate, margin);
+        let alternatives = alternatives(shape, &workload, &estimate, margin);
         decision = decide(&request, inventory, &alternatives);
     }
     Ok(Plan {

@@ -213,6 +213,21 @@ named! {
     }
 }
 
+impl Engine {
+    /// The cache precisions that the engine can be asked for, by its own documentation of `--kv-cache-dtype` (vLLM, SGLang,
+    /// TGI) or `--cache-type-k` (llama.cpp). Every one where there is no engine, or where the code that uses it decides.
+    #[must_use]
+    pub const fn cache_precisions(self) -> &'static [CachePrecision] {
+        use CachePrecision::{Auto, Bf16, Fp8, Fp16, Fp32, Int8, Q40, Q41, Q50, Q51, Q80};
+        match self {
+            Self::Vllm => &[Auto, Fp16, Bf16, Fp8, Int8],
+            Self::Sglang | Self::Tgi => &[Auto, Fp16, Bf16, Fp8],
+            Self::LlamaCpp => &[Auto, Fp32, Fp16, Bf16, Q80, Q51, Q50, Q41, Q40],
+            Self::Transformers | Self::None => CachePrecision::ALL,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,39 +4,47 @@ use clap::Args;
 
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{ContextSpec, EngineSpec, ParallelismSpec, TensorParallel, TrainingSpec};
-use crate::estimate::inverse::Room;
 use crate::estimate::{
-    AttentionKernel, Checkpointing, Estimate, EstimateError, Method, Offload, Optimizer, Sharding, estimate,
+    AttentionKernel, Checkpointing, EstimateError, Method, Offload, Optimizer, Sharding, Workload, estimate,
 };
-use crate::model::{ModelShape, catalog};
+use crate::model::catalog;
 use crate::plan::{PlanError, workload};
 use crate::precision::{CachePrecision, Engine, Precision};
-use crate::render::json::{self, FitDocument};
-use crate::render::table;
+use crate::render::json::{self, CardDocument};
+use crate::render::{hints as words, table};
 use crate::units::{Margin, shorten};
 
+use super::compare::Comparison;
 use super::failure::{ExitStatus, Failure};
-use super::gpu::Gpu;
+use super::fit::{self, Subject};
+use super::gpu::{CARDS, Gpu};
 use super::hub::HubArguments;
 use super::output::Format;
 use super::printer::Printer;
 use super::shape::ModelArguments;
-use super::values::{MOST_SEQUENCES, MOST_TOKENS, gpus, one_of, sequences, tokens};
+use super::values::{gpus, one_of, sequences, tokens};
 
 #[derive(Debug, Args)]
 pub(super) struct EstimateArguments {
     /// The factor by which a GPU must be larger than the estimate, from 1.0 to 10.0
     #[arg(long, value_name = "FACTOR", default_value_t = Margin::DEFAULT, allow_negative_numbers = true)]
     margin: Margin,
-    /// Say what of it fits one GPU: its memory in MiB, or a name such as L4. Exit code 3 if it does not fit
+    /// Say whether it fits a GPU, and what of it does: a name such as L4 (see --list-gpus), or its memory in MiB. Exit code 3 if
+    /// it does not fit
     #[arg(long, value_name = "GPU", allow_negative_numbers = true)]
     fit: Option<Gpu>,
-    /// Print the arithmetic, term by term
+    /// Show the model side by side at every usual value of one thing
+    #[arg(long, value_name = "WHAT", value_enum, ignore_case = true)]
+    compare: Option<Comparison>,
+    /// Print the arithmetic, component by component, and what each kind of layer keeps
     #[arg(long)]
     explain: bool,
     /// List the built-in catalog and end
     #[arg(long)]
     list_models: bool,
+    /// List the GPUs that have a name here, with their memory, and end
+    #[arg(long, conflicts_with = "list_models")]
+    list_gpus: bool,
     /// The format of the output
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,
@@ -117,6 +125,22 @@ struct TrainingArguments {
     offload: Vec<Offload>,
 }
 
+impl ServingArguments {
+    /// A cache that the engine does not have would be estimated and never run.
+    fn check(&self) -> Result<(), Failure> {
+        let known = self.engine.cache_precisions();
+        if known.contains(&self.cache_precision) {
+            return Ok(());
+        }
+        let names: Vec<&str> = known.iter().map(|known| known.as_str()).collect();
+        Err(Failure::usage(format!(
+            "--cache-precision {}: {} has no such cache",
+            self.cache_precision, self.engine
+        ))
+        .hint(format!("write one of {}, or another --engine", names.join(", "))))
+    }
+}
+
 impl TrainingArguments {
     /// What is given for adapters must not be ignored where there are none.
     fn check(&self) -> Result<(), Failure> {
@@ -137,26 +161,39 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     if arguments.list_models {
         return list_models(arguments.output, printer);
     }
+    if arguments.list_gpus {
+        return list_gpus(arguments.output, printer);
+    }
     arguments.training.check()?;
+    arguments.serving.check()?;
+    if let Some(comparison) = arguments.compare {
+        comparison.check(arguments.training.training, arguments.training.gpus)?;
+    }
     let shape = arguments.model.shape(&arguments.hub)?;
     let workload = workload(&spec(arguments), &shape).map_err(explained)?;
     let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;
+    let subject = Subject { shape: &shape, asked: &workload, estimate: &estimate, margin: arguments.margin };
     let mut document = json::estimate(&shape, &estimate, arguments.margin);
-    document.fit = arguments.fit.as_ref().map(|gpu| fit(gpu, &shape, &estimate, arguments.margin));
+    document.cards = Some(fit::cards(&subject));
+    document.fit = arguments.fit.as_ref().map(|gpu| fit::fit(gpu, &subject));
+    document.comparison =
+        arguments.compare.map(|comparison| comparison.rows(&subject, arguments.fit.as_ref()));
+    document.notes.extend(hints(&subject));
     let fits = document.fit.as_ref().is_none_or(|fit| fit.fits);
     let status = if fits { ExitStatus::Fine } else { ExitStatus::DoesNotFit };
     if let Some(text) = arguments.output.document(&document)? {
         printer.data(&text)?;
         return Ok(status);
     }
-    let mut text = table::estimate(&document, &estimate, arguments.output.style(printer));
+    let style = arguments.output.style(printer);
+    let mut text = table::estimate(&document, &estimate, style);
     if arguments.explain {
         text.push('\n');
-        text.push_str(&table::explain(&estimate));
+        text.push_str(&table::explain(&shape, &estimate, style));
     }
     if let Some(fit) = &document.fit {
         text.push('\n');
-        text.push_str(&table::fit(fit, document.required_per_gpu));
+        text.push_str(&table::fit(fit, &document));
     }
     printer.data(&text)?;
     for note in &document.notes {
@@ -165,25 +202,32 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     Ok(status)
 }
 
-/// More ranks than any node has GPUs.
-const MOST_RANKS: u64 = 64;
-
-fn fit(gpu: &Gpu, shape: &ModelShape, estimate: &Estimate, margin: Margin) -> FitDocument {
-    let room = Room { per_gpu: gpu.memory, margin };
-    let workload = &estimate.workload;
-    let serving = workload.training.is_none();
-    FitDocument {
-        gpu: gpu.name.map(str::to_owned),
-        memory: gpu.memory,
-        fits: room.fits(shape, workload),
-        longest_context: room.longest_context(shape, workload, shape.max_context.unwrap_or(MOST_TOKENS)),
-        most_sequences: room.most_sequences(shape, workload, MOST_SEQUENCES),
-        fewest_ranks: serving
-            .then(|| room.fewest_ranks(shape, workload, MOST_RANKS).ok().flatten())
-            .flatten(),
-        finest_precision: room.finest_precision(shape, workload),
+/// What a newcomer should know of what was left out.
+fn hints(subject: &Subject<'_>) -> Vec<String> {
+    let mut hints = Vec::new();
+    let parameters = subject.shape.parameters;
+    if parameters < SMALLEST_MODEL && subject.shape.tensors.is_empty() {
+        hints.push(words::so_few_parameters(parameters));
     }
+    let estimate = subject.estimate;
+    let dominates = estimate.per_gpu.kv_cache.0 >= estimate.total_per_gpu.0 / 4;
+    if subject.asked.context.is_none()
+        && let Some(longest) = estimate.workload.context.filter(|longest| *longest > USUAL_CONTEXT)
+        && dominates
+    {
+        let usual = Workload { context: Some(USUAL_CONTEXT), ..subject.asked.clone() };
+        let required = crate::estimate::estimate(subject.shape, &usual)
+            .ok()
+            .and_then(|usual| subject.margin.apply(usual.total_per_gpu).ok());
+        hints.extend(required.map(|required| words::longest_context(longest, USUAL_CONTEXT, required)));
+    }
+    hints
 }
+
+/// A model of fewer parameters is none that is served: a size of which the unit was forgotten.
+const SMALLEST_MODEL: u64 = 100_000;
+/// A context that most requests keep to.
+const USUAL_CONTEXT: u64 = 8192;
 
 /// The flags as the spec of a custom resource, so that what they leave out means the same in both.
 fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
@@ -267,6 +311,17 @@ fn flag(field: &str) -> Option<&'static str> {
         "training.offload" => "offload",
         _ => return None,
     })
+}
+
+fn list_gpus(output: Format, printer: Printer) -> anyhow::Result<ExitStatus> {
+    let cards: Vec<CardDocument> =
+        CARDS.iter().map(|card| CardDocument { name: card.name, memory: card.memory() }).collect();
+    let text = match output.document(&cards)? {
+        Some(text) => text,
+        None => table::cards(&cards),
+    };
+    printer.data(&text)?;
+    Ok(ExitStatus::Fine)
 }
 
 fn list_models(output: Format, printer: Printer) -> anyhow::Result<ExitStatus> {

@@ -2,12 +2,14 @@
 //!
 //! Invariants: data goes to standard output, words about it to standard error; the exit code is the verdict.
 
+mod compare;
 mod completion;
 mod connection;
 mod controller;
 mod crds;
 mod estimate;
 mod failure;
+mod fit;
 mod gpu;
 mod hub;
 mod input;

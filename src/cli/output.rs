@@ -24,7 +24,7 @@ pub(super) enum Format {
 impl Format {
     /// How tables look in this format.
     pub(super) fn style(self, printer: Printer) -> table::Style {
-        table::Style { wide: self == Self::Wide, colour: printer.colours_data() }
+        table::Style { wide: self == Self::Wide, colour: printer.colours_data(), width: printer.width() }
     }
 
     /// The document, if the format is for programs.

@@ -202,7 +202,7 @@ fn found(
 }
 
 fn printed(outcomes: &[Outcome], format: PlanFormat, printer: Printer) -> anyhow::Result<String> {
-    let style = |wide| table::Style { wide, colour: printer.colours_data() };
+    let style = |wide| table::Style { wide, colour: printer.colours_data(), width: printer.width() };
     Ok(match format {
         PlanFormat::Table => table::plan(outcomes, style(false)),
         PlanFormat::Wide => table::plan(outcomes, style(true)),

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::render::table::Style;
+
 /// The two streams, and whether each is coloured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
@@ -23,6 +25,14 @@ impl Printer {
     /// Whether data may be coloured.
     pub(crate) const fn colours_data(self) -> bool {
         self.colour_data
+    }
+
+    /// Columns that running text is wrapped to: those that `COLUMNS` names, from 40 up.
+    // Takes the printer so that nothing asks the environment without one.
+    #[expect(clippy::unused_self)]
+    pub(crate) fn width(self) -> usize {
+        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
+        columns.filter(|columns| *columns > 0).map_or(Style::WIDTH, |columns| columns.max(40))
     }
 
     /// Prints data. A reader that has gone away has what it wanted: the verdict, and so the exit code, stands.

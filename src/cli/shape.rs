@@ -120,13 +120,37 @@ fn named(name: &str, revision: Option<&str>, hub: &HubArguments) -> anyhow::Resu
                 .into()
         });
     }
-    let near = super::manifest::nearest(name, catalog::names());
-    let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
+    if let (Some(revision), Some(_)) = (revision, catalog::shape(name)) {
+        return Err(Failure::error(format!(
+            "--revision {}: {} is of the built-in catalog, which has no revisions",
+            shorten(revision),
+            shorten(name)
+        ))
+        .hint("leave it out, or name a repository of the Hugging Face Hub: organisation/name")
+        .into());
+    }
     Err(Failure::error(format!("model \"{}\" is not in the catalog", shorten(name)))
         .hint(format!(
-            "{near}`loadline estimate --list-models` lists the catalog; a repository of the Hugging Face Hub is organisation/name"
+            "{}`loadline estimate --list-models` lists the catalog; a repository of the Hugging Face Hub is organisation/name",
+            near(name)
         ))
         .into())
+}
+
+/// The names that were perhaps meant: a slip of the finger, else those that contain what was written.
+fn near(name: &str) -> String {
+    /// No more than people read.
+    const MOST: usize = 5;
+    let plain = |text: &str| -> String {
+        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    };
+    let wanted = plain(name);
+    let mut names: Vec<&str> = super::manifest::nearest(name, catalog::names()).into_iter().collect();
+    if names.is_empty() && wanted.len() > 2 {
+        names =
+            catalog::names().into_iter().filter(|known| plain(known).contains(&wanted)).take(MOST).collect();
+    }
+    if names.is_empty() { String::new() } else { format!("did you mean {}? ", names.join(" or ")) }
 }
 
 fn on_disk(path: &Path, hub: &HubArguments) -> anyhow::Result<ModelShape> {

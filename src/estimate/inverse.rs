@@ -3,15 +3,12 @@
 //! Each is a search over the estimate itself, which grows with what is searched: what is answered here fits there too.
 
 use super::divisibility::divides;
-use super::{EstimateError, Workload, estimate};
+use super::{EstimateError, Sharding, Training, Workload, estimate};
 use crate::model::ModelShape;
-use crate::precision::Precision;
 use crate::units::{Bytes, Margin};
 
-/// The precisions that are offered in place of a larger one, from the most bits to the fewest: those that engines quantise
-/// to at load, or that most models are published in.
-pub const OFFERED: [Precision; 5] =
-    [Precision::Fp32, Precision::Bf16, Precision::Fp8, Precision::Int8, Precision::Int4];
+/// The ways to share a training run among GPUs, from the one that divides least to the one that divides most.
+const LIGHTEST_FIRST: [Sharding; 4] = [Sharding::Ddp, Sharding::Zero1, Sharding::Zero2, Sharding::Zero3];
 
 /// The memory that is there, and the margin to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +26,13 @@ impl Room {
         estimate(shape, workload)
             .ok()
             .and_then(|estimate| self.margin.apply(estimate.total_per_gpu).ok())
-            .is_some_and(|required| required <= self.per_gpu)
+            .is_some_and(|required| self.holds(required))
+    }
+
+    /// Whether it has what is required, the margin included.
+    #[must_use]
+    pub fn holds(self, required: Bytes) -> bool {
+        required <= self.per_gpu
     }
 
     /// The longest context that fits, up to `longest` tokens; `None` if not even one token does.
@@ -60,17 +63,38 @@ impl Room {
             .find(|&tensor| self.fits(shape, &Workload { tensor, ..workload.clone() })))
     }
 
-    /// The precision of most bits that fits and has fewer than the workload's own.
+    /// The fewest GPUs, of 1, 2, 4 and so on up to `limit`, that a training run fits on when they share all of its state
+    /// (ZeRO stage 3); on one GPU there is nothing to share. `None` if it is no training run.
     #[must_use]
-    pub fn finest_precision(self, shape: &ModelShape, workload: &Workload) -> Option<Precision> {
-        let own = estimate(shape, workload).ok()?;
-        OFFERED.into_iter().find(|&precision| {
-            let coarser = Workload { precision: Some(precision), ..workload.clone() };
-            estimate(shape, &coarser)
-                .is_ok_and(|estimate| estimate.components.weights < own.components.weights)
-                && self.fits(shape, &coarser)
+    pub fn fewest_training_gpus(self, shape: &ModelShape, workload: &Workload, limit: u64) -> Option<u64> {
+        powers_of_two(limit).find(|&gpus| {
+            shared(workload, gpus, Sharding::Zero3).is_some_and(|workload| self.fits(shape, &workload))
         })
     }
+
+    /// The sharding that divides least and fits on the GPUs that a training run has.
+    #[must_use]
+    pub fn lightest_sharding(self, shape: &ModelShape, workload: &Workload) -> Option<Sharding> {
+        let gpus = workload.training.as_ref().map(|training| training.gpus).filter(|&gpus| gpus > 1)?;
+        LIGHTEST_FIRST.into_iter().find(|&sharding| {
+            shared(workload, gpus, sharding).is_some_and(|workload| self.fits(shape, &workload))
+        })
+    }
+}
+
+/// 1, 2, 4 and so on, up to a limit.
+fn powers_of_two(limit: u64) -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(1_u64), |number| number.checked_mul(2))
+        .take_while(move |number| *number <= limit)
+}
+
+/// A training run on so many GPUs. On one there is nothing to share: it is as it was asked for, without sharding.
+#[must_use]
+pub fn shared(workload: &Workload, gpus: u64, sharding: Sharding) -> Option<Workload> {
+    let training = workload.training.as_ref()?;
+    let sharding = if gpus == 1 { Sharding::None } else { sharding };
+    let training = Training { sharding, gpus, ..training.clone() };
+    Some(Workload { training: Some(training), ..workload.clone() })
 }
 
 /// The largest number from 1 to `limit` for which `fits` holds, given that it holds for every smaller one.
@@ -90,6 +114,8 @@ fn most(limit: u64, fits: impl Fn(u64) -> bool) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::estimate::tests::{sized, workload};
+    use crate::estimate::{AttentionKernel, Checkpointing, Method, Optimizer};
+    use crate::precision::Precision;
     use crate::units::{GIB, MIB};
 
     fn room(mib: u64) -> Room {
@@ -126,15 +152,70 @@ mod tests {
     }
 
     #[test]
-    fn more_ranks_or_fewer_bits_are_found() {
+    fn more_ranks_are_found() {
         let shape = sized(70_000_000_000);
         assert_eq!(room(81_920).fewest_ranks(&shape, &bf16(), 8), Ok(Some(4)));
         assert_eq!(room(15_360).fewest_ranks(&shape, &bf16(), 8), Ok(None));
         let small = sized(8_000_000_000);
-        assert_eq!(room(15_360).finest_precision(&small, &bf16()), Some(Precision::Fp8));
-        assert_eq!(room(8188).finest_precision(&small, &bf16()), Some(Precision::Int4));
-        assert_eq!(room(2048).finest_precision(&small, &bf16()), None);
         let three = Workload { tensor: 3, sequences: 0, ..bf16() };
         assert!(room(GIB).fewest_ranks(&small, &three, 8).is_err());
+    }
+
+    fn training(method: Method, gpus: u64) -> Workload {
+        let training = Training {
+            method,
+            optimizer: Optimizer::Adamw,
+            lora_rank: 16,
+            lora_targets: Vec::new(),
+            gradient_checkpointing: Checkpointing::Full,
+            attention: AttentionKernel::Sdpa,
+            sharding: Sharding::None,
+            gpus,
+            offload: Vec::new(),
+        };
+        Workload { context: Some(2048), training: Some(training), ..bf16() }
+    }
+
+    #[test]
+    fn a_training_run_is_turned_round_too() {
+        let shape = sized(8_000_000_000);
+        let qlora = training(Method::Qlora, 1);
+        let room_of_24 = room(24_564);
+        let length = room_of_24.longest_context(&shape, &qlora, 1_000_000).expect("some length");
+        let at = |context| Workload { context: Some(context), ..qlora.clone() };
+        assert!(
+            room_of_24.fits(&shape, &at(length)) && !room_of_24.fits(&shape, &at(length + 1)),
+            "{length}"
+        );
+        let batch = room_of_24.most_sequences(&shape, &qlora, 1000).expect("some batch");
+        let at = |sequences| Workload { sequences, ..qlora.clone() };
+        assert!(room_of_24.fits(&shape, &at(batch)) && !room_of_24.fits(&shape, &at(batch + 1)), "{batch}");
+
+        let full = training(Method::Full, 1);
+        let gpus = room(40_960).fewest_training_gpus(&shape, &full, 64).expect("some GPUs");
+        assert!(gpus > 1);
+        let on = |gpus| shared(&full, gpus, Sharding::Zero3).expect("a training run");
+        assert!(room(40_960).fits(&shape, &on(gpus)) && !room(40_960).fits(&shape, &on(gpus / 2)), "{gpus}");
+        assert_eq!(room(4096).fewest_training_gpus(&shape, &full, 64), None);
+        assert_eq!(room(40_960).fewest_training_gpus(&shape, &bf16(), 64), None);
+    }
+
+    #[test]
+    fn the_sharding_is_no_heavier_than_it_must_be() {
+        let shape = sized(8_000_000_000);
+        let eight = training(Method::Full, 8);
+        let mut found = Vec::new();
+        for mib in [20_480, 40_960, 65_536, 81_920, 143_771] {
+            let sharding = room(mib).lightest_sharding(&shape, &eight);
+            for &lighter in LIGHTEST_FIRST.iter().take_while(|&&one| Some(one) != sharding) {
+                let workload = shared(&eight, 8, lighter).expect("a training run");
+                assert!(!room(mib).fits(&shape, &workload), "{mib} MiB: {lighter}");
+            }
+            found.push(sharding);
+        }
+        assert_eq!(found.first(), Some(&None));
+        assert_eq!(found.last(), Some(&Some(Sharding::Ddp)));
+        assert!(found.contains(&Some(Sharding::Zero3)), "{found:?}");
+        assert_eq!(room(81_920).lightest_sharding(&shape, &training(Method::Full, 1)), None);
     }
 }

@@ -19,7 +19,8 @@ const GPU_COUNTS: [u64; 4] = [1, 2, 4, 8];
 type Variant = (Vec<(&'static str, String)>, Workload);
 
 /// Every change worth trying that needs less memory per GPU, or fewer GPUs, than the workload does as it is.
-pub(super) fn alternatives(
+#[must_use]
+pub fn alternatives(
     shape: &ModelShape,
     workload: &Workload,
     estimate: &Estimate,

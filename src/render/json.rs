@@ -1,5 +1,8 @@
 //! The machine-read output. A contract: camelCase, bytes as integers; fields may be added, not changed.
 
+mod comparison;
+mod fit;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -9,11 +12,13 @@ use crate::estimate::{Components, Estimate, Logged, Term, Workload};
 use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Vendor};
 use crate::model::{Confidence, ModelShape};
 use crate::plan::Plan;
-use crate::precision::Precision;
 use crate::units::{Bytes, MIB, Margin};
 
 use super::message::change;
 use super::outcome::{Outcome, verdict_word};
+
+pub use comparison::{ComparisonDocument, FittedCardDocument, LeftOutDocument, VariantDocument};
+pub use fit::{CardDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
 
 /// A model and what it needs: what `loadline estimate` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -53,6 +58,12 @@ pub struct EstimateDocument {
     /// What of it fits one GPU, where one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fit: Option<FitDocument>,
+    /// The common GPUs on either side of the requirement; on the command line only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cards: Option<CardsDocument>,
+    /// The same model otherwise, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<ComparisonDocument>,
 }
 
 /// What vLLM logs at its start.
@@ -80,26 +91,6 @@ impl From<Logged> for LoggedDocument {
     }
 }
 
-/// What fits a GPU, each with everything else as it is.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FitDocument {
-    /// The GPU's name, if it was named.
-    pub gpu: Option<String>,
-    /// Its memory.
-    pub memory: Bytes,
-    /// Whether it has the memory that is required.
-    pub fits: bool,
-    /// The longest context, in tokens, of those that the model was made for.
-    pub longest_context: Option<u64>,
-    /// The most sequences at once.
-    pub most_sequences: Option<u64>,
-    /// The fewest tensor-parallel ranks; not when training.
-    pub fewest_ranks: Option<u64>,
-    /// The largest of the smaller precisions.
-    pub finest_precision: Option<Precision>,
-}
-
 /// A model, for output.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -118,16 +109,16 @@ pub struct ModelDocument {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ComponentsDocument {
-    weights: Bytes,
-    kv_cache: Bytes,
-    activations: Bytes,
-    overhead: Bytes,
+    pub(super) weights: Bytes,
+    pub(super) kv_cache: Bytes,
+    pub(super) activations: Bytes,
+    pub(super) overhead: Bytes,
     #[serde(skip_serializing_if = "Option::is_none")]
-    gradients: Option<Bytes>,
+    pub(super) gradients: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    optimizer: Option<Bytes>,
+    pub(super) optimizer: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<Bytes>,
+    pub(super) total: Option<Bytes>,
 }
 
 impl ComponentsDocument {
@@ -242,6 +233,8 @@ fn document(model: ModelDocument, estimate: &Estimate, margin: Margin) -> Estima
         terms: estimate.terms.iter().map(TermDocument::from).collect(),
         logged: estimate.logged.map(LoggedDocument::from),
         fit: None,
+        cards: None,
+        comparison: None,
     }
 }
 

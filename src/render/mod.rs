@@ -3,6 +3,7 @@
 //! Invariants: the webhook, the status, the command line and a CI job say the same because they all call this; a message
 //! is at most 1,024 bytes; the numbers of a sum add up as printed; nothing from a label or a file can steer a terminal.
 
+pub mod hints;
 pub mod json;
 pub mod junit;
 pub mod markdown;

@@ -363,22 +363,24 @@ fn documents_keep_their_contract() {
     insta::assert_snapshot!("plan_sarif", json::print(&sarif::plan(&outcomes, "0.0.0")).unwrap());
     insta::assert_snapshot!("plan_markdown", markdown::plan(&outcomes));
     insta::assert_snapshot!("plan_table", table::plan(&outcomes, table::Style::default()));
-    insta::assert_snapshot!("plan_wide", table::plan(&outcomes, table::Style { wide: true, colour: false }));
+    insta::assert_snapshot!("plan_wide", table::plan(&outcomes, wide()));
     let plan = outcomes[0].plan().unwrap();
     let document = json::planned_estimate(plan);
     insta::assert_snapshot!(
         "estimate_table",
         table::estimate(&document, &plan.estimate, table::Style::default())
     );
-    let wide = table::Style { wide: true, colour: false };
-    insta::assert_snapshot!("estimate_wide", table::estimate(&document, &plan.estimate, wide));
-    insta::assert_snapshot!("estimate_explain", table::explain(&plan.estimate));
+    insta::assert_snapshot!("estimate_wide", table::estimate(&document, &plan.estimate, wide()));
+}
+
+fn wide() -> table::Style {
+    table::Style { wide: true, ..table::Style::default() }
 }
 
 #[test]
 fn colour_is_only_where_it_is_asked_for() {
-    let coloured = table::plan(&outcomes(), table::Style { wide: false, colour: true });
-    let plain = table::plan(&outcomes(), table::Style { wide: false, colour: false });
+    let coloured = table::plan(&outcomes(), table::Style { colour: true, ..table::Style::default() });
+    let plain = table::plan(&outcomes(), table::Style::default());
     assert!(coloured.contains("\u{1b}[32mfits\u{1b}[0m"));
     assert!(!plain.contains('\u{1b}'));
 }

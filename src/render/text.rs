@@ -28,6 +28,33 @@ pub fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
+/// A thing with its article, by how its first letter is spoken: `an L4`, `a T4`.
+#[must_use]
+pub fn one(name: &str) -> String {
+    let vowel = name.starts_with(['A', 'E', 'F', 'H', 'I', 'L', 'M', 'N', 'O', 'R', 'S', 'X']);
+    format!("{} {name}", if vowel { "an" } else { "a" })
+}
+
+/// Words in lines of at most so many columns, each indented by so many. A word that is longer has a line of its own.
+#[must_use]
+pub fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        let blank = usize::from(line > 0);
+        if line > 0 && indent + line + blank + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else if let Some(line) = lines.last_mut() {
+            if blank > 0 {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    let margin = " ".repeat(indent);
+    lines.iter().flat_map(|line| [margin.as_str(), line.as_str(), "\n"]).collect()
+}
+
 /// A length as a number that cannot be wrong in a message.
 #[must_use]
 pub fn length(items: usize) -> u64 {
@@ -133,6 +160,22 @@ mod tests {
     }
 
     #[test]
+    fn text_is_wrapped_between_words() {
+        for (text, indent, width, expected) in [
+            ("a few words", 0, 80, "a few words\n"),
+            ("a few words", 2, 8, "  a few\n  words\n"),
+            ("a few words", 2, 7, "  a few\n  words\n"),
+            ("a few words", 2, 6, "  a\n  few\n  words\n"),
+            ("unbreakable", 4, 8, "    unbreakable\n"),
+            ("", 1, 8, " \n"),
+        ] {
+            assert_eq!(wrapped(text, indent, width), expected, "{text} at {width}");
+        }
+        assert_eq!((one("L4").as_str(), one("T4").as_str()), ("an L4", "a T4"));
+        assert_eq!((one("H100").as_str(), one("Gaudi3").as_str()), ("an H100", "a Gaudi3"));
+    }
+
+    #[test]
     fn names_are_counted_when_there_are_many() {
         let four: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
         assert_eq!(names(&four, 3), "a, b, c (+1)");
@@ -155,6 +198,17 @@ mod tests {
             for (part, shown) in parts.iter().zip(adding_up(&parts, sum)) {
                 prop_assert!(as_tenths(&shown).abs_diff(tenths(*part)) <= 1);
             }
+        }
+
+        #[test]
+        fn wrapped_text_keeps_to_its_width_and_loses_no_word(
+            words in prop::collection::vec("[a-z]{1,9}", 0..20), indent in 0_usize..8, width in 20_usize..60,
+        ) {
+            let text = words.join(" ");
+            let lines = wrapped(&text, indent, width);
+            prop_assert!(lines.lines().all(|line| line.len() <= width), "{lines}");
+            prop_assert!(lines.lines().all(|line| line.starts_with(&" ".repeat(indent))));
+            prop_assert_eq!(lines.split_whitespace().collect::<Vec<_>>(), words);
         }
 
         #[test]

@@ -1,20 +1,38 @@
-//! What a model needs, as a table with a plain bar of what takes the memory.
+//! What a model needs: the answer first, then a table with a plain bar of what takes the memory.
+
+use std::ops::RangeInclusive;
 
 use crate::estimate::Estimate;
-use crate::model::ModelShape;
-use crate::render::json::{EstimateDocument, FitDocument, ranges};
+use crate::model::{Confidence, ModelShape};
+use crate::render::json::{CardDocument, CardsDocument, EstimateDocument, RangeDocument, ranges};
 use crate::render::message::components;
-use crate::render::text::{adding_up, compared, counted, printable, quoted};
+use crate::render::text::{adding_up, counted, length, one, printable, quoted};
 use crate::units::{Bytes, Parameters};
 
-use super::{Style, finish, plain};
+use super::{Style, align_right, comparison, finish, plain};
 
-/// Cells of a bar that is full.
-const BAR: u64 = 30;
+/// Cells of a bar that is full, and of one where there is little room.
+const BAR: RangeInclusive<usize> = 4..=30;
+/// Columns that stand before the bars.
+const BEFORE_BAR: usize = 48;
 
-/// The table of an estimate. `document` is the same estimate, for the figures with the margin.
+/// The text of an estimate. `document` is the same estimate, for the figures with the margin. Where it compares, a row per
+/// value stands for the rows per component.
 #[must_use]
 pub fn estimate(document: &EstimateDocument, estimate: &Estimate, style: Style) -> String {
+    let table = match &document.comparison {
+        Some(compared) => comparison::table(compared, document),
+        None => by_component(document, estimate, style),
+    };
+    let mut lines = vec![answer(document)];
+    lines.extend(document.cards.as_ref().map(|cards| cards_line(cards, document.gpus)));
+    lines.push(String::new());
+    lines.push(workload_line(estimate));
+    lines.push(model_line(document));
+    format!("{}\n\n{table}", lines.join("\n"))
+}
+
+fn by_component(document: &EstimateDocument, estimate: &Estimate, style: Style) -> String {
     let training = estimate.workload.training.is_some();
     let per_gpu = components(&estimate.per_gpu, training);
     let all = components(&estimate.components, training);
@@ -27,10 +45,12 @@ pub fn estimate(document: &EstimateDocument, estimate: &Estimate, style: Style) 
         header.push("ALL GPUS");
     }
     if style.wide {
-        header.extend(["LOW", "HIGH"]);
+        header.extend(["LOW", "HIGH", "SURE"]);
     }
     header.push("SHARE");
     let mut table = plain(header);
+    let figures = 1 + usize::from(several) + if style.wide { 2 } else { 0 };
+    align_right(&mut table, 1..=figures);
     let ranges = ranges(&estimate.terms);
     for (((name, bytes), printed), (_, sum)) in per_gpu.iter().zip(&shown).zip(&all) {
         let mut row = vec![(*name).to_owned(), format!("{printed} GiB")];
@@ -41,48 +61,117 @@ pub fn estimate(document: &EstimateDocument, estimate: &Estimate, style: Style) 
             let range = ranges.get(key(name));
             row.push(range.map(|range| range.low.to_string()).unwrap_or_default());
             row.push(range.map(|range| range.high.to_string()).unwrap_or_default());
+            row.push(sure(estimate, key(name)).map(word).unwrap_or_default().to_owned());
         }
-        row.push(bar(*bytes, estimate.total_per_gpu));
+        row.push(bar(*bytes, estimate.total_per_gpu, style.width));
         table.add_row(row);
     }
-    let mut sum = |name: String, per_gpu: Bytes, total: Bytes| {
+    let whole = per_gpu.iter().fold(RangeDocument::default(), |sum, (name, bytes)| {
+        let certain = RangeDocument { low: *bytes, expected: *bytes, high: *bytes };
+        let range = ranges.get(key(name)).copied().unwrap_or(certain);
+        RangeDocument {
+            low: Bytes(sum.low.0.saturating_add(range.low.0)),
+            expected: Bytes(sum.expected.0.saturating_add(range.expected.0)),
+            high: Bytes(sum.high.0.saturating_add(range.high.0)),
+        }
+    });
+    let mut sum = |name: String, per_gpu: Bytes, total: Bytes, range: Option<RangeDocument>| {
         let mut row = vec![name, per_gpu.to_string()];
         if several {
             row.push(total.to_string());
         }
+        row.extend(range.map(|range| [range.low.to_string(), range.high.to_string()]).into_iter().flatten());
         table.add_row(row);
     };
-    sum("total".to_owned(), estimate.total_per_gpu, estimate.total);
-    sum(format!("required (x{})", document.safety_margin), document.required_per_gpu, document.required);
-
-    format!("{}\n{}\n\n{}", model_line(document), workload_line(estimate), finish(table))
+    let range = style.wide.then_some(whole);
+    sum("total".to_owned(), estimate.total_per_gpu, estimate.total, range);
+    sum(
+        format!("required (x{})", document.safety_margin),
+        document.required_per_gpu,
+        document.required,
+        None,
+    );
+    finish(table)
 }
 
 /// The key of a component's terms, by the name that is printed.
-fn key(name: &str) -> &str {
+pub(super) fn key(name: &str) -> &str {
     if name == "KV cache" { "kvCache" } else { name }
+}
+
+/// The least sure of a component's terms.
+pub(super) fn sure(estimate: &Estimate, component: &str) -> Option<Confidence> {
+    estimate.terms.iter().filter(|term| term.component == component).map(|term| term.confidence).max()
+}
+
+/// How sure a figure is, in a word.
+pub(super) const fn word(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Exact => "exact",
+        Confidence::Derived => "derived",
+        Confidence::Assumed => "assumed",
+    }
+}
+
+/// What it needs, in one line.
+fn answer(document: &EstimateDocument) -> String {
+    let model = &document.model;
+    let who = if model.source == "parameters" {
+        format!("a model of {} parameters", Parameters(model.parameters))
+    } else {
+        printable(&model.name)
+    };
+    let total = document.per_gpu.total.unwrap_or_default();
+    let place = if document.gpus > 1 {
+        format!("on each of {} GPUs", document.gpus)
+    } else {
+        "of GPU memory".to_owned()
+    };
+    format!("{who} needs {} {place} ({total} x {})", document.required_per_gpu, document.safety_margin)
+}
+
+/// Which GPUs have that, in one line.
+fn cards_line(cards: &CardsDocument, gpus: u64) -> String {
+    match (&cards.smallest, &cards.too_small, &cards.shared) {
+        (Some(smallest), Some(too_small), _) => {
+            format!("fits {} or larger, not {}", card(smallest, gpus), card(too_small, gpus))
+        }
+        (Some(smallest), None, _) => format!("fits {} or larger", card(smallest, gpus)),
+        (None, too_small, shared) => {
+            let too_small = too_small.map_or_else(|| "every GPU".to_owned(), |largest| card(&largest, gpus));
+            let otherwise = shared.as_ref().map(|shared| {
+                let change = &shared.change;
+                format!(
+                    "\nfits {} x {} with {} ({} on each)",
+                    change.gpus, shared.smallest.name, change.flags, change.required_per_gpu
+                )
+            });
+            format!("too large for {too_small}{}", otherwise.unwrap_or_default())
+        }
+    }
+}
+
+/// `an L4 (22.5 GiB)`, `4 x L4 (22.5 GiB each)`.
+fn card(card: &CardDocument, gpus: u64) -> String {
+    if gpus > 1 {
+        format!("{gpus} x {} ({} each)", card.name, card.memory)
+    } else {
+        format!("{} ({})", one(card.name), card.memory)
+    }
 }
 
 fn model_line(document: &EstimateDocument) -> String {
     let model = &document.model;
-    let (size, sure) = (Parameters(model.parameters), confidence(document));
+    let sure = word(document.confidence);
     if model.source == "parameters" {
-        return format!("{size} parameters of an assumed architecture; the estimate is {sure}");
+        return format!("the architecture is assumed from the size; the estimate is {sure}");
     }
     format!(
-        "{}: {size} parameters, {}, from {}; the estimate is {sure}",
-        printable(&model.name),
+        "{} parameters, {}, from {}; the estimate is {sure}",
+        Parameters(model.parameters),
         quoted(&model.architecture),
         quoted(&model.source)
     )
-}
-
-fn confidence(document: &EstimateDocument) -> &'static str {
-    match document.confidence {
-        crate::model::Confidence::Exact => "exact",
-        crate::model::Confidence::Derived => "derived",
-        crate::model::Confidence::Assumed => "assumed",
-    }
 }
 
 fn workload_line(estimate: &Estimate) -> String {
@@ -108,72 +197,15 @@ fn workload_line(estimate: &Estimate) -> String {
     )
 }
 
-fn bar(part: Bytes, whole: Bytes) -> String {
+fn bar(part: Bytes, whole: Bytes, width: usize) -> String {
+    let full = width.saturating_sub(BEFORE_BAR).clamp(*BAR.start(), *BAR.end());
     let share = |of: u64| {
         let rounded =
             (u128::from(part.0) * u128::from(of) + u128::from(whole.0) / 2) / u128::from(whole.0.max(1));
         usize::try_from(rounded).unwrap_or(usize::MAX)
     };
-    let cells = share(BAR).min(usize::try_from(BAR).unwrap_or(0));
+    let cells = share(length(full)).min(full);
     format!("{:>3}% {}", share(100), "#".repeat(cells))
-}
-
-/// The arithmetic of an estimate: a line per term.
-#[must_use]
-pub fn explain(estimate: &Estimate) -> String {
-    let mut table = plain(vec!["TERM", "PER GPU", "SURE", "FORMULA"]);
-    for term in &estimate.terms {
-        let sure = match term.confidence {
-            crate::model::Confidence::Exact => "exact".to_owned(),
-            crate::model::Confidence::Derived => format!("derived, {} to {}", term.low, term.high),
-            crate::model::Confidence::Assumed => format!("assumed, {} to {}", term.low, term.high),
-        };
-        table.add_row(vec![
-            term.component.to_owned(),
-            term.bytes.to_string(),
-            sure,
-            printable(&term.formula),
-        ]);
-    }
-    let mut text = finish(table);
-    if let Some(logged) = &estimate.logged {
-        let lines = [
-            ("model loading", logged.model),
-            ("activation peak", logged.activations),
-            ("non-torch", logged.non_torch),
-            ("graphs", logged.graphs),
-        ]
-        .map(|(what, bytes)| format!("{what} {bytes}"));
-        text.push_str("vLLM will log, per GPU: ");
-        text.push_str(&lines.join(", "));
-        text.push('\n');
-    }
-    text
-}
-
-/// What fits one GPU, in two lines.
-#[must_use]
-pub fn fit(fit: &FitDocument, required_per_gpu: Bytes) -> String {
-    let name = fit.gpu.as_ref().map_or_else(|| "a GPU".to_owned(), |name| format!("one {}", printable(name)));
-    let (needed, has) = compared(required_per_gpu, fit.memory);
-    let context = fit.longest_context.map(|tokens| format!("a context of {}", counted(tokens, "token")));
-    let sequences = fit.most_sequences.map(|sequences| counted(sequences, "sequence"));
-    let difference = Bytes(required_per_gpu.0.abs_diff(fit.memory.0));
-    let (verdict, what, changes) = if fit.fits {
-        (
-            format!("fits {name} of {has}: {needed} needed, {difference} to spare"),
-            "at most",
-            [context, sequences, None, None],
-        )
-    } else {
-        let precision = fit.finest_precision.map(|precision| format!("precision {precision}"));
-        let ranks = fit.fewest_ranks.map(|ranks| format!("tensor {ranks}"));
-        let verdict = format!("does not fit {name} of {has}: {needed} needed, {difference} short");
-        (verdict, "would fit", [context, sequences, precision, ranks])
-    };
-    let changes: Vec<String> = changes.into_iter().flatten().collect();
-    let changes = if changes.is_empty() { "nothing of it".to_owned() } else { changes.join(", or ") };
-    format!("{verdict}\n{what}: {changes}\n")
 }
 
 /// The built-in catalog.

@@ -1,22 +1,42 @@
 //! Tables for people: readable with no colour, in a pipe, and in 80 columns where the data allow.
 
+mod comparison;
 mod estimate;
+mod explain;
+mod fit;
 mod nodes;
 mod plan;
 
-use comfy_table::{ContentArrangement, Row, Table, presets};
+use std::ops::RangeInclusive;
 
-pub use estimate::{estimate, explain, fit, models};
+use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
+
+pub use estimate::{estimate, models};
+pub use explain::explain;
+pub use fit::{cards, fit};
 pub use nodes::{nodes, problems};
 pub use plan::plan;
 
 /// How a table is to be printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// More columns, and a row per node.
     pub wide: bool,
     /// Whether verdicts are coloured.
     pub colour: bool,
+    /// Columns that running text is wrapped to. Tables are not.
+    pub width: usize,
+}
+
+impl Style {
+    /// Columns where nothing says how many there are.
+    pub const WIDTH: usize = 80;
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { wide: false, colour: false, width: Self::WIDTH }
+    }
 }
 
 /// A table in kubectl's manner: no lines, two blanks between columns.
@@ -26,6 +46,15 @@ pub(super) fn plain<H: Into<Row>>(header: H) -> Table {
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
     table
+}
+
+/// Aligns columns of figures to the right.
+pub(super) fn align_right(table: &mut Table, columns: RangeInclusive<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
 }
 
 /// The table as text, with no blanks at the ends of lines.
@@ -40,3 +69,6 @@ pub(super) fn finish(mut table: Table) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

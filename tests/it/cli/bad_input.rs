@@ -37,7 +37,7 @@ fn numbers_that_cannot_be_right() {
         ("--parameters 8B --tensor 2.5", &["--tensor", "2.5", "from 1 to 1024"]),
         ("--parameters 8B --precision int5", &["--precision", "int5", "int4"]),
         ("--parameters 8B --engine vlm", &["--engine", "vlm", "vllm"]),
-        ("--parameters 8B --fit 0", &["--fit", "from 1 to 1048576 MiB"]),
+        ("--parameters 8B --fit 0", &["--fit", "from 1024 to 1048576 MiB"]),
         ("--parameters 8B --fit 24GB", &["--fit", "24GB", "24GiB"]),
         ("--parameters 8B --unknown", &["--unknown"]),
         ("--parameters 8B --model x", &["--parameters", "--model", "cannot be used with"]),

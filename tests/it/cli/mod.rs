@@ -3,6 +3,7 @@
 mod bad_input;
 mod commands;
 mod docs;
+mod estimate;
 mod plan;
 
 use std::path::Path;

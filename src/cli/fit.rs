@@ -1,0 +1,246 @@
+//! What of a model fits a GPU, and which GPUs it fits: the questions of `--fit` and of the first lines.
+
+use crate::estimate::inverse::{Room, shared};
+use crate::estimate::{Estimate, Method, Sharding, Training, Workload, estimate};
+use crate::model::ModelShape;
+use crate::plan::alternatives;
+use crate::precision::Precision;
+use crate::render::json::{CardDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
+use crate::units::{Bytes, Margin};
+
+use super::gpu::{Card, Gpu, ladder};
+use super::values::{MOST_SEQUENCES, MOST_TOKENS};
+
+/// More ranks than any node has GPUs.
+const MOST_RANKS: u64 = 64;
+/// More GPUs than are in a node that is sold as one.
+pub(super) const MOST_OF_A_NODE: u64 = 16;
+/// A shorter context is no use to anyone.
+const SHORTEST_CONTEXT: u64 = 512;
+
+/// A model, how it is to be run, and the margin: what every question here is about.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) shape: &'a ModelShape,
+    /// The workload as it was asked for, defaults open.
+    pub(super) asked: &'a Workload,
+    /// What it needs so.
+    pub(super) estimate: &'a Estimate,
+    pub(super) margin: Margin,
+}
+
+impl Subject<'_> {
+    pub(super) fn room(&self, memory: Bytes) -> Room {
+        Room { per_gpu: memory, margin: self.margin }
+    }
+
+    /// What a workload needs per GPU, with the margin.
+    fn change(&self, flags: String, workload: &Workload) -> Option<ChangeDocument> {
+        let estimate = estimate(self.shape, workload).ok()?;
+        let required_per_gpu = self.margin.apply(estimate.total_per_gpu).ok()?;
+        Some(ChangeDocument { flags, required_per_gpu, gpus: estimate.gpus })
+    }
+
+    fn longest(&self) -> u64 {
+        self.shape.max_context.unwrap_or(MOST_TOKENS)
+    }
+
+    /// The longest context that fits.
+    pub(super) fn longest_context(&self, room: Room, workload: &Workload) -> Option<u64> {
+        // An encoder or a model of recurrent layers may hold any number of tokens in the same memory.
+        room.longest_context(self.shape, workload, self.longest())
+    }
+
+    /// The most sequences that fit at once.
+    pub(super) fn most_sequences(&self, room: Room, workload: &Workload) -> Option<u64> {
+        room.most_sequences(self.shape, workload, MOST_SEQUENCES)
+    }
+
+    /// The fewest GPUs of so much memory, up to a limit, with the workload shared among them and the flags for that.
+    pub(super) fn fewest(&self, room: Room, limit: u64) -> Option<(Workload, String)> {
+        if self.asked.training.is_some() {
+            let gpus = room.fewest_training_gpus(self.shape, self.asked, limit)?;
+            let workload = shared(self.asked, gpus, Sharding::Zero3)?;
+            return Some((workload, format!("--gpus {gpus} --sharding {}", Sharding::Zero3)));
+        }
+        let tensor = room.fewest_ranks(self.shape, self.asked, limit).ok().flatten()?;
+        Some((Workload { tensor, ..self.asked.clone() }, format!("--tensor {tensor}")))
+    }
+}
+
+/// What of it fits a GPU.
+pub(super) fn fit(gpu: &Gpu, subject: &Subject<'_>) -> FitDocument {
+    let room = subject.room(gpu.memory);
+    let (shape, asked) = (subject.shape, subject.asked);
+    let fits = room.fits(shape, asked);
+    let smaller = smaller(subject, room);
+    let serving = asked.training.is_none();
+    let mut document = FitDocument {
+        gpu: gpu.name.map(str::to_owned),
+        memory: gpu.memory,
+        fits,
+        longest_context: subject.longest_context(room, asked),
+        most_sequences: subject.most_sequences(room, asked),
+        fewest_ranks: serving.then(|| room.fewest_ranks(shape, asked, MOST_RANKS).ok().flatten()).flatten(),
+        finest_precision: smaller.iter().find_map(|(fields, _)| match fields.as_slice() {
+            [("precision", value)] if serving => value.parse::<Precision>().ok(),
+            _ => None,
+        }),
+        fewest_training_gpus: room.fewest_training_gpus(shape, asked, MOST_RANKS),
+        lightest_sharding: room.lightest_sharding(shape, asked),
+        changes: Vec::new(),
+    };
+    if !fits {
+        document.changes = changes(&document, &smaller, subject, room);
+    }
+    document
+}
+
+/// Fields and the value that each would take.
+type Fields = Vec<(&'static str, String)>;
+
+/// What the planner would try of a ModelDeployment and fits, in its order.
+fn smaller(subject: &Subject<'_>, room: Room) -> Vec<(Fields, ChangeDocument)> {
+    alternatives(subject.shape, subject.asked, subject.estimate, subject.margin)
+        .into_iter()
+        .filter(|alternative| room.holds(alternative.requirement.per_gpu))
+        .map(|alternative| {
+            let fields = alternative.change.fields;
+            let change = ChangeDocument {
+                flags: flags(&fields),
+                required_per_gpu: alternative.requirement.per_gpu,
+                gpus: alternative.requirement.gpus,
+            };
+            (fields, change)
+        })
+        .collect()
+}
+
+/// What would make it fit: shorter, fewer, smaller, then on more GPUs; two changes at once only where one is not
+/// enough.
+fn changes(
+    fit: &FitDocument,
+    smaller: &[(Fields, ChangeDocument)],
+    subject: &Subject<'_>,
+    room: Room,
+) -> Vec<ChangeDocument> {
+    let asked = subject.asked;
+    let mut found: Vec<Option<ChangeDocument>> = Vec::new();
+    if let Some(context) = fit.longest_context.filter(|&context| context >= SHORTEST_CONTEXT) {
+        let shorter = Workload { context: Some(context), ..asked.clone() };
+        found.push(subject.change(format!("--context {context}"), &shorter));
+    }
+    if let Some(sequences) = fit.most_sequences {
+        let fewer = Workload { sequences, ..asked.clone() };
+        found.push(subject.change(format!("--sequences {sequences}"), &fewer));
+    }
+    // What has an exact answer is not offered by halves.
+    let is_exact = |fields: &Fields| match fields.as_slice() {
+        [(field, _)] => {
+            matches!(*field, "context" | "sequenceLength" | "sequences" | "microBatch" | "tensor")
+        }
+        [("gpus", _), ("sharding", _)] => true,
+        _ => false,
+    };
+    let of_size = |single: bool| {
+        smaller
+            .iter()
+            .filter(move |(fields, _)| (fields.len() == 1) == single && !is_exact(fields))
+            .map(|(_, change)| Some(change.clone()))
+    };
+    found.extend(of_size(true));
+    if let (Some(sharding), Some(training)) = (fit.lightest_sharding, &asked.training) {
+        let shared = shared(asked, training.gpus, sharding);
+        found.push(shared.and_then(|shared| subject.change(format!("--sharding {sharding}"), &shared)));
+    }
+    if let Some((shared, flags)) = subject.fewest(room, MOST_RANKS) {
+        found.push(subject.change(flags, &shared));
+    }
+    let mut changes: Vec<ChangeDocument> = Vec::new();
+    for change in found.into_iter().flatten().filter(|change| room.holds(change.required_per_gpu)) {
+        if !changes.contains(&change) {
+            changes.push(change);
+        }
+    }
+    if changes.is_empty() {
+        changes.extend(of_size(false).flatten());
+    }
+    if changes.is_empty() {
+        changes.extend(shorter_too(subject, room));
+    }
+    changes
+}
+
+/// Fewer bits, and with them the longest context that then fits: the last resort of what needs more than one change.
+fn shorter_too(subject: &Subject<'_>, room: Room) -> Option<ChangeDocument> {
+    let asked = subject.asked;
+    let smallest: Vec<(String, Workload)> = match &asked.training {
+        Some(training) => {
+            let method = Method::Qlora;
+            let training = Training { method, ..training.clone() };
+            let flags = format!("--training {method}");
+            vec![(flags, Workload { training: Some(training), precision: None, ..asked.clone() })]
+        }
+        None => alternatives(subject.shape, asked, subject.estimate, subject.margin)
+            .into_iter()
+            .filter_map(|alternative| match alternative.change.fields.as_slice() {
+                [("precision", value)] => {
+                    let precision = value.parse::<Precision>().ok()?;
+                    let smaller = Workload { precision: Some(precision), ..asked.clone() };
+                    Some((format!("--precision {value}"), smaller))
+                }
+                _ => None,
+            })
+            .collect(),
+    };
+    smallest.into_iter().find_map(|(flags, smaller)| {
+        let context =
+            subject.longest_context(room, &smaller).filter(|&context| context >= SHORTEST_CONTEXT)?;
+        let shorter = Workload { context: Some(context), ..smaller };
+        subject.change(format!("{flags} --context {context}"), &shorter)
+    })
+}
+
+/// The common GPUs on either side of the requirement; where one has not enough, how several would.
+pub(super) fn cards(subject: &Subject<'_>) -> CardsDocument {
+    let required = subject.margin.apply(subject.estimate.total_per_gpu).unwrap_or(Bytes(u64::MAX));
+    let smallest = smallest(required, subject.margin);
+    let too_small =
+        ladder().into_iter().rev().find(|card| !subject.room(card.memory()).holds(required)).map(document);
+    let shared = if smallest.is_none() { several(subject) } else { None };
+    CardsDocument { smallest, too_small, shared }
+}
+
+/// The smallest common GPU that has so much memory.
+pub(super) fn smallest(required: Bytes, margin: Margin) -> Option<CardDocument> {
+    let holds = |card: &&Card| Room { per_gpu: card.memory(), margin }.holds(required);
+    ladder().into_iter().find(holds).map(document)
+}
+
+/// The fewest of the largest common GPU that the model fits, and the smallest that so many of would do.
+fn several(subject: &Subject<'_>) -> Option<SharedDocument> {
+    let largest = ladder().into_iter().map(Card::memory).max()?;
+    let (workload, flags) = subject.fewest(subject.room(largest), MOST_OF_A_NODE)?;
+    let change = subject.change(flags, &workload)?;
+    let smallest = smallest(change.required_per_gpu, subject.margin)?;
+    Some(SharedDocument { change, smallest })
+}
+
+fn document(card: &Card) -> CardDocument {
+    CardDocument { name: card.name, memory: card.memory() }
+}
+
+/// A change of fields in flags.
+fn flags(fields: &[(&str, String)]) -> String {
+    let flag = |field: &str| match field {
+        "sequenceLength" => "context".to_owned(),
+        "microBatch" => "sequences".to_owned(),
+        "method" => "training".to_owned(),
+        "cachePrecision" => "cache-precision".to_owned(),
+        "gradientCheckpointing" => "gradient-checkpointing".to_owned(),
+        other => other.to_owned(),
+    };
+    let written: Vec<String> =
+        fields.iter().map(|(field, value)| format!("--{} {value}", flag(field))).collect();
+    written.join(" ")
+}
