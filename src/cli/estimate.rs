@@ -34,7 +34,7 @@ pub(super) struct EstimateArguments {
     /// Print the arithmetic, term by term
     #[arg(long)]
     explain: bool,
-    /// List the built-in catalog and end
+    /// List the built-in catalog and end; `-o wide` says how large each model is published to be, and where
     #[arg(long)]
     list_models: bool,
     /// The format of the output
@@ -257,11 +257,11 @@ fn flag(field: &str) -> Option<&'static str> {
 }
 
 fn list_models(output: Format, printer: Printer) -> anyhow::Result<ExitStatus> {
-    let shapes: Vec<_> =
-        catalog::names().into_iter().filter_map(|name| Some((name, catalog::shape(name)?))).collect();
-    let text = match output.document(&json::models(&shapes))? {
+    let models: Vec<_> =
+        catalog::entries().iter().filter_map(|entry| Some((entry, entry.shape()?))).collect();
+    let text = match output.document(&json::models(&models))? {
         Some(text) => text,
-        None => table::models(&shapes),
+        None => table::models(&models, output.style(printer)),
     };
     printer.data(&text)?;
     Ok(ExitStatus::Fine)

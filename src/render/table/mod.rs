@@ -6,7 +6,7 @@ mod plan;
 
 use comfy_table::{ContentArrangement, Row, Table, presets};
 
-pub use estimate::{estimate, explain, fit, models};
+pub use estimate::{estimate, explain, fit, models, published};
 pub use nodes::{nodes, problems};
 pub use plan::plan;
 
