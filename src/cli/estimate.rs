@@ -39,7 +39,7 @@ pub(super) struct EstimateArguments {
     /// Print the arithmetic, component by component, and what each kind of layer keeps
     #[arg(long)]
     explain: bool,
-    /// List the built-in catalog and end
+    /// List the built-in catalog and end; `-o wide` says how large each model is published to be, and where
     #[arg(long)]
     list_models: bool,
     /// List the GPUs that have a name here, with their memory, and end
@@ -325,11 +325,11 @@ fn list_gpus(output: Format, printer: Printer) -> anyhow::Result<ExitStatus> {
 }
 
 fn list_models(output: Format, printer: Printer) -> anyhow::Result<ExitStatus> {
-    let shapes: Vec<_> =
-        catalog::names().into_iter().filter_map(|name| Some((name, catalog::shape(name)?))).collect();
-    let text = match output.document(&json::models(&shapes))? {
+    let models: Vec<_> =
+        catalog::entries().iter().filter_map(|entry| Some((entry, entry.shape()?))).collect();
+    let text = match output.document(&json::models(&models))? {
         Some(text) => text,
-        None => table::models(&shapes),
+        None => table::models(&models, output.style(printer)),
     };
     printer.data(&text)?;
     Ok(ExitStatus::Fine)

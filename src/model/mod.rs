@@ -2,13 +2,13 @@
 //!
 //! Invariant: nothing here reads a file or the network; a parser takes bytes and returns a [`ModelShape`] or says why not.
 
-pub mod accuracy;
 pub mod assumed;
 pub(crate) mod bounded;
 pub mod catalog;
 mod error;
 pub mod gguf;
 pub mod hf_config;
+pub mod published;
 pub mod safetensors;
 // Writers of test files, which the integration tests share.
 #[cfg(test)]

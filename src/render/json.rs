@@ -10,6 +10,8 @@ use serde::Serialize;
 use crate::decide::{ClassVerdict, Requirement, Suggestion};
 use crate::estimate::{Components, Estimate, Logged, Term, Workload};
 use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Vendor};
+use crate::model::catalog::Entry;
+use crate::model::published::Counts;
 use crate::model::{Confidence, ModelShape};
 use crate::plan::Plan;
 use crate::units::{Bytes, MIB, Margin};
@@ -449,19 +451,39 @@ pub struct ModelEntry {
     parameters: u64,
     architecture: String,
     max_context: Option<u64>,
+    published: PublishedEntry,
 }
 
-/// The catalog, for output: names and shapes.
+/// The published number of parameters of a model of the catalog.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PublishedEntry {
+    parameters: u64,
+    /// How many leading digits are published; null if all are.
+    digits: Option<u32>,
+    /// What it counts otherwise than `parameters` of the model.
+    counts: Vec<Counts>,
+    /// Where it was read; null if nothing but the name says it.
+    source: Option<String>,
+}
+
+/// The catalog, for output: its entries and their shapes.
 #[must_use]
-pub fn models(shapes: &[(&str, ModelShape)]) -> Vec<ModelEntry> {
-    let entry = |(name, shape): &(&str, ModelShape)| ModelEntry {
-        name: (*name).to_owned(),
-        repository: shape.name.clone(),
+pub fn models(models: &[(&Entry, ModelShape)]) -> Vec<ModelEntry> {
+    let entry = |(entry, shape): &(&Entry, ModelShape)| ModelEntry {
+        name: entry.name.clone(),
+        repository: entry.repository.clone(),
         parameters: shape.parameters,
         architecture: shape.architecture.clone(),
         max_context: shape.max_context,
+        published: PublishedEntry {
+            parameters: entry.parameters,
+            digits: entry.digits,
+            counts: entry.counts.clone(),
+            source: entry.verified.clone(),
+        },
     };
-    shapes.iter().map(entry).collect()
+    models.iter().map(entry).collect()
 }
 
 /// A document as it is printed: indented, with a newline at the end.

@@ -3,12 +3,15 @@
 use std::fmt::Write as _;
 
 use loadline::estimate::{Workload, estimate};
-use loadline::model::hf_config;
+use loadline::model::published::Published;
+use loadline::model::{ModelShape, catalog, hf_config};
 use loadline::precision::Engine;
+use loadline::render::table::published as published_words;
 use loadline::units::Parameters;
 
 use super::holdout;
 use super::score::{self, Point, Quantity, Scores};
+use super::table;
 
 /// What each figure is held to, as docs say and tests/it/accuracy.rs asserts.
 pub(crate) fn goal(quantity: Quantity) -> &'static str {
@@ -88,6 +91,7 @@ pub(crate) fn page(scores: &Scores) -> String {
         let _ = writeln!(page, "| {id} | {why} |");
     }
     page.push_str(&holdout::section());
+    sizes(&mut page);
     configs(&mut page);
     page
 }
@@ -101,42 +105,142 @@ pub(crate) fn shown(value: f64) -> String {
     if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
-/// What Loadline makes of every config among the fixtures.
-fn configs(page: &mut String) {
-    page.push_str(CONFIGS);
+/// A model whose size is published: of the catalog, or of a config among the fixtures.
+struct Size {
+    published: Published,
+    /// Whether it was found, or is no more than the name says.
+    found: bool,
+    shape: Option<ModelShape>,
+}
+
+impl Size {
+    fn counted(&self) -> Option<u64> {
+        self.published.count(self.shape.as_ref()?)
+    }
+
+    /// Relative error of the counted number.
+    fn error(&self) -> Option<f64> {
+        Some(score::integer(self.counted()?) / score::integer(self.published.parameters) - 1.0)
+    }
+}
+
+/// How many sizes were found, how precisely, and how near the counts come.
+fn summary(page: &mut String, what: &str, sizes: &[Size]) {
+    let exact: Vec<_> = sizes.iter().filter(|size| size.found && size.published.digits.is_none()).collect();
+    let rounded: Vec<_> = sizes.iter().filter(|size| size.found && size.published.digits.is_some()).collect();
+    let within = |limit: f64| {
+        exact.iter().filter(|size| size.error().is_some_and(|error| error.abs() <= limit)).count()
+    };
+    let same = exact.iter().filter(|size| size.counted() == Some(size.published.parameters)).count();
+    let found = exact.iter().chain(&rounded);
+    let largest = found.filter_map(|size| size.error()).map(f64::abs).fold(0.0, f64::max);
+    let _ = writeln!(
+        page,
+        "| {what} | {} | {} | {} | {} | {same} | {} | {:.2} % |",
+        sizes.len(),
+        exact.len(),
+        rounded.len(),
+        sizes.len() - exact.len() - rounded.len(),
+        within(0.0002),
+        largest * 100.0
+    );
+}
+
+/// The counted parameters against the published ones.
+fn sizes(page: &mut String) {
+    page.push_str(SIZES);
+    let catalog: Vec<Size> = catalog::entries()
+        .iter()
+        .map(|entry| Size {
+            published: entry.published(),
+            found: entry.verified.is_some(),
+            shape: entry.shape(),
+        })
+        .collect();
+    summary(page, "the built-in catalog", &catalog);
+    let configs: Vec<Size> = fixtures()
+        .into_iter()
+        .filter_map(|config| {
+            let (published, found) = config.published?;
+            Some(Size { published, found, shape: config.shape.ok() })
+        })
+        .collect();
+    summary(page, "the published configs below", &configs);
+}
+
+/// A published config among the fixtures.
+struct Config {
+    model: String,
+    shape: Result<ModelShape, String>,
+    /// What is published of its size, and whether that was found or is no more than the name says.
+    published: Option<(Published, bool)>,
+}
+
+fn fixtures() -> Vec<Config> {
     let directory = score::fixtures().join("configs");
+    let sources = std::fs::read_to_string(directory.join("sources.csv")).unwrap_or_default();
+    let sources = table::read(&sources);
     let mut files: Vec<_> = std::fs::read_dir(directory)
         .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
         .unwrap_or_default();
     files.sort();
-    for path in files {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        let Some(stem) = name.strip_suffix(".json").filter(|stem| !stem.ends_with(".hf_quant_config")) else {
-            continue;
-        };
+    let config = |path: &std::path::PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str())?;
+        let stem = name.strip_suffix(".json").filter(|stem| !stem.ends_with(".hf_quant_config"))?;
         let model = stem.replace("__", "/");
-        let json = std::fs::read(&path).unwrap_or_default();
+        let json = std::fs::read(path).unwrap_or_default();
         let beside = std::fs::read(path.with_file_name(format!("{stem}.hf_quant_config.json"))).ok();
-        let shape = match hf_config::parse_with_quant(&json, beside.as_deref(), &model) {
+        let shape = hf_config::parse_with_quant(&json, beside.as_deref(), &model);
+        let row = sources.iter().find(|row| row.text("file") == name);
+        let published = row.and_then(|row| {
+            let counts = row.text("params_counts").split_whitespace();
+            let counts: Result<_, _> = counts.map(|word| serde_json::from_value(word.into())).collect();
+            let published = Published {
+                parameters: row.count("params_total")?,
+                digits: row.text("params_digits").parse().ok(),
+                counts: counts.ok()?,
+            };
+            Some((published, !row.text("params_source").is_empty()))
+        });
+        Some(Config { model, shape: shape.map_err(|error| error.to_string()), published })
+    };
+    files.iter().filter_map(config).collect()
+}
+
+/// What Loadline makes of every config among the fixtures.
+fn configs(page: &mut String) {
+    page.push_str(CONFIGS);
+    for Config { model, shape, published } in fixtures() {
+        let shape = match shape {
             Ok(shape) => shape,
             Err(error) => {
-                let _ = writeln!(page, "| {model} | | | | | | {error} |");
+                let _ = writeln!(page, "| {model} | | | | | | | | {error} |");
                 continue;
             }
         };
+        let parameters = Parameters(shape.parameters);
+        let size = published.map(|(published, found)| {
+            let size = Size { published, found, shape: Some(shape.clone()) };
+            let words = published_words(&size.published);
+            let words = if found { words } else { format!("{words}, by its name alone") };
+            let difference = size.error().map(|error| format!("{:+.2} %", error * 100.0));
+            (words, difference.unwrap_or_default())
+        });
+        let (published, difference) = size.unwrap_or_else(|| ("not found".to_owned(), String::new()));
         let context = shape.max_context.map_or(8192, |longest| longest.min(8192));
         let workload = Workload { context: Some(context), ..score::workload(Engine::Vllm) };
         let _ = match estimate(&shape, &workload) {
             Ok(estimate) => writeln!(
                 page,
-                "| {model} | {} | {} | {} | {} | {} | |",
-                Parameters(shape.parameters),
+                "| {model} | {parameters} | {published} | {difference} | {} | {} | {} | {} | |",
                 estimate.workload.precision.map_or("", |precision| precision.as_str()),
                 estimate.components.weights.gib(),
                 estimate.kv_cache_bytes_per_token.0,
                 estimate.total.gib()
             ),
-            Err(error) => writeln!(page, "| {model} | {} | | | | | {error} |", Parameters(shape.parameters)),
+            Err(error) => {
+                writeln!(page, "| {model} | {parameters} | {published} | {difference} | | | | | {error} |")
+            }
         };
     }
 }
@@ -161,11 +265,25 @@ What is not covered: vLLM before 0.7 and its sampler (38 bytes per sequence and 
 flash attention, GPUs other than NVIDIA's for activations and overhead.
 ";
 
+const SIZES: &str = "
+## Parameter counts
+
+What Loadline counts from a config, against what is published. The published number is one of three: what the Hub adds up over the tensors of
+the repository, as public lists quote it (to the parameter); what the publisher's paper, card or file sizes say (to two or three digits); or,
+where neither was found, what the name says, which is checked to half of its last digit only. Where the Hub's sum holds more than the
+model (layers that only draft tokens, an embedding stored twice) the same is added to the count. `loadline estimate --list-models -o wide`
+says where each number of the catalog was read, `tests/fixtures/configs/sources.csv` those of the configs.
+
+| Models | How many | Published to the parameter | To two or three digits | By the name alone | Counted to the parameter | Within 0.02 % | Largest error |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+";
+
 const CONFIGS: &str = "
 ## Configs
 
 What Loadline makes of the published configs among the fixtures: vLLM, one sequence of 8192 tokens (or of the model's longest), one GPU.
+The difference is of the counted parameters, counted as the published number counts.
 
-| Model | Parameters | Precision | Weights, GiB | KV cache per token, bytes | Total, GiB | |
-| --- | ---: | --- | ---: | ---: | ---: | --- |
+| Model | Parameters | Published | Difference | Precision | Weights, GiB | KV cache per token, bytes | Total, GiB | |
+| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | --- |
 ";

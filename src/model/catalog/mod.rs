@@ -1,16 +1,19 @@
 //! The built-in catalog: widely used open models, for use with no network.
 //!
 //! `models.jsonl` has one model per line: its name, its Hugging Face repository, other names for the same shape, the
-//! number of parameters, the model's page, and those fields of its `config.json` that decide memory.
+//! published number of parameters and where it was read, the model's page, and those fields of its `config.json` that
+//! decide memory.
 //!
-//! The numbers have not been checked against the pages one by one, and some were counted from the config itself: they guard
-//! against a slip in the parsers, and are no independent evidence of them.
+//! The published numbers are none of ours: nearly all are what the Hub adds up over the tensors of the repository, as public
+//! lists quote it; the rest are of the publisher's paper, card or files. A number without `verified` was not found: it is
+//! what the name says.
 
 use std::sync::OnceLock;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::published::{Counts, Published};
 use super::{ModelShape, ShapeSource, hf_config};
 
 /// A model of the catalog.
@@ -23,14 +26,27 @@ pub struct Entry {
     pub repository: String,
     /// Other names and repositories of the same shape.
     pub aliases: Vec<String>,
-    /// The number of parameters: see the module's own words for how far it is to be trusted.
+    /// The published number of parameters; [`Entry::published`] says what it counts.
     pub parameters: u64,
+    /// How many leading digits of it are published; `None` if all are.
+    pub digits: Option<u32>,
+    /// What it counts otherwise than [`ModelShape::parameters`] does.
+    #[serde(default)]
+    pub counts: Vec<Counts>,
     /// The page of the model.
     pub source: String,
+    /// Where the number was read; `None` if none was found, and the number is that of the name.
+    pub verified: Option<String>,
     config: Value,
 }
 
 impl Entry {
+    /// The published number of parameters.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        Published { parameters: self.parameters, digits: self.digits, counts: self.counts.clone() }
+    }
+
     /// The fields of its `config.json` that decide memory, as JSON.
     #[must_use]
     pub fn config(&self) -> String {
@@ -45,13 +61,17 @@ impl Entry {
         Some(shape)
     }
 
+    fn names(&self) -> impl Iterator<Item = &String> {
+        [&self.name, &self.repository].into_iter().chain(&self.aliases)
+    }
+
     fn is_called(&self, name: &str) -> bool {
-        let own = [&self.name, &self.repository];
-        own.into_iter().chain(&self.aliases).any(|own| {
-            // A repository may be named without its organisation.
-            let last = own.rsplit('/').next().unwrap_or(own);
-            own.eq_ignore_ascii_case(name) || last.eq_ignore_ascii_case(name)
-        })
+        self.names().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    /// A repository may be named without its organisation.
+    fn is_called_for_short(&self, name: &str) -> bool {
+        self.names().filter_map(|own| own.rsplit('/').next()).any(|last| last.eq_ignore_ascii_case(name))
     }
 }
 
@@ -68,7 +88,9 @@ pub fn entries() -> &'static [Entry] {
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Entry> {
     let name = name.trim();
-    entries().iter().find(|entry| entry.is_called(name))
+    // A full name goes before a short one: a base model may be called for short what a chat model is called here.
+    let full = entries().iter().find(|entry| entry.is_called(name));
+    full.or_else(|| entries().iter().find(|entry| entry.is_called_for_short(name)))
 }
 
 /// The shape of a model of the catalog, by its name or by its Hugging Face repository; `None` if it is not there.
@@ -133,20 +155,30 @@ fn edits(left: &str, right: &str) -> usize {
 mod tests {
     use super::*;
 
+    /// Models whose published number counts what their config does not declare, or the other way round, and what that is.
+    const EXPLAINED: &[(&str, &str)] = &[
+        ("ernie-4.5-21b-a3b", "a draft layer that the config does not declare"),
+        ("gemma-3n-e2b", "towers that are counted by their rounded size"),
+        ("gemma-3n-e4b", "towers that are counted by their rounded size"),
+        ("gemma-4-e2b", "keys and values of layers that use those of others"),
+        ("mimo-v2-flash", "draft layers that the config does not declare"),
+    ];
+
     #[test]
     fn every_line_is_an_entry_and_every_entry_a_model_of_its_published_size() {
         let lines = include_str!("models.jsonl").lines().count();
         assert_eq!(entries().len(), lines, "a line is not an entry");
-        assert!(lines >= 80, "{lines} models");
+        assert!(lines >= 200, "{lines} models");
         let mut wrong = Vec::new();
         for entry in entries() {
             let Some(shape) = entry.shape() else {
                 wrong.push(format!("{}: not understood", entry.name));
                 continue;
             };
-            let (counted, published) = (shape.parameters, entry.parameters);
-            if counted.abs_diff(published) * 100 > published {
-                wrong.push(format!("{}: counted {counted}, published {published}", entry.name));
+            let published = entry.published();
+            match published.count(&shape) {
+                Some(counted) if published.agrees(counted) => {}
+                counted => wrong.push(format!("{}: counted {counted:?}, {published:?}", entry.name)),
             }
             assert_eq!(shape.source, ShapeSource::Catalog);
             assert!(entry.source.starts_with("https://"), "{}", entry.name);
@@ -155,14 +187,69 @@ mod tests {
     }
 
     #[test]
-    fn names_are_sorted_and_no_name_means_two_models() {
+    fn a_size_that_is_published_to_the_parameter_is_counted_to_two_hundredths_of_a_per_cent() {
+        let mut exact = 0;
+        for entry in entries().iter().filter(|entry| entry.verified.is_some() && entry.digits.is_none()) {
+            let shape = entry.shape().expect("understood");
+            let counted = entry.published().count(&shape).expect("it fits");
+            let near = u128::from(counted.abs_diff(entry.parameters)) * 5000 <= u128::from(entry.parameters);
+            let explained = EXPLAINED.iter().any(|(name, _)| *name == entry.name);
+            assert_eq!(!near, explained, "{}: counted {counted}, published {}", entry.name, entry.parameters);
+            exact += usize::from(counted == entry.parameters);
+        }
+        assert!(exact >= 180, "only {exact} are counted to the parameter");
+    }
+
+    #[test]
+    fn every_published_size_says_where_it_was_read() {
+        for entry in entries() {
+            let name = &entry.name;
+            match &entry.verified {
+                Some(place) => {
+                    assert!(place.starts_with("https://"), "{name}: {place}");
+                    assert!(entry.digits.is_none_or(|digits| (2..=4).contains(&digits)), "{name}");
+                }
+                // The name says one or two digits, and no more is known.
+                None => assert!(entry.digits.is_some_and(|digits| digits <= 2), "{name}"),
+            }
+        }
+        let unknown: Vec<_> = entries().iter().filter(|entry| entry.verified.is_none()).collect();
+        assert!(unknown.len() <= 1, "{unknown:?}");
+    }
+
+    #[test]
+    fn names_are_sorted_and_every_full_name_means_its_own_model() {
         assert!(names().is_sorted());
         for entry in entries() {
-            for name in [&entry.name, &entry.repository].into_iter().chain(&entry.aliases) {
+            for name in entry.names() {
                 let found: Vec<_> =
                     entries().iter().filter(|other| other.is_called(name)).map(|other| &other.name).collect();
                 assert_eq!(found, [&entry.name], "{name}");
+                assert_eq!(find(name).map(|found| &found.name), Some(&entry.name), "{name}");
             }
+        }
+    }
+
+    /// The longest context is what is estimated for when none is given: a base model's is not always that of its chat model.
+    #[test]
+    fn the_longest_context_is_that_of_the_repository() {
+        for (name, tokens) in [
+            ("Qwen/Qwen2.5-14B-Instruct", 32_768),
+            ("Qwen/Qwen2.5-14B", 131_072),
+            ("Qwen/Qwen2.5-Coder-14B", 32_768),
+            ("qwen2.5-14b", 32_768),
+            ("Qwen2.5-14B", 32_768),
+            ("Qwen/Qwen2-7B", 131_072),
+            ("Qwen/Qwen3-30B-A3B-Instruct-2507", 262_144),
+            ("Qwen/QwQ-32B", 40_960),
+            ("01-ai/Yi-6B-Chat", 4096),
+            ("meta-llama/Llama-2-70b-hf", 4096),
+            ("THUDM/glm-4-9b-chat", 131_072),
+            ("mistralai/Mistral-7B-Instruct-v0.2", 32_768),
+            ("openbmb/MiniCPM-V-2_6", 32_768),
+            ("Qwen/Qwen2.5-VL-3B-Instruct", 128_000),
+        ] {
+            assert_eq!(shape(name).and_then(|shape| shape.max_context), Some(tokens), "{name}");
         }
     }
 

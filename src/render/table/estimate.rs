@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 
 use crate::estimate::Estimate;
+use crate::model::catalog::Entry;
+use crate::model::published::{Counts, Published};
 use crate::model::{Confidence, ModelShape};
 use crate::render::json::{CardDocument, CardsDocument, EstimateDocument, RangeDocument, ranges};
 use crate::render::message::components;
@@ -208,17 +210,46 @@ fn bar(part: Bytes, whole: Bytes, width: usize) -> String {
     format!("{:>3}% {}", share(100), "#".repeat(cells))
 }
 
-/// The built-in catalog.
+/// The built-in catalog. Wide, it says how large each model is published to be, and where that was read.
 #[must_use]
-pub fn models(shapes: &[(&str, ModelShape)]) -> String {
-    let mut table = plain(vec!["NAME", "PARAMETERS", "ARCHITECTURE", "MAX CONTEXT"]);
-    for (name, shape) in shapes {
-        table.add_row(vec![
-            (*name).to_owned(),
+pub fn models(models: &[(&Entry, ModelShape)], style: Style) -> String {
+    let mut header = vec!["NAME", "PARAMETERS", "ARCHITECTURE", "MAX CONTEXT"];
+    if style.wide {
+        header.extend(["REPOSITORY", "PUBLISHED", "READ IN"]);
+    }
+    let mut table = plain(header);
+    for (entry, shape) in models {
+        let mut row = vec![
+            entry.name.clone(),
             Parameters(shape.parameters).to_string(),
             shape.architecture.clone(),
             shape.max_context.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string()),
-        ]);
+        ];
+        if style.wide {
+            let unknown = || "nothing but the name".to_owned();
+            row.extend([
+                entry.repository.clone(),
+                published(&entry.published()),
+                entry.verified.clone().unwrap_or_else(unknown),
+            ]);
+        }
+        table.add_row(row);
     }
     finish(table)
+}
+
+/// A published number of parameters, with what it counts otherwise than Loadline does.
+#[must_use]
+pub fn published(published: &Published) -> String {
+    let number = match published.digits {
+        Some(_) => format!("about {}", Parameters(published.parameters)),
+        None => published.parameters.to_string(),
+    };
+    let counts = published.counts.iter().map(|counts| match counts {
+        Counts::Draft => "with its draft layers",
+        Counts::DraftEmbeddings => "with their own embedding and head",
+        Counts::TiedHead => "with its embedding stored twice",
+        Counts::NoHead => "without an output head",
+    });
+    std::iter::once(number.as_str()).chain(counts).collect::<Vec<_>>().join(", ")
 }

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 
 use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
 
-pub use estimate::{estimate, models};
+pub use estimate::{estimate, models, published};
 pub use explain::explain;
 pub use fit::{cards, fit};
 pub use nodes::{nodes, problems};

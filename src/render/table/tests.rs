@@ -127,7 +127,6 @@ fn estimated(gpus: u64) -> Estimate {
             engine: Engine::Vllm,
             batched_tokens: None,
             options: crate::estimate::Options::default(),
-            options: crate::estimate::Options::default(),
             training: None,
         },
         confidence: Confidence::Exact,

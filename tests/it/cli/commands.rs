@@ -133,7 +133,15 @@ fn the_seed_rule_holds_on_the_command_line() {
 fn models_of_the_catalog_are_listed_and_found() {
     let list = run("estimate --list-models -o json");
     let models: Vec<Value> = serde_json::from_str(&list.stdout).expect("JSON");
-    assert!(models.len() >= 25, "only {}", models.len());
+    assert!(models.len() >= 200, "only {}", models.len());
+    let glm = models.iter().find(|model| model["name"] == "glm-4.5-air").expect("it is in the catalog");
+    assert_eq!(glm["repository"], "zai-org/GLM-4.5-Air");
+    assert_eq!(glm["parameters"], 106_852_251_264_u64);
+    assert_eq!(glm["published"]["parameters"], 110_468_824_832_u64);
+    assert_eq!(glm["published"]["counts"], serde_json::json!(["draft", "draft-embeddings"]));
+    let wide = run("estimate --list-models -o wide");
+    let row = wide.stdout.lines().find(|line| line.starts_with("zamba2-7b ")).expect("a row");
+    assert!(row.contains("about 7.4B") && row.ends_with("https://arxiv.org/abs/2411.15242"), "{row}");
     let wrong = run("estimate --model llama-3.1-8");
     assert!(wrong.code == 1 && wrong.stderr.contains("hint: did you mean llama-3.1-8b?"), "{}", wrong.stderr);
     let remote = run("estimate --model nobody/nothing --offline");
