@@ -194,3 +194,19 @@ fn llama_cpp_counts_what_is_on_the_gpus_only() {
     let none = Workload { options: options(0), ..llama_cpp(Precision::Q4KM) };
     assert!(estimate(&nemo, &none).expect_err("refused").to_string().contains("-ngl 0"));
 }
+
+#[test]
+fn a_hybrid_keeps_a_state_more_for_every_guess() {
+    let shape = catalog::shape("qwen3-next-80b-a3b").expect("in the catalog");
+    let many = Workload { sequences: 16, tensor: 2, ..workload() };
+    let base = estimate(&shape, &many).expect("an estimate");
+    let mut before = base.per_gpu.kv_cache;
+    for tokens in 1..=3 {
+        let now = with(&shape, &many, guesses(tokens, Draft::OwnHeads)).per_gpu.kv_cache;
+        assert!(now > before, "{tokens}");
+        before = now;
+    }
+    // The head for further tokens has 1.6B parameters, as large as one of the 48 layers.
+    let more = with(&shape, &many, guesses(1, Draft::OwnHeads)).components.weights.0 - base.components.weights.0;
+    assert!((2_000_000_000..5_000_000_000).contains(&more), "{more}");
+}

@@ -144,7 +144,9 @@ fn qwen(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         b.keep(kept);
     }
     style.close(b, &dims);
-    let drafts = f.or("mtp_num_hidden_layers", LAYERS, 0)?;
+    // Qwen3-Next has one in every checkpoint, and does not say so.
+    let undeclared = u64::from(model_type == "qwen3_next");
+    let drafts = f.or("mtp_num_hidden_layers", LAYERS, undeclared)?;
     next_token_layers(b, &dims, drafts, ("mtp.layers", 0), |b| {
         let block = super::decoder::Block { attention: Some((gqa, Span::Full)), ffn };
         style.block(b, &dims, &block);
