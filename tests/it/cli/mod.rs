@@ -4,6 +4,7 @@ mod bad_input;
 mod commands;
 mod docs;
 mod plan;
+mod wrong_files;
 
 use std::path::Path;
 use std::process::Command;
