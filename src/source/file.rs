@@ -7,7 +7,7 @@ use std::path::Path;
 use super::error::SourceError;
 use super::gguf_files::{self, FIRST_RANGE, Failed};
 use super::weight_files;
-use crate::model::content::{Content, TELLING, not_it};
+use crate::model::content::{Content, TELLING};
 use crate::model::{ModelShape, ParseError, gguf, hf_config, safetensors};
 use crate::units::shorten;
 
@@ -111,7 +111,8 @@ fn directory(path: &Path) -> Result<ModelShape, SourceError> {
     if config.is_file() {
         let bytes = whole(&config, MAX_CONFIG)?;
         let quant = optional(&path.join(weight_files::QUANT_CONFIG))?;
-        return read_config(&config, &bytes, quant.as_deref(), &model_name(path));
+        return hf_config::parse_with_quant(&bytes, quant.as_deref(), &model_name(path))
+            .map_err(|error| parse(&config, error));
     }
     if let Some(pickle) = names.iter().find(|name| Content::of(name, b"\0") == Content::PyTorch) {
         return Err(SourceError::NoWeights {
@@ -127,25 +128,6 @@ fn directory(path: &Path) -> Result<ModelShape, SourceError> {
         of: path.display().to_string(),
         problem: "there is no config.json, safetensors or GGUF file in it".to_owned(),
         remedy: "give the directory that has the model's files".to_owned(),
-    })
-}
-
-fn read_config(
-    path: &Path,
-    bytes: &[u8],
-    quant: Option<&[u8]>,
-    name: &str,
-) -> Result<ModelShape, SourceError> {
-    hf_config::parse_with_quant(bytes, quant, name).map_err(|error| {
-        // A file that is no JSON at all is called what it is.
-        let content = Content::of("", bytes);
-        let error = match content.remedy() {
-            Some(_) => {
-                ParseError::Malformed { what: "config.json", problem: not_it(content, "a config.json") }
-            }
-            None => error,
-        };
-        parse(path, error)
     })
 }
 

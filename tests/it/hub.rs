@@ -513,6 +513,28 @@ fn lying_servers_are_found_out() {
 }
 
 #[test]
+fn an_answer_that_is_another_thing_is_called_what_it_is() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4661211808\n";
+    let page = b"<!DOCTYPE html><title>Sign in to the network</title>";
+    for (content, file, expected) in [
+        (&pointer[..], Some("m.gguf"), ["GGUF header", "Git LFS pointer", "4661211808 bytes"]),
+        (page, Some("m.gguf"), ["GGUF header", "a web page", "browser"]),
+        (page, None, ["config.json", "a web page", "browser"]),
+        (b"", None, ["config.json", "an empty file", "again"]),
+    ] {
+        let server = Server::start(move |seen, _| match seen.path.rsplit('/').next() {
+            Some("m.gguf" | "config.json") => Reply::File(content.to_vec(), Some(COMMIT)),
+            _ => missing("EntryNotFound"),
+        });
+        let source = file.map_or_else(|| hub("org/m"), |file| gguf("org/m", file));
+        let error = sources(&server).resolve(&source).expect_err("not a model").to_string();
+        for text in expected {
+            assert!(error.contains(text), "no {text:?} in {error}");
+        }
+    }
+}
+
+#[test]
 fn a_repository_without_an_index_is_read_by_its_list_of_files() {
     let server = Server::start(|seen, _| {
         match seen.path.as_str() {
