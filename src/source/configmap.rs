@@ -65,6 +65,8 @@ pub(super) fn read(bytes: &[u8], what: &'static str, name: &str) -> Result<Model
 
 /// Only what tells the formats apart; their own parsers do the rest.
 #[derive(Clone, Copy, Default)]
+// Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 struct Telling {
     /// It is an index.
     weight_map: bool,

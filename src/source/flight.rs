@@ -38,14 +38,9 @@ impl Flights {
         loop {
             let (flight, leads) = {
                 let mut under_way = lock(&self.under_way);
-                match under_way.get(key) {
-                    Some(flight) => (Arc::clone(flight), false),
-                    None => {
-                        let flight = Arc::new(Flight::default());
-                        under_way.insert(key.clone(), Arc::clone(&flight));
-                        (flight, true)
-                    }
-                }
+                let there = under_way.get(key).map(Arc::clone);
+                let leads = there.is_none();
+                (there.unwrap_or_else(|| Arc::clone(under_way.entry(key.clone()).or_default())), leads)
             };
             if leads {
                 let mut landing = Landing { flights: self, key, flight, outcome: None };
@@ -53,9 +48,8 @@ impl Flights {
                 landing.outcome = Some(outcome.clone());
                 return outcome;
             }
-            match flight.wait() {
-                Some(outcome) => return outcome,
-                None => continue,
+            if let Some(outcome) = flight.wait() {
+                return outcome;
             }
         }
     }
