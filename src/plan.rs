@@ -20,7 +20,7 @@ use crate::model::{ModelShape, ShapeSource};
 use crate::units::Margin;
 
 pub use alternatives::alternatives;
-pub use source::{ResolveError, SourceRef, resolve_pure, spec_source};
+pub use source::{ResolveError, SourceRef, published_size, resolve_pure, spec_source};
 
 /// The object that is planned.
 #[derive(Clone, Copy, Debug)]

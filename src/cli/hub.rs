@@ -8,7 +8,7 @@ use crate::source::{DEFAULT_ENDPOINT, Settings, Sources, Token};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Hugging Face Hub (HF_TOKEN holds the access token)")]
 pub(super) struct HubArguments {
-    /// Never use the network: models that would need it are unknown
+    /// Never use the network: models that would need it are unknown. HF_HUB_OFFLINE=1 does the same
     #[arg(long)]
     pub(super) offline: bool,
     /// The Hub, or a mirror of it

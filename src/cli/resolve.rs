@@ -43,6 +43,9 @@ impl Resolver {
             SourceError::Parse { .. } if spec.model.config_map_ref.is_some() => {
                 Found::Malformed(vec![format!("spec.{error}")])
             }
+            error @ SourceError::Unauthorized { .. } => Found::Unresolved(format!(
+                "the model is not known: {error}; this command takes the token from HF_TOKEN instead"
+            )),
             error => Found::Unresolved(format!("the model is not known: {error}")),
         })
     }

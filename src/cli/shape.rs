@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::api::ModelDeploymentSpec;
-use crate::api::v1alpha1::ModelSource;
-use crate::model::{ModelShape, assumed, catalog, hf_config};
-use crate::plan::{ResolveError, resolve_pure};
-use crate::source::SourceRef;
+use crate::model::content::Content;
+use crate::model::{ModelShape, ShapeSource, assumed, catalog, hf_config};
+use crate::plan::{PlanError, published_size};
+use crate::source::{SourceError, SourceRef, identify};
 use crate::units::{Parameters, shorten};
 
 use super::failure::Failure;
@@ -57,7 +56,13 @@ impl ModelArguments {
         if let Some(name) = &self.model {
             return named(name, self.revision.as_deref(), hub);
         }
-        if let Some(path) = self.gguf.as_ref().or(self.safetensors.as_ref()).or(self.file.as_ref()) {
+        if let Some(path) = &self.gguf {
+            return of_kind(path, &GGUF, hub);
+        }
+        if let Some(path) = &self.safetensors {
+            return of_kind(path, &SAFETENSORS, hub);
+        }
+        if let Some(path) = &self.file {
             return on_disk(path, hub);
         }
         Err(Failure::usage("no model is given")
@@ -67,26 +72,118 @@ impl ModelArguments {
 
     /// A size that accompanies a config is the published one, and is compared as it is in a custom resource.
     fn with_published_size(path: &Path, size: Parameters) -> anyhow::Result<ModelShape> {
-        let bytes = input::bytes(path)?;
-        let shape = parsed(path, &bytes)?;
-        let model = ModelSource {
-            config: Some(serde_json::from_slice(&bytes)?),
-            parameters: Some(size.0.to_string()),
-            ..ModelSource::default()
-        };
-        match resolve_pure(&ModelDeploymentSpec { model, ..ModelDeploymentSpec::default() }) {
-            Some(Ok(compared)) => Ok(ModelShape { notes: compared.notes, ..shape }),
-            Some(Err(ResolveError::Spec(error))) => Err(super::estimate::explained(error).into()),
-            Some(Err(ResolveError::Config(_))) | None => Ok(shape),
+        let mut shape = config(path)?;
+        match published_size(&shape, size) {
+            Ok(note) => {
+                shape.notes.push(note);
+                Ok(shape)
+            }
+            Err(PlanError::Invalid { field, problem, remedy }) => {
+                // Here the config is a file, not a field.
+                let problem = problem.replace("model.config", &input::name(path));
+                Err(super::estimate::explained(PlanError::Invalid { field, problem, remedy }).into())
+            }
+            Err(error) => Err(super::estimate::explained(error).into()),
         }
     }
 }
 
 fn config(path: &Path) -> anyhow::Result<ModelShape> {
-    parsed(path, &input::bytes(path)?)
+    parsed(path, &config_bytes(path)?)
+}
+
+/// A config, which is not read to its end if it is a file of another kind: weights are large.
+fn config_bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path.is_dir() {
+        return Err(CONFIG
+            .refusal(path, "a directory")
+            .hint(format!(
+                "write --config {}, or --file {}",
+                path.join("config.json").display(),
+                path.display()
+            ))
+            .into());
+    }
+    if path.is_file() {
+        let content = identify(path).map_err(|error| Failure::error(error.to_string()))?;
+        CONFIG.check(path, content)?;
+    }
+    input::bytes(path)
+}
+
+/// A flag that wants files of one kind.
+struct Wanted {
+    flag: &'static str,
+    wants: &'static str,
+    contents: &'static [Content],
+    /// What is made of them.
+    source: ShapeSource,
+}
+
+const GGUF: Wanted =
+    Wanted { flag: "--gguf", wants: "a GGUF file", contents: &[Content::Gguf], source: ShapeSource::Gguf };
+const SAFETENSORS: Wanted = Wanted {
+    flag: "--safetensors",
+    wants: "a safetensors file, an index of some, or a directory with them",
+    contents: &[Content::Safetensors, Content::Index],
+    source: ShapeSource::Safetensors,
+};
+const CONFIG: Wanted = Wanted {
+    flag: "--config",
+    wants: "a config.json",
+    // The parser says what is missing of JSON that does not look like one.
+    contents: &[Content::Config, Content::Json],
+    source: ShapeSource::Config,
+};
+
+impl Wanted {
+    /// Refuses what is of another kind, with the flag that is right for it.
+    fn check(&self, path: &Path, content: Content) -> Result<(), Failure> {
+        if self.contents.contains(&content) {
+            return Ok(());
+        }
+        Err(self.refusal(path, &content.describe()).hint(match (content, content.remedy()) {
+            (_, Some(remedy)) => remedy.to_owned(),
+            (Content::Gguf, _) => right(&GGUF, path),
+            (Content::Safetensors | Content::Index, _) => right(&SAFETENSORS, path),
+            (Content::Config | Content::Json, _) => right(&CONFIG, path),
+            (Content::SafetensorsJson, _) => format!("give it with --file {}", input::name(path)),
+            _ => format!("{} takes {}", self.flag, self.wants),
+        }))
+    }
+
+    fn refusal(&self, path: &Path, found: &str) -> Failure {
+        let Self { flag, wants, .. } = self;
+        Failure::error(format!("{flag} {}: it is {found}, and {flag} takes {wants}", input::name(path)))
+    }
+}
+
+fn right(wanted: &Wanted, path: &Path) -> String {
+    format!("write {} {}", wanted.flag, path.display())
+}
+
+/// A model on disk, of the kind that the flag wants.
+fn of_kind(path: &Path, wanted: &Wanted, hub: &HubArguments) -> anyhow::Result<ModelShape> {
+    if path.is_file() {
+        let content = identify(path).map_err(|error| Failure::error(error.to_string()))?;
+        wanted.check(path, content)?;
+    }
+    let shape = on_disk(path, hub)?;
+    if shape.source == wanted.source {
+        return Ok(shape);
+    }
+    // A directory, which is read by what is in it.
+    let other = match shape.source {
+        ShapeSource::Gguf => &GGUF,
+        ShapeSource::Safetensors => &SAFETENSORS,
+        _ => &Wanted { flag: "--file", ..CONFIG },
+    };
+    let failure = wanted.refusal(path, &format!("a directory with {}", other.wants));
+    Err(failure.hint(right(other, path)).into())
 }
 
 fn parsed(path: &Path, bytes: &[u8]) -> anyhow::Result<ModelShape> {
+    CONFIG.check(path, Content::of("", bytes))?;
     hf_config::parse(bytes, &model_name(path)).map_err(|error| {
         let failure = Failure::error(format!("{}: {error}", input::name(path)));
         failure.hint("it must be the config.json of the model's repository, whole and as it is there").into()
@@ -114,11 +211,8 @@ fn named(name: &str, revision: Option<&str>, hub: &HubArguments) -> anyhow::Resu
             file: None,
             token: HubArguments::token(),
         };
-        return read(hub, &source).map_err(|error| {
-            error
-                .hint("a gated repository needs a token in HF_TOKEN; with no network, download its config.json and give it with --config")
-                .into()
-        });
+        let sources = hub.sources().map_err(|error| Failure::error(error.to_string()))?;
+        return Ok(sources.resolve(&source).map(Arc::unwrap_or_clone).map_err(explained)?);
     }
     if let (Some(revision), Some(_)) = (revision, catalog::shape(name)) {
         return Err(Failure::error(format!(
@@ -151,6 +245,32 @@ fn near(name: &str) -> String {
             catalog::names().into_iter().filter(|known| plain(known).contains(&wanted)).take(MOST).collect();
     }
     if names.is_empty() { String::new() } else { format!("did you mean {}? ", names.join(" or ")) }
+}
+
+/// An error of the Hub in the words of the command line: what is in a variable or a flag here is a field elsewhere.
+fn explained(error: SourceError) -> Failure {
+    const DOWNLOAD: &str = "download its config.json and give it with --config";
+    match error {
+        SourceError::Offline { of } => Failure::error(format!(
+            "{of}: offline mode is on (--offline, or HF_HUB_OFFLINE), and it is not in the catalog"
+        ))
+        .hint(format!("{DOWNLOAD}, or give its size with --parameters")),
+        SourceError::Unauthorized { of, endpoint, status, with_token } => {
+            let problem = if with_token {
+                "the token in HF_TOKEN has no access to it"
+            } else {
+                "it is gated, private or misspelt, and there is no access token in HF_TOKEN"
+            };
+            Failure::error(format!("{of}: {endpoint} answered {status}: {problem}")).hint(format!(
+                "accept its terms at https://{endpoint}/{of}, and set HF_TOKEN to a token of that account that may read it"
+            ))
+        }
+        SourceError::NotFound { of, endpoint, missing, .. } => {
+            Failure::error(format!("{of}: {endpoint} has no {missing}"))
+                .hint("check the name, and --revision; a private repository needs a token in HF_TOKEN")
+        }
+        error => Failure::error(error.to_string()).hint(format!("with no network, {DOWNLOAD}")),
+    }
 }
 
 fn on_disk(path: &Path, hub: &HubArguments) -> anyhow::Result<ModelShape> {

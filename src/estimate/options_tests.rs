@@ -207,6 +207,7 @@ fn a_hybrid_keeps_a_state_more_for_every_guess() {
         before = now;
     }
     // The head for further tokens has 1.6B parameters, as large as one of the 48 layers.
-    let more = with(&shape, &many, guesses(1, Draft::OwnHeads)).components.weights.0 - base.components.weights.0;
+    let more =
+        with(&shape, &many, guesses(1, Draft::OwnHeads)).components.weights.0 - base.components.weights.0;
     assert!((2_000_000_000..5_000_000_000).contains(&more), "{more}");
 }

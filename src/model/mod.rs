@@ -5,6 +5,7 @@
 pub mod assumed;
 pub(crate) mod bounded;
 pub mod catalog;
+pub mod content;
 mod error;
 pub mod gguf;
 pub mod hf_config;

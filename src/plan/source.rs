@@ -194,7 +194,10 @@ fn from_config(spec: &ModelDeploymentSpec, config: &Value) -> Result<ModelShape,
 
 /// How the size that was published compares with the one counted. One name is given to many sizes (the active parameters
 /// of a mixture, embeddings left out), but a dense model whose config has twice as many is another model.
-fn published_size(shape: &ModelShape, published: Parameters) -> Result<String, PlanError> {
+///
+/// # Errors
+/// If it is: the error names both sizes.
+pub fn published_size(shape: &ModelShape, published: Parameters) -> Result<String, PlanError> {
     let counted = Parameters(shape.parameters);
     let (small, large) = if counted < published { (counted, published) } else { (published, counted) };
     let differs = u128::from(large.0) * 2 > u128::from(small.0) * 3;

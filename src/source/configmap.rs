@@ -5,20 +5,22 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::model::bounded::{Text, not_text};
+use crate::model::content::{Content, not_it};
 use crate::model::{ModelShape, ParseError, catalog, gguf, hf_config, safetensors};
 
-const WHAT: &str = "ConfigMap key";
 /// The longest text that is taken for a catalog's name.
 const MAX_NAME: usize = 200;
 
-/// Reads it.
+/// Reads it; `what` is what to call it in messages.
 ///
 /// # Errors
 /// If it is none of the formats, or a wrong one.
-pub(super) fn read(bytes: &[u8], name: &str) -> Result<ModelShape, ParseError> {
+pub(super) fn read(bytes: &[u8], what: &'static str, name: &str) -> Result<ModelShape, ParseError> {
+    let malformed = |problem: &str| ParseError::Malformed { what, problem: problem.to_owned() };
     if bytes.starts_with(b"GGUF") {
         return gguf::shape(&[gguf::parse_whole(bytes)?], name);
     }
+    let content = Content::of("", bytes);
     // The header of a safetensors file: its length, then its JSON.
     if bytes.get(8) == Some(&b'{') && bytes.first() != Some(&b'{') {
         return safetensors::shape(&[safetensors::parse_header(bytes)?], None, name);
@@ -28,6 +30,9 @@ pub(super) fn read(bytes: &[u8], name: &str) -> Result<ModelShape, ParseError> {
     if !text.starts_with('{') {
         return match (text.len() <= MAX_NAME).then(|| catalog::shape(text)).flatten() {
             Some(shape) => Ok(shape),
+            None if content != Content::Empty && content.remedy().is_some() => {
+                Err(malformed(&not_it(content, "a description of a model")))
+            }
             None => Err(malformed(
                 "it is neither a config.json, nor a safetensors or GGUF header, nor the name of a model of the catalog",
             )),
@@ -58,12 +63,10 @@ pub(super) fn read(bytes: &[u8], name: &str) -> Result<ModelShape, ParseError> {
     hf_config::parse(bytes, name)
 }
 
-fn malformed(problem: &str) -> ParseError {
-    ParseError::Malformed { what: WHAT, problem: problem.to_owned() }
-}
-
 /// Only what tells the formats apart; their own parsers do the rest.
 #[derive(Clone, Copy, Default)]
+// Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 struct Telling {
     /// It is an index.
     weight_map: bool,

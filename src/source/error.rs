@@ -18,7 +18,7 @@ pub enum SourceError {
         of: String,
     },
     /// The server wants a token, or a better one.
-    #[error("{of}: {endpoint} answered {status}: {}", unauthorized(*with_token))]
+    #[error("{of}: {endpoint} answered {status}: {}", unauthorized(of, endpoint, *with_token))]
     Unauthorized {
         /// The repository or address.
         of: String,
@@ -139,11 +139,18 @@ impl SourceError {
     }
 }
 
-const fn unauthorized(with_token: bool) -> &'static str {
-    if with_token {
-        "the token has no access; accept the model's terms on its page, or set model.huggingFace.tokenSecretRef to a Secret with a token that has"
+fn unauthorized(of: &str, endpoint: &str, with_token: bool) -> String {
+    if of.contains("://") {
+        "the address is not public; name the file with model.gguf.huggingFace, which can have a token"
+            .to_owned()
+    } else if with_token {
+        format!(
+            "the token has no access; accept the model's terms at https://{endpoint}/{of} with its account, or set model.huggingFace.tokenSecretRef to a Secret with a token that has"
+        )
     } else {
-        "the repository is gated, private or misspelt; set model.huggingFace.tokenSecretRef to a Secret with an access token"
+        format!(
+            "the repository is gated, private or misspelt; accept its terms at https://{endpoint}/{of}, and set model.huggingFace.tokenSecretRef to a Secret with an access token"
+        )
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::Path;
 use super::error::SourceError;
 use super::gguf_files::{self, FIRST_RANGE, Failed};
 use super::weight_files;
+use crate::model::content::{Content, TELLING};
 use crate::model::{ModelShape, ParseError, gguf, hf_config, safetensors};
+use crate::units::shorten;
 
 /// The largest config that is read.
 const MAX_CONFIG: u64 = 4 << 20;
@@ -22,6 +24,14 @@ pub(super) fn read(path: &Path) -> Result<ModelShape, SourceError> {
     let metadata = std::fs::metadata(path).map_err(|error| failed(path, &error))?;
     if metadata.is_dir() {
         return directory(path);
+    }
+    let content = identify(path)?;
+    if let Some(remedy) = content.remedy() {
+        return Err(SourceError::NoWeights {
+            of: path.display().to_string(),
+            problem: format!("it is {}", content.describe()),
+            remedy: remedy.to_owned(),
+        });
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -41,14 +51,26 @@ pub(super) fn read(path: &Path) -> Result<ModelShape, SourceError> {
         }
         Some("json") if name == weight_files::INDEX => read_safetensors(parent, &read_index(path)?),
         _ => {
-            let first = range(path, 0, 16)?;
-            if first.starts_with(b"GGUF") {
-                return read_gguf(path);
+            match content {
+                Content::Gguf => return read_gguf(path),
+                Content::Safetensors => return read_safetensors(parent, &[name]),
+                _ => {}
             }
             let bytes = whole(path, MAX_CONFIG)?;
-            super::configmap::read(&bytes, &model_name(path)).map_err(|error| parse(path, error))
+            super::configmap::read(&bytes, "model file", &model_name(path))
+                .map_err(|error| parse(path, error))
         }
     }
+}
+
+/// What the file at a path is, from how it begins.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn identify(path: &Path) -> Result<Content, SourceError> {
+    let first = range(path, 0, u64::try_from(TELLING).unwrap_or(u64::MAX))?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Content::of(&name, &first))
 }
 
 fn directory(path: &Path) -> Result<ModelShape, SourceError> {
@@ -92,6 +114,16 @@ fn directory(path: &Path) -> Result<ModelShape, SourceError> {
         return hf_config::parse_with_quant(&bytes, quant.as_deref(), &model_name(path))
             .map_err(|error| parse(&config, error));
     }
+    if let Some(pickle) = names.iter().find(|name| Content::of(name, b"\0") == Content::PyTorch) {
+        return Err(SourceError::NoWeights {
+            of: path.display().to_string(),
+            problem: format!(
+                "of weights there are only PyTorch checkpoints in it, such as {}, which are not read, for that would run them",
+                shorten(pickle)
+            ),
+            remedy: "give the model's safetensors files, or its config.json".to_owned(),
+        });
+    }
     Err(SourceError::NoWeights {
         of: path.display().to_string(),
         problem: "there is no config.json, safetensors or GGUF file in it".to_owned(),
@@ -109,7 +141,8 @@ fn read_safetensors(directory: &Path, files: &[String]) -> Result<ModelShape, So
     let mut headers = Vec::with_capacity(files.len());
     for file in files {
         let path = directory.join(file);
-        let first = range(&path, 0, 8)?;
+        // The length is in eight bytes; what else the file may be takes some more.
+        let first = range(&path, 0, 4096)?;
         let length = safetensors::header_length(&first).map_err(|error| parse(&path, error))?;
         let bytes = range(&path, 0, length)?;
         let header = safetensors::parse_header(&bytes).map_err(|error| parse(&path, error))?;
@@ -135,6 +168,16 @@ fn read_gguf(path: &Path) -> Result<ModelShape, SourceError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let names = gguf_files::split_names(&name, count)
         .ok_or_else(|| parse(path, gguf_files::not_named_as_split(&name, count)))?;
+    if let Some(gone) = names.iter().find(|name| !path.with_file_name(name).is_file()) {
+        return Err(SourceError::NoWeights {
+            of: path.display().to_string(),
+            problem: format!(
+                "it is one of the {count} files of a model, and {} is not beside it",
+                shorten(gone)
+            ),
+            remedy: "put all of them into one directory, and name any of them".to_owned(),
+        });
+    }
     let headers =
         names.iter().map(|name| gguf_header(&path.with_file_name(name))).collect::<Result<Vec<_>, _>>()?;
     gguf::shape(&headers, &model_name(path)).map_err(|error| parse(path, error))

@@ -277,10 +277,18 @@ impl Client {
                 problem: refused.0.to_owned(),
             });
         }
+        let certificate = match error {
+            ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+            ureq::Error::Rustls(error) => Some(error),
+            _ => None,
+        };
         let network = SourceError::Network {
             of: request.of.to_owned(),
             endpoint: host.to_owned(),
             problem: match error {
+                _ if certificate.is_some_and(is_untrusted) => {
+                    "its certificate is not signed by an authority that is trusted here; to trust it, set SSL_CERT_FILE to a PEM file with the certificates of all authorities that are to be trusted".to_owned()
+                }
                 ureq::Error::Timeout(_) => "the server does not answer in time".to_owned(),
                 ureq::Error::HostNotFound => {
                     "the host is not found; check the endpoint, or the cluster's DNS".to_owned()
@@ -289,6 +297,8 @@ impl Client {
             },
         };
         match error {
+            // It will not be another the next moment.
+            _ if certificate.is_some() => Attempt::Failed(network),
             ureq::Error::Timeout(_)
             | ureq::Error::Io(_)
             | ureq::Error::ConnectionFailed
@@ -304,5 +314,17 @@ impl Client {
             endpoint: host.or_else(|| self.endpoint_host().map(str::to_owned)).unwrap_or_default(),
             problem,
         }
+    }
+}
+
+/// Whether a certificate is refused for who signed it, or because nobody is trusted at all.
+fn is_untrusted(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(problem) => {
+            matches!(problem, rustls::CertificateError::UnknownIssuer)
+        }
+        // The verifier has no root certificates.
+        rustls::Error::General(problem) => problem.contains("CA certificates"),
+        _ => false,
     }
 }

@@ -8,6 +8,7 @@ mod cache;
 mod configmap;
 mod error;
 mod file;
+mod flight;
 mod gguf_files;
 mod guard;
 mod http;
@@ -22,12 +23,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::cache::{Cache, Key};
+use self::flight::Flights;
 use self::http::Client;
 use crate::api::v1alpha1::{HuggingFaceRef, KeyRef, ModelSource};
 use crate::model::{ModelShape, assumed, catalog, hf_config};
 use crate::units::{Parameters, shorten};
 
 pub use error::SourceError;
+pub use file::identify;
 pub use settings::{DEFAULT_ENDPOINT, Settings, Token};
 
 /// A model, as it is referred to.
@@ -147,6 +150,7 @@ pub struct Sources {
     client: Client,
     settings: Arc<Settings>,
     cache: Cache,
+    flights: Flights,
 }
 
 impl Sources {
@@ -159,7 +163,7 @@ impl Sources {
         let settings = Arc::new(Settings { endpoint, ..settings });
         let client = Client::new(Arc::clone(&settings))?;
         let cache = Cache::new(settings.cache_entries);
-        Ok(Self { client, settings, cache })
+        Ok(Self { client, settings, cache, flights: Flights::default() })
     }
 
     /// Resolves a reference. It blocks: from async code use [`Sources::resolve_async`].
@@ -178,7 +182,7 @@ impl Sources {
             SourceRef::Config { json, name } => hf_config::parse(json, name)
                 .map(Arc::new)
                 .map_err(|error| SourceError::Parse { of: "model.config".to_owned(), error }),
-            SourceRef::ConfigMap { bytes, name } => configmap::read(bytes, name)
+            SourceRef::ConfigMap { bytes, name } => configmap::read(bytes, "ConfigMap key", name)
                 .map(Arc::new)
                 .map_err(|error| SourceError::Parse { of: "model.configMapRef".to_owned(), error }),
             SourceRef::Path(path) => file::read(path).map(Arc::new),
@@ -244,6 +248,22 @@ impl Sources {
         if let Some(outcome) = self.cache.get(&key, Instant::now()) {
             return outcome;
         }
+        self.flights.once(&key, || self.read_hub(&key, repository, revision, file, token))
+    }
+
+    /// Reads a model of the Hub, and remembers the outcome.
+    fn read_hub(
+        &self,
+        key: &Key,
+        repository: &str,
+        revision: &str,
+        file: Option<&str>,
+        token: Option<&Token>,
+    ) -> Result<Arc<ModelShape>, SourceError> {
+        // Another may have done it just now.
+        if let Some(outcome) = self.cache.get(key, Instant::now()) {
+            return outcome;
+        }
         let model = hub::Model {
             client: &self.client,
             endpoint: &self.settings.endpoint,
@@ -268,7 +288,7 @@ impl Sources {
             Ok(_) => Some(self.settings.fresh_for),
             Err(error) => Some(self.failure_lasts(error)),
         };
-        self.cache.put(key, outcome.clone(), lasts, Instant::now());
+        self.cache.put(key.clone(), outcome.clone(), lasts, Instant::now());
         outcome
     }
 
@@ -289,13 +309,18 @@ impl Sources {
         if let Some(outcome) = self.cache.get(&key, Instant::now()) {
             return outcome;
         }
-        let outcome = hub::read_url(&self.client, url, self.deadline()).map(Arc::new);
-        let lasts = match &outcome {
-            Ok(_) => self.settings.fresh_for,
-            Err(error) => self.failure_lasts(error),
-        };
-        self.cache.put(key, outcome.clone(), Some(lasts), Instant::now());
-        outcome
+        self.flights.once(&key, || {
+            if let Some(outcome) = self.cache.get(&key, Instant::now()) {
+                return outcome;
+            }
+            let outcome = hub::read_url(&self.client, url, self.deadline()).map(Arc::new);
+            let lasts = match &outcome {
+                Ok(_) => self.settings.fresh_for,
+                Err(error) => self.failure_lasts(error),
+            };
+            self.cache.put(key.clone(), outcome.clone(), Some(lasts), Instant::now());
+            outcome
+        })
     }
 
     /// When a model must have been read.

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
 use super::error::SourceError;
@@ -22,7 +23,7 @@ fn failure(request: &Request<'_>, host: &str, status: StatusCode, headers: &Head
     let of = request.of.to_owned();
     let endpoint = host.to_owned();
     let code = status.as_u16();
-    let retry_after = || text(headers, "retry-after")?.trim().parse().ok().map(Duration::from_secs);
+    let retry_after = || wait_of(text(headers, "retry-after")?, Timestamp::now());
     Some(match code {
         200 | 206 => return None,
         301 | 302 | 303 | 307 | 308 => match text(headers, "location") {
@@ -105,6 +106,22 @@ fn body(request: &Request<'_>, host: &str, mut response: Response<ureq::Body>) -
     Attempt::Done(Answer::Found(Found { bytes, total, commit }))
 }
 
+/// The longest wait that a server is believed to mean.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+
+/// What `Retry-After` says: seconds, or the time of day after which to come back.
+fn wait_of(retry_after: &str, now: Timestamp) -> Option<Duration> {
+    let text = retry_after.trim();
+    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+        // A number that does not fit is still one.
+        return Some(text.parse().map_or(LONGEST_WAIT, Duration::from_secs).min(LONGEST_WAIT));
+    }
+    let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    // A time that is past means now.
+    let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
+    Some(wait.min(LONGEST_WAIT))
+}
+
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -140,4 +157,32 @@ fn start_of(content_range: &str) -> Option<u64> {
 /// The size of the file in `bytes 0-99/1000` or `bytes */1000`.
 fn total_of(content_range: &str) -> Option<u64> {
     content_range.rsplit('/').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_read_as_seconds_or_as_a_time() {
+        let now = "2015-10-21T07:28:00Z".parse().expect("a time");
+        for (text, expect) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("86400", Some(86_400)),
+            ("86401", Some(86_400)),
+            ("99999999999999999999999", Some(86_400)),
+            ("Wed, 21 Oct 2015 07:28:30 GMT", Some(30)),
+            ("Wed, 21 Oct 2015 07:27:30 GMT", Some(0)),
+            ("Fri, 21 Oct 2050 07:28:00 GMT", Some(86_400)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+            ("soon", None),
+            ("Wed, 99 Oct 2015 07:28:30 GMT", None),
+        ] {
+            assert_eq!(wait_of(text, now).map(|wait| wait.as_secs()), expect, "{text:?}");
+        }
+    }
 }

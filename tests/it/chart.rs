@@ -71,6 +71,25 @@ fn values_decide_what_is_rendered() {
     );
 }
 
+/// Where the Hub's mirror has a certificate of the company's own authority.
+#[test]
+fn files_and_variables_reach_the_container() {
+    let values = "extraEnv[0].name=SSL_CERT_FILE,extraEnv[0].value=/ca/bundle.pem,extraVolumes[0].name=ca,extraVolumes[0].configMap.name=company-ca,extraVolumeMounts[0].name=ca,extraVolumeMounts[0].mountPath=/ca";
+    let (_, deployment) = objects(&["--set", values])
+        .into_iter()
+        .find(|(name, _)| name == "Deployment/loadline")
+        .expect("rendered");
+    let pod = deployment.pointer("/spec/template/spec").expect("a pod");
+    assert_eq!(pod.pointer("/volumes/0/configMap/name"), Some(&"company-ca".into()));
+    let container = pod.pointer("/containers/0").expect("a container");
+    assert_eq!(container.pointer("/volumeMounts/0/mountPath"), Some(&"/ca".into()));
+    let variables = container.pointer("/env").and_then(Value::as_array).expect("variables");
+    assert!(variables.iter().any(|variable| variable["value"] == "/ca/bundle.pem"), "{variables:?}");
+    let (_, plain) =
+        objects(&[]).into_iter().find(|(name, _)| name == "Deployment/loadline").expect("rendered");
+    assert_eq!(plain.pointer("/spec/template/spec/volumes"), None);
+}
+
 #[test]
 fn rendering_twice_gives_the_same() {
     assert_eq!(template(&[]).output().unwrap(), template(&[]).output().unwrap());

@@ -143,7 +143,7 @@ fn what_is_on_disk_and_wrong_is_named() {
     for (path, expect) in [
         ("empty", "no config.json"),
         ("cut", "cut off"),
-        ("html", "not safetensors"),
+        ("html", "it is a web page"),
         ("short", "incomplete"),
         ("index", "gone.safetensors"),
         ("text.json", "neither a config.json"),

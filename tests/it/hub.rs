@@ -1,5 +1,6 @@
 //! Resolving models over HTTP, from a server that does what servers do.
 
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use loadline::model::{Confidence, ShapeSource};
@@ -324,6 +325,147 @@ fn servers_that_are_busy_are_asked_again_when_they_say() {
 }
 
 #[test]
+fn a_time_of_day_is_as_good_as_a_wait() {
+    // It is past, so nothing is waited for.
+    let past = "Wed, 21 Oct 2015 07:28:00 GMT";
+    let server = Server::start(move |seen, before| match before {
+        0 => Reply::Status(429, vec![("retry-after", past.to_owned())], Vec::new()),
+        _ => sharded(seen),
+    });
+    assert_eq!(sources(&server).resolve(&hub("org/m")).map(|shape| shape.parameters), Ok(PARAMETERS));
+    let far = "Fri, 21 Oct 2050 07:28:00 GMT";
+    let server =
+        Server::start(move |_, _| Reply::Status(429, vec![("retry-after", far.to_owned())], Vec::new()));
+    let error = sources(&server).resolve(&hub("org/m")).expect_err("too long");
+    let day = Some(Duration::from_hours(24));
+    assert!(matches!(error, SourceError::RateLimited { retry_after, .. } if retry_after == day), "{error}");
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[test]
+fn one_model_at_the_same_moment_is_read_once() {
+    let (begun, go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (first, then) = (Arc::clone(&begun), Arc::clone(&go));
+    let server = Server::start(move |seen, before| {
+        if seen.path.contains("/main/") && before == 0 {
+            first.wait();
+            then.wait();
+        }
+        sharded(seen)
+    });
+    let sources = sources(&server);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| sources.resolve(&hub("org/m")))).collect();
+        begun.wait();
+        go.wait();
+        for thread in threads {
+            assert_eq!(thread.join().expect("fine").map(|shape| shape.parameters), Ok(PARAMETERS));
+        }
+    });
+    let mut paths: Vec<String> = server.seen().into_iter().map(|seen| seen.path).collect();
+    let all = paths.len();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), all, "each file is asked for once");
+}
+
+/// The program, with an environment that has nothing of this machine's.
+fn program(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
+    let mut command = crate::cli::command();
+    for name in
+        ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"]
+    {
+        command.env_remove(name).env_remove(name.to_ascii_lowercase());
+    }
+    command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR");
+    let output = command.args(arguments).envs(environment.iter().copied()).output().expect("it runs");
+    let words = String::from_utf8(output.stderr).expect("UTF-8");
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    (output.status.code().expect("an exit code"), words)
+}
+
+fn port(server: &Server) -> String {
+    format!("https://localhost:{}", server.port())
+}
+
+#[test]
+fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+    let (server, authority) = Server::start_with_tls(|seen, _| sharded(seen));
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("authority.pem");
+    std::fs::write(&file, authority).expect("written");
+    let endpoint = port(&server);
+    let arguments = ["estimate", "--model", "org/m", "--hub-endpoint", &endpoint];
+    let (code, words) = program(&arguments, &[]);
+    assert!(code == 1 && words.contains("SSL_CERT_FILE"), "{code}: {words}");
+    assert!(server.seen().is_empty(), "nothing is asked of a server that is not trusted");
+    let (code, words) = program(&arguments, &[("SSL_CERT_FILE", file.to_str().expect("a path"))]);
+    assert_eq!(code, 0, "{words}");
+    assert!(!server.seen().is_empty());
+    // It is another host's certificate.
+    let endpoint = endpoint.replace("localhost", "127.0.0.1");
+    let arguments = ["estimate", "--model", "org/m", "--hub-endpoint", &endpoint];
+    let (code, words) = program(&arguments, &[("SSL_CERT_FILE", file.to_str().expect("a path"))]);
+    assert!(code == 1 && words.contains("certificate"), "{code}: {words}");
+}
+
+#[test]
+fn proxies_of_the_environment_are_used_and_left_out() {
+    let proxy = Server::start(|_, _| Reply::Status(502, Vec::new(), Vec::new()));
+    let direct = Server::start(|seen, _| sharded(seen));
+    let through = format!("http://{}", proxy.address);
+    let arguments = ["estimate", "--model", "org/m", "--hub-endpoint", "https://hub.example"];
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        let before = proxy.seen().len();
+        let (code, words) = program(&arguments, &[(variable, &through)]);
+        assert_eq!(code, 1, "{words}");
+        let seen = proxy.seen();
+        assert!(seen.len() > before, "{variable} is not used: {words}");
+        assert!(seen.iter().all(|seen| seen.path == "hub.example:443"), "{seen:?}");
+    }
+    let before = proxy.seen().len();
+    let endpoint = direct.url();
+    let arguments = ["estimate", "--model", "org/m", "--hub-endpoint", &endpoint];
+    let (code, words) =
+        program(&arguments, &[("HTTPS_PROXY", &through), ("NO_PROXY", "127.0.0.1,.internal")]);
+    assert_eq!(code, 0, "{words}");
+    assert_eq!(proxy.seen().len(), before, "NO_PROXY names the host");
+}
+
+#[test]
+fn the_program_says_what_to_do_where_it_may_not_read() {
+    let server = Server::start(|seen, _| match seen.header("authorization") {
+        _ if seen.path.starts_with("/org/none/") => missing("RepoNotFound"),
+        Some(_) => Reply::Status(403, vec![("x-error-code", "GatedRepo".to_owned())], Vec::new()),
+        None => Reply::Status(401, vec![("x-error-code", "GatedRepo".to_owned())], Vec::new()),
+    });
+    let endpoint = server.url();
+    let estimate = |model: &str, environment: &[(&str, &str)]| {
+        program(&["estimate", "--model", model, "--hub-endpoint", &endpoint], environment)
+    };
+    for (model, environment, expected) in [
+        ("org/m", &[][..], &["401", "no access token in HF_TOKEN", "accept its terms at", "/org/m"][..]),
+        ("org/m", &[("HF_TOKEN", "hf_secret")], &["403", "the token in HF_TOKEN has no access"]),
+        ("org/none", &[], &["no such repository", "HF_TOKEN"]),
+    ] {
+        let (code, words) = estimate(model, environment);
+        assert_eq!(code, 1, "{words}");
+        for text in expected {
+            assert!(words.contains(text), "no {text:?} in {words}");
+        }
+        assert!(!words.contains("hf_secret") && !words.contains("tokenSecretRef"), "{words}");
+    }
+    let before = server.seen().len();
+    for value in ["1", "true", "YES", "on"] {
+        let (code, words) = estimate("org/m", &[("HF_HUB_OFFLINE", value)]);
+        assert!(code == 1 && words.contains("offline mode is on"), "{value}: {words}");
+    }
+    assert_eq!(server.seen().len(), before, "offline means no connection");
+    assert_eq!(estimate("org/m", &[("HF_HUB_OFFLINE", "0")]).0, 1);
+    assert!(server.seen().len() > before, "0 is not offline");
+}
+
+#[test]
 fn answers_that_break_off_are_asked_for_again() {
     let server = Server::start(
         |seen, before| if before == 0 { Reply::Cut(CONFIG.to_vec(), 20) } else { sharded(seen) },
@@ -368,6 +510,28 @@ fn lying_servers_are_found_out() {
     });
     let error = sources(&server).resolve(&hub("org/m")).expect_err("short").to_string();
     assert!(error.contains("incomplete"), "{error}");
+}
+
+#[test]
+fn an_answer_that_is_another_thing_is_called_what_it_is() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4661211808\n";
+    let page = b"<!DOCTYPE html><title>Sign in to the network</title>";
+    for (content, file, expected) in [
+        (&pointer[..], Some("m.gguf"), ["GGUF header", "Git LFS pointer", "4661211808 bytes"]),
+        (page, Some("m.gguf"), ["GGUF header", "a web page", "browser"]),
+        (page, None, ["config.json", "a web page", "browser"]),
+        (b"", None, ["config.json", "an empty file", "again"]),
+    ] {
+        let server = Server::start(move |seen, _| match seen.path.rsplit('/').next() {
+            Some("m.gguf" | "config.json") => Reply::File(content.to_vec(), Some(COMMIT)),
+            _ => missing("EntryNotFound"),
+        });
+        let source = file.map_or_else(|| hub("org/m"), |file| gguf("org/m", file));
+        let error = sources(&server).resolve(&source).expect_err("not a model").to_string();
+        for text in expected {
+            assert!(error.contains(text), "no {text:?} in {error}");
+        }
+    }
 }
 
 #[test]

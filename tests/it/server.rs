@@ -1,10 +1,14 @@
 //! A small HTTP server on 127.0.0.1 that misbehaves on demand.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -52,6 +56,21 @@ pub(crate) struct Server {
 impl Server {
     /// Serves with a handler, which is given each request and how many of the same path came before it.
     pub(crate) fn start(handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_as(handler, None)
+    }
+
+    /// The same over TLS, as the host `localhost`; the second is the certificate of the authority, in PEM.
+    pub(crate) fn start_with_tls(
+        handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> (Self, String) {
+        let (config, authority) = tls();
+        (Self::start_as(handler, Some(Arc::new(config))), authority)
+    }
+
+    fn start_as(
+        handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -59,10 +78,17 @@ impl Server {
         let log = Arc::clone(&seen);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (log, handler) = (Arc::clone(&log), Arc::clone(&handler));
+                let (log, handler, tls) = (Arc::clone(&log), Arc::clone(&handler), tls.clone());
                 std::thread::spawn(move || {
+                    stream.set_read_timeout(Some(Duration::from_mins(1))).expect("not zero");
                     // A client that goes away is part of what is tested.
-                    let _ = serve(stream, &log, handler.as_ref());
+                    let _ = match tls {
+                        None => serve(stream, &log, handler.as_ref()),
+                        Some(tls) => {
+                            let connection = ServerConnection::new(tls).expect("a valid configuration");
+                            serve(StreamOwned::new(connection, stream), &log, handler.as_ref())
+                        }
+                    };
                 });
             }
         });
@@ -83,9 +109,33 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, handler: &Handler) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
+/// A certificate for `localhost`, and that of the authority that signed it.
+fn tls() -> (ServerConfig, String) {
+    let mut authority = CertificateParams::new(Vec::new()).expect("valid");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().expect("a key");
+    let authority_certificate = authority.self_signed(&authority_key).expect("signed");
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
+        .expect("valid")
+        .signed_by(&key, &issuer)
+        .expect("signed");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("valid")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+        )
+        .expect("valid");
+    (config, authority_certificate.pem())
+}
+
+fn serve<S: Read + Write>(stream: S, log: &Mutex<Vec<Seen>>, handler: &Handler) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -106,7 +156,9 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, handler: &Handler) -> std::i
         log.push(seen.clone());
         before
     };
-    match handler(&seen, before) {
+    let reply = handler(&seen, before);
+    let stream = reader.get_mut();
+    match reply {
         Reply::Status(status, headers, body) => {
             let mut lines = String::new();
             for (name, value) in headers {
@@ -120,9 +172,9 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, handler: &Handler) -> std::i
             stream.write_all(&body)
         }
         Reply::File(file, commit) => {
-            file_reply(&mut stream, &seen, &file, u64::try_from(file.len()).expect("small"), commit)
+            file_reply(stream, &seen, &file, u64::try_from(file.len()).expect("small"), commit)
         }
-        Reply::Sparse(file, total) => file_reply(&mut stream, &seen, &file, total, None),
+        Reply::Sparse(file, total) => file_reply(stream, &seen, &file, total, None),
         Reply::Endless(file) => {
             write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;
             stream.write_all(&file)?;
@@ -140,7 +192,6 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, handler: &Handler) -> std::i
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")?;
             stream.flush()?;
             // The client gives up long before, and closes: that is what is waited for.
-            stream.set_read_timeout(Some(Duration::from_mins(1)))?;
             let mut rest = String::new();
             reader.read_line(&mut rest).map(|_| ())
         }
@@ -148,7 +199,7 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, handler: &Handler) -> std::i
 }
 
 fn file_reply(
-    stream: &mut TcpStream,
+    stream: &mut impl Write,
     seen: &Seen,
     file: &[u8],
     total: u64,

@@ -6,6 +6,7 @@ use super::metadata::{Metadata, Value};
 use super::reader::{Reader, Stop};
 use super::tensor_type::TensorType;
 use crate::model::ParseError;
+use crate::model::content::{Content, not_it};
 use crate::units::shorten;
 
 /// The largest header that is read; those of models with 260,000 tokens are some 16 MiB.
@@ -110,14 +111,16 @@ fn read(bytes: &[u8]) -> Result<Header, Stop> {
     let mut reader = Reader::new(bytes);
     let magic = reader.take(4, "the magic number")?;
     if magic != b"GGUF" {
+        let content = Content::of("", bytes);
         let problem = match magic {
+            _ if content.remedy().is_some() => not_it(content, "a GGUF file"),
             b"ggml" | b"lmgg" | b"ggjt" | b"tjgg" | b"fmgg" => {
-                "it is a GGML file of before GGUF; convert it with a current llama.cpp"
+                "it is a GGML file of before GGUF; convert it with a current llama.cpp".to_owned()
             }
-            b"FUGG" => "it is big-endian; only little-endian files are read",
-            _ => "it does not begin with \"GGUF\", so it is not a GGUF file",
+            b"FUGG" => "it is big-endian; only little-endian files are read".to_owned(),
+            _ => not_it(content, "a GGUF file"),
         };
-        return Err(wrong(problem.to_owned()));
+        return Err(wrong(problem));
     }
     let version = reader.u32("the version")?;
     match version {

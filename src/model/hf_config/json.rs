@@ -6,6 +6,7 @@ use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, Seq
 use serde_json::{Map, Number, Value};
 
 use crate::model::ParseError;
+use crate::model::content::{Content, not_it};
 use crate::units::shorten;
 
 /// The largest file that is read; real ones are below 200 KiB.
@@ -24,6 +25,10 @@ pub(super) fn object(bytes: &[u8], what: &'static str) -> Result<Map<String, Val
         });
     }
     let malformed = |problem: String| ParseError::Malformed { what, problem };
+    let content = Content::of("", bytes);
+    if content.remedy().is_some() {
+        return Err(malformed(not_it(content, &format!("a {what}"))));
+    }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| malformed(format!("is not UTF-8 text at byte {}", error.valid_up_to())))?;
     let (deepest, values) = extent(text);

@@ -5,6 +5,7 @@
 use super::dtype::Dtype;
 use super::table::{self, Placed};
 use crate::model::ParseError;
+use crate::model::content::{Content, not_it};
 use crate::units::shorten;
 
 /// The largest header that is read. The format allows 100 MB; the largest real ones are below 2 MiB.
@@ -74,19 +75,17 @@ impl Header {
 /// # Errors
 /// If there are fewer than eight bytes, or the header is larger than [`MAX_HEADER`].
 pub fn header_length(bytes: &[u8]) -> Result<u64, ParseError> {
-    let Some(length) = bytes.first_chunk::<8>() else {
+    let Some(first) = bytes.first_chunk::<8>() else {
         return Err(malformed(format!(
             "the file has {} bytes; a safetensors file begins with eight bytes of header length",
             bytes.len()
         )));
     };
-    let length = u64::from_le_bytes(*length);
+    let length = u64::from_le_bytes(*first);
     if length > MAX_HEADER {
         // A GGUF, pickle or HTML file read as a length is astronomically large: say so rather than quote the number.
         if length > 1 << 40 {
-            return Err(malformed(
-                "it does not begin with a header length, so it is not safetensors".to_owned(),
-            ));
+            return Err(malformed(not_it(Content::of("", bytes), "a safetensors file")));
         }
         return Err(ParseError::TooLarge {
             what: WHAT,

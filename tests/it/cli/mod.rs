@@ -5,6 +5,7 @@ mod commands;
 mod docs;
 mod estimate;
 mod plan;
+mod wrong_files;
 
 use std::path::Path;
 use std::process::Command;
