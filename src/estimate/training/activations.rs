@@ -24,7 +24,7 @@ const SPARE_KEPT: u64 = 10;
 /// length 37 to 76 are lost (fms-hf-tuning's benchmark, which states both the process's memory and the allocated peak).
 /// Batches of differing lengths need about as much to get through at all, and then torch empties its cache whenever a
 /// longer one comes; at 100 it seldom does. What it reserves where nothing stops it is `SPARE_MOST`.
-const SPARE_LOSS: u64 = 80;
+const SPARE_LOSS: u64 = 85;
 /// The same with sharded weights, where the gathered layers' share is counted apart: 0 to 85, all of batches of one length.
 const SPARE_LOSS_SHARDED: u64 = 50;
 /// The same where a layer's pass is the largest: 20 to 70.
@@ -85,7 +85,8 @@ pub(super) struct Width {
 
 impl Width {
     /// 16 bits throughout.
-    pub(super) const SIXTEEN: Self = Self { residual: 2, kept: 0, recomputed: 0, scores: SCORES, most: None, head: Bytes::ZERO };
+    pub(super) const SIXTEEN: Self =
+        Self { residual: 2, kept: 0, recomputed: 0, scores: SCORES, most: None, head: Bytes::ZERO };
     /// Autocast keeps 32-bit values (norms, residuals, softmax) beside 16-bit ones: half as much again, by BERT-large's
     /// rows of training.csv.
     pub(super) const AUTOCAST: Self =
@@ -136,8 +137,7 @@ pub(super) fn demands(
         let beyond = product(&[width.residual.saturating_sub(2), layers, shape.hidden_size, tokens])?;
         // Gradients on their way through a layer take about half of what it keeps.
         let work = widest.scaled(3, 2)?.plus(dequantised)?;
-        let lost =
-            if sharding::shards_weights(training.sharding) { SPARE_LOSS_SHARDED } else { SPARE_LOSS };
+        let lost = if sharding::shards_weights(training.sharding) { SPARE_LOSS_SHARDED } else { SPARE_LOSS };
         ways.push(Demand {
             stored: inputs.plus(width.within(beyond))?,
             transient: loss.plus(width.head)?.max(work),
