@@ -22,15 +22,15 @@ const SCORES_AUTOCAST: u64 = 4 + 1 + 4 + 2;
 const SPARE_KEPT: u64 = 10;
 /// The same while layers are recomputed: blocks of many sizes come and go between the few large ones. Of batches of one
 /// length 37 to 76 are lost (fms-hf-tuning's benchmark, which states both the process's memory and the allocated peak).
-/// Batches of differing lengths need about as much to get through at all, and then torch empties its cache whenever a
-/// longer one comes; at 100 it seldom does. What it reserves where nothing stops it is `SPARE_MOST`.
+/// Batches of differing lengths, replayed by the allocator's rules (best fit, split, merged, emptied when full), get
+/// through with 30 to 50, by emptying the cache at each longer one; with 100 that is rare.
 const SPARE_LOSS: u64 = 85;
 /// The same with sharded weights, where the gathered layers' share is counted apart: 0 to 85, all of batches of one length.
 const SPARE_LOSS_SHARDED: u64 = 50;
 /// The same where a layer's pass is the largest: 20 to 70.
 const SPARE_LAYER: u64 = 75;
-/// The most that is reserved and not used: batches of differing lengths on a GPU with memory to spare (ms-swift's table:
-/// three to four and a half times the peak of the loss). It is cache that torch gives back when the GPU is full.
+/// The most that is reserved and not used: batches of differing lengths on a GPU with memory to spare. ms-swift's table has
+/// two to four and a half times the peak of the loss, the replay three to five. It is cache, given back when the GPU is full.
 const SPARE_MOST: u64 = 300;
 
 /// Bytes that the passes need, per GPU.
@@ -137,11 +137,11 @@ pub(super) fn demands(
         let beyond = product(&[width.residual.saturating_sub(2), layers, shape.hidden_size, tokens])?;
         // Gradients on their way through a layer take about half of what it keeps.
         let work = widest.scaled(3, 2)?.plus(dequantised)?;
-        let lost = if sharding::shards_weights(training.sharding) { SPARE_LOSS_SHARDED } else { SPARE_LOSS };
+        let share = if sharding::shards_weights(training.sharding) { SPARE_LOSS_SHARDED } else { SPARE_LOSS };
         ways.push(Demand {
             stored: inputs.plus(width.within(beyond))?,
             transient: loss.plus(width.head)?.max(work),
-            spare: loss.scaled(lost, 100)?.max(work.scaled(SPARE_LAYER, 100)?),
+            spare: loss.scaled(share, 100)?.max(work.scaled(SPARE_LAYER, 100)?),
         });
     }
     Ok(ways)
