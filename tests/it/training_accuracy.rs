@@ -4,6 +4,8 @@
 //! is not scored is counted by the rule that left it out.
 #![allow(clippy::unwrap_used, reason = "a fixture that cannot be read is a failed test")]
 
+#[path = "training_accuracy/outside.rs"]
+mod outside;
 #[path = "training_accuracy/rows.rs"]
 mod rows;
 
@@ -58,14 +60,23 @@ pub(crate) struct Score {
     pub(crate) measured: f64,
     /// What is predicted of the same quantity, in GiB.
     pub(crate) predicted: f64,
+    /// What the command line prints: the whole process, whatever was measured, in GiB.
+    pub(crate) total: f64,
     /// With the default safety margin, in GiB.
     pub(crate) required: f64,
+    /// The high end of the range, in GiB.
+    pub(crate) most: f64,
 }
 
 impl Score {
     /// Relative error of the prediction.
     pub(crate) fn error(&self) -> f64 {
         self.predicted / self.measured - 1.0
+    }
+
+    /// The same of the total, as it is printed.
+    pub(crate) fn plain_error(&self) -> f64 {
+        self.total / self.measured - 1.0
     }
 
     /// Whether a GPU that is large enough by the estimate is large enough for the run.
@@ -87,6 +98,16 @@ impl Scores {
     /// The share of rows within a relative error.
     pub(crate) fn within(&self, error: f64) -> f64 {
         share(&self.scored, |score| score.error().abs() <= error)
+    }
+
+    /// The same of the totals, as they are printed.
+    pub(crate) fn plainly_within(&self, error: f64) -> f64 {
+        share(&self.scored, |score| score.plain_error().abs() <= error)
+    }
+
+    /// The share of rows whose measured memory is within the range.
+    pub(crate) fn in_range(&self) -> f64 {
+        share(&self.scored, |score| score.most >= score.measured)
     }
 
     /// The share of rows whose measured memory is covered.
@@ -147,12 +168,18 @@ pub(crate) fn scores() -> Scores {
 pub(crate) fn markdown() -> String {
     let scores = scores();
     let mut text = format!(
-        "{} rows: {:.0} % within 15 %, {:.0} % within 25 %, {:.0} % covered with the safety margin\n\n",
+        "{} rows: {:.0} % within 15 %, {:.0} % within 25 %, {:.0} % covered with the safety margin. Counted on the total that \
+         `loadline estimate` prints, which includes the CUDA context and the allocator's share whatever was measured: {:.0} % \
+         within 15 %, {:.0} % within 25 %. The high end of the range covers {:.0} %.\n\n",
         scores.scored.len(),
         scores.within(0.15) * 100.0,
         scores.within(0.25) * 100.0,
-        scores.covered() * 100.0
+        scores.covered() * 100.0,
+        scores.plainly_within(0.15) * 100.0,
+        scores.plainly_within(0.25) * 100.0,
+        scores.in_range() * 100.0
     );
+    text.push_str(outside::ABOUT);
     text.push_str(&by_framework(&scores.scored));
     text.push_str(
         "\n| row | method | grade | measured | GiB | predicted | error | with margin |\n|---|---|---|---|---:|---:|---:|---:|\n",
@@ -173,6 +200,7 @@ pub(crate) fn markdown() -> String {
         )
         .unwrap();
     }
+    text.push_str(&outside::markdown(&scores.scored));
     text.push_str("\nNot scored:\n\n");
     for (why, ids) in &scores.skipped {
         writeln!(text, "- {} rows: {why} ({})", ids.len(), ids.join(", ")).unwrap();
@@ -279,7 +307,9 @@ fn score(row: &Row) -> Result<Score, String> {
         measure,
         measured,
         predicted: gib(predicted),
+        total: gib(total),
         required: gib(Margin::DEFAULT.apply(total).unwrap()),
+        most: gib(estimate.terms.iter().fold(Bytes::ZERO, |sum, term| sum.plus(term.high).unwrap())),
     })
 }
 
@@ -312,19 +342,26 @@ fn every_row_is_scored_or_left_out_by_a_rule() {
 fn estimates_are_near_what_was_measured() {
     let scores = scores();
     assert!(scores.within(0.15) >= 0.70, "{}", markdown());
-    assert!(scores.within(0.25) >= 0.87, "{}", markdown());
+    assert!(scores.within(0.25) >= 0.88, "{}", markdown());
+}
+
+#[test]
+fn printed_totals_are_near_what_was_measured() {
+    let scores = scores();
+    assert!(scores.plainly_within(0.15) >= 0.60, "{}", markdown());
+    assert!(scores.plainly_within(0.25) >= 0.80, "{}", markdown());
 }
 
 #[test]
 fn the_margin_covers_what_was_measured() {
     let all = scores();
-    assert!(all.covered() >= 0.90, "{}", markdown());
-    // ms-swift's table was made with batches of varying length, and the loss computed on many copies of the logits: two
-    // to three times the memory for activations that the same model needs in its authors' own script.
+    assert!(all.covered() >= 0.95, "{}", markdown());
+    assert!(all.in_range() >= 0.99, "{}", markdown());
+    // ms-swift's table was made with batches of differing lengths on a GPU with room for what torch caches of them.
     let others: Vec<Score> =
         all.scored.iter().filter(|score| score.framework != "ms-swift").cloned().collect();
     assert!(others.len() >= 120, "{}", others.len());
-    assert!(share(&others, Score::is_covered) >= 0.97, "{}", markdown());
+    assert!(share(&others, Score::is_covered) >= 1.0, "{}", markdown());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What the forward pass leaves for the backward pass, and what the backward pass needs at its peak.
 
+use super::base::Cast;
 use super::census::{Census, Kept, product};
+use super::sharding;
 use crate::estimate::{AttentionKernel, Checkpointing, Training};
 use crate::model::ModelShape;
 use crate::units::{Bytes, Overflow};
@@ -15,12 +17,21 @@ const SCORES: u64 = 4 + 2;
 /// are left (4) and their 16-bit copy (2).
 const SCORES_AUTOCAST: u64 = 4 + 1 + 4 + 2;
 
-/// Hundredths of the transient memory that torch's allocator reserves besides and cannot use. While layers are recomputed,
-/// blocks of many sizes come and go between the large ones of the loss: 30 to 70 in the rows of training.csv that
-/// state both the process's memory and the allocated peak, less with expandable segments. Where everything is kept the
+/// Hundredths of the transient memory that torch's allocator reserves besides and cannot use. Where everything is kept the
 /// backward pass frees in the order in which it was taken, and next to nothing is lost (PEFT's benchmark).
-const SLACK: u64 = 10;
-const SLACK_RECOMPUTING: u64 = 50;
+const SPARE_KEPT: u64 = 10;
+/// The same while layers are recomputed: blocks of many sizes come and go between the few large ones. Of batches of one
+/// length 37 to 76 are lost (fms-hf-tuning's benchmark, which states both the process's memory and the allocated peak).
+/// Batches of differing lengths, replayed by the allocator's rules (best fit, split, merged, emptied when full), get
+/// through with 30 to 50, by emptying the cache at each longer one; with 100 that is rare.
+const SPARE_LOSS: u64 = 85;
+/// The same with sharded weights, where the gathered layers' share is counted apart: 0 to 85, all of batches of one length.
+const SPARE_LOSS_SHARDED: u64 = 50;
+/// The same where a layer's pass is the largest: 20 to 70.
+const SPARE_LAYER: u64 = 75;
+/// The most that is reserved and not used: batches of differing lengths on a GPU with memory to spare. ms-swift's table has
+/// two to four and a half times the peak of the loss, the replay three to five. It is cache, given back when the GPU is full.
+const SPARE_MOST: u64 = 300;
 
 /// Bytes that the passes need, per GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +40,15 @@ pub(super) struct Demand {
     pub(super) stored: Bytes,
     /// Held at the peak only: a few large blocks.
     pub(super) transient: Bytes,
-    /// Hundredths of the transient that the allocator reserves besides and cannot use.
-    pub(super) slack: u64,
+    /// What the allocator reserves besides and cannot use.
+    pub(super) spare: Bytes,
+}
+
+impl Demand {
+    /// The most that the allocator reserves besides, where the GPU has it.
+    pub(super) fn most_spare(&self) -> Result<Bytes, Overflow> {
+        self.transient.scaled(SPARE_MOST, 100)
+    }
 }
 
 /// The tokens of one step.
@@ -53,11 +71,37 @@ impl Batch {
 pub(super) struct Width {
     /// Bytes of an element of the residual stream, the inputs of the layers.
     pub(super) residual: u64,
-    /// The most that the residual stream may take beyond 16 bits, over all layers.
-    pub(super) most_beyond_16_bits: Option<Bytes>,
-    /// Whether autocast keeps 32-bit values (norms, residuals, softmax) beside 16-bit ones: half as much again, by
-    /// BERT-large's rows of training.csv.
-    pub(super) autocast: bool,
+    /// Hundredths that layers keep besides their 16-bit values, where all is kept.
+    pub(super) kept: u64,
+    /// The same while one layer is recomputed.
+    pub(super) recomputed: u64,
+    /// Bytes per score where attention writes them out.
+    pub(super) scores: u64,
+    /// The most that all of it may take beyond 16 bits, over all layers.
+    pub(super) most: Option<Bytes>,
+    /// A 16-bit copy of the output head.
+    pub(super) head: Bytes,
+}
+
+impl Width {
+    /// 16 bits throughout.
+    pub(super) const SIXTEEN: Self =
+        Self { residual: 2, kept: 0, recomputed: 0, scores: SCORES, most: None, head: Bytes::ZERO };
+    /// Autocast keeps 32-bit values (norms, residuals, softmax) beside 16-bit ones: half as much again, by BERT-large's
+    /// rows of training.csv.
+    pub(super) const AUTOCAST: Self =
+        Self { residual: 4, kept: 50, recomputed: 50, scores: SCORES_AUTOCAST, ..Self::SIXTEEN };
+
+    /// On a base that is quantised by bitsandbytes and cast by PEFT. Without recomputation its layers keep 1.2 to 1.5 times
+    /// what the same layers keep in 16 bits (litgpt's pairs of rows that differ in the base only); recomputing one takes no
+    /// more than in 16 bits (fms-hf-tuning's benchmark).
+    pub(super) const fn cast(cast: Cast) -> Self {
+        Self { residual: 4, kept: 25, most: Some(cast.activations), head: cast.head, ..Self::SIXTEEN }
+    }
+
+    fn within(self, bytes: Bytes) -> Bytes {
+        self.most.map_or(bytes, |most| most.min(bytes))
+    }
 }
 
 /// The ways in which the passes can be run: all kept, and, with checkpointing, only the layers' inputs. The smaller one
@@ -72,40 +116,55 @@ pub(super) fn demands(
     dequantised: Bytes,
 ) -> Result<Vec<Demand>, Overflow> {
     let tokens = batch.tokens()?;
-    let logits = product(&[LOGITS, census.logits, tokens])?;
-    let (mut all, mut widest) = (Bytes::ZERO, Bytes::ZERO);
+    let loss = product(&[LOGITS, census.logits, tokens])?;
+    let (mut elements, mut scores, mut widest) = (Bytes::ZERO, Bytes::ZERO, Bytes::ZERO);
     for kept in &census.kept {
-        let layer = layer(*kept, training.attention, batch, width.autocast)?;
-        all = all.plus(layer)?;
-        widest = widest.max(layer);
+        let layer = layer(*kept, training.attention, batch, width)?;
+        elements = elements.plus(layer.elements)?;
+        scores = scores.plus(layer.scores)?;
+        widest = widest.max(layer.elements.scaled(100 + width.recomputed, 100)?.plus(layer.scores)?);
     }
-    // Gradients on their way through a layer take about half of what it keeps.
-    let work = widest.scaled(3, 2)?.plus(dequantised)?;
-    let mut ways = vec![Demand { stored: all, transient: logits.max(dequantised), slack: SLACK }];
+    let beyond = width.within(elements.scaled(width.kept, 100)?);
+    let transient = loss.plus(width.head)?.max(dequantised);
+    let mut ways = vec![Demand {
+        stored: elements.plus(beyond)?.plus(scores)?,
+        transient,
+        spare: loss.max(dequantised).scaled(SPARE_KEPT, 100)?,
+    }];
     if training.gradient_checkpointing == Checkpointing::Full {
         let layers = u64::try_from(census.kept.len()).map_err(|_| Overflow)?;
-        let sixteen = product(&[2, layers, shape.hidden_size, tokens])?;
+        let inputs = product(&[2, layers, shape.hidden_size, tokens])?;
         let beyond = product(&[width.residual.saturating_sub(2), layers, shape.hidden_size, tokens])?;
-        let stored = sixteen.plus(width.most_beyond_16_bits.map_or(beyond, |most| most.min(beyond)))?;
-        ways.push(Demand { stored, transient: logits.max(work), slack: SLACK_RECOMPUTING });
+        // Gradients on their way through a layer take about half of what it keeps.
+        let work = widest.scaled(3, 2)?.plus(dequantised)?;
+        let share = if sharding::shards_weights(training.sharding) { SPARE_LOSS_SHARDED } else { SPARE_LOSS };
+        ways.push(Demand {
+            stored: inputs.plus(width.within(beyond))?,
+            transient: loss.plus(width.head)?.max(work),
+            spare: loss.scaled(share, 100)?.max(work.scaled(SPARE_LAYER, 100)?),
+        });
     }
     Ok(ways)
 }
 
-fn layer(kept: Kept, kernel: AttentionKernel, batch: Batch, autocast: bool) -> Result<Bytes, Overflow> {
+/// Bytes that one layer keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layer {
+    /// Activations in 16 bits, and norms' inputs in 32.
+    elements: Bytes,
+    /// Scores, where attention writes them out.
+    scores: Bytes,
+}
+
+fn layer(kept: Kept, kernel: AttentionKernel, batch: Batch, width: Width) -> Result<Layer, Overflow> {
     let tokens = batch.tokens()?;
     let repeated = match kernel {
         AttentionKernel::Flash => Bytes::ZERO,
         AttentionKernel::Sdpa | AttentionKernel::Eager => product(&[kept.repeated, tokens])?,
     };
     let scores = match kernel {
-        AttentionKernel::Eager => {
-            let width = if autocast { SCORES_AUTOCAST } else { SCORES };
-            product(&[width, kept.heads, tokens, batch.length])?
-        }
+        AttentionKernel::Eager => product(&[width.scores, kept.heads, tokens, batch.length])?,
         AttentionKernel::Sdpa | AttentionKernel::Flash => Bytes::ZERO,
     };
-    let elements = product(&[kept.bytes, tokens])?.plus(repeated)?;
-    let elements = if autocast { elements.scaled(3, 2)? } else { elements };
-    elements.plus(scores)
+    Ok(Layer { elements: product(&[kept.bytes, tokens])?.plus(repeated)?, scores })
 }

@@ -21,7 +21,7 @@ mod properties;
 mod tests;
 
 use self::activations::{Batch, Demand, Width};
-use self::base::Base;
+use self::base::{Base, Cast};
 use self::census::{Census, Group, product};
 use self::sharding::State;
 use super::{
@@ -118,8 +118,12 @@ struct Needs {
     gathered: Bytes,
     /// Communication buffers.
     buffers: Bytes,
-    /// What the allocator holds and cannot use.
-    slack: Bytes,
+    /// What the allocator holds of gathered layers and cannot use.
+    streams: Bytes,
+    /// The least and the most that the weights take.
+    weights: (Bytes, Bytes),
+    /// Whether embeddings and head are cast to 32 bits.
+    cast: bool,
     /// What the optimizer's step needs besides.
     step: Bytes,
     /// Whether recomputation is asked for and saves nothing.
@@ -130,8 +134,8 @@ impl Needs {
     fn of(shape: &ModelShape, run: &Run) -> Result<Self, EstimateError> {
         let training = &run.training;
         let census = Census::new(shape)?;
-        let zero = sharding::is_zero(training.sharding);
-        let (state, trained) = state(shape, run, &census, zero)?;
+        let cast = run.base.cast(&census, shape.hidden_size, training)?;
+        let (state, trained) = state(shape, run, &census, cast)?;
         let left = sharding::divide(state, training);
         let gathered = sharding::gathered(&census, run.base, training)?;
         let buffers = sharding::buffers(&census, training, trained, left.gradients)?;
@@ -139,24 +143,24 @@ impl Needs {
             Base::Quantised(_) => product(&[census.largest, 2])?,
             Base::Sixteen | Base::Mixed => Bytes::ZERO,
         };
-        let width = width(run, &census)?;
+        let width = width(run, cast);
         let ways = activations::demands(&census, shape, training, run.batch, width, dequantised)?;
-        let mut best: Option<(Bytes, Bytes, Demand)> = None;
+        let streams = streams(run.base, &census, training)?;
+        let mut best: Option<(Bytes, Demand)> = None;
         for demand in ways {
             let activations = beyond_gradients(demand, &left)?.plus(gathered)?;
-            let slack = slack(demand, run.base, &census, training)?;
             let better = match best {
-                Some((least, spare, _)) => activations.plus(slack)? < least.plus(spare)?,
+                Some((least, other)) => activations.plus(demand.spare)? < least.plus(other.spare)?,
                 None => true,
             };
             if better {
-                best = Some((activations, slack, demand));
+                best = Some((activations, demand));
             }
         }
-        let nothing = Demand { stored: Bytes::ZERO, transient: Bytes::ZERO, slack: 0 };
-        let (activations, slack, demand) = best.unwrap_or((Bytes::ZERO, Bytes::ZERO, nothing));
+        let nothing = Demand { stored: Bytes::ZERO, transient: Bytes::ZERO, spare: Bytes::ZERO };
+        let (activations, demand) = best.unwrap_or((Bytes::ZERO, nothing));
         let communication = if training.gpus > 1 { COMMUNICATION } else { Bytes::ZERO };
-        let overhead = CONTEXT.plus(communication)?.plus(slack)?.plus(buffers)?;
+        let overhead = CONTEXT.plus(communication)?.plus(streams)?.plus(demand.spare)?.plus(buffers)?;
         let components = Components {
             weights: left.weights,
             kv_cache: Bytes::ZERO,
@@ -173,7 +177,9 @@ impl Needs {
             demand,
             gathered,
             buffers,
-            slack,
+            streams,
+            weights: weights_range(run, &census, cast, &left)?,
+            cast: cast.is_some(),
             step: left.step,
             checkpointing_is_idle: training.gradient_checkpointing == Checkpointing::Full && !kept,
         })
@@ -181,12 +187,19 @@ impl Needs {
 }
 
 /// State of the whole run, before it is divided, and the number of trained parameters.
-fn state(shape: &ModelShape, run: &Run, census: &Census, zero: bool) -> Result<(State, u64), EstimateError> {
+fn state(
+    shape: &ModelShape,
+    run: &Run,
+    census: &Census,
+    cast: Option<Cast>,
+) -> Result<(State, u64), EstimateError> {
     let training = &run.training;
+    let zero = sharding::is_zero(training.sharding);
     let autocast = !zero && training.sharding != Sharding::Fsdp;
     // DeepSpeed holds the weights in 16 bits whatever the checkpoint's type, and a 32-bit copy with the optimizer.
     let base = if zero && run.base == Base::Mixed { Base::Sixteen } else { run.base };
-    let base_weights = base.weights(census, autocast)?;
+    let tables = cast.map_or(Bytes::ZERO, |cast| cast.tables);
+    let base_weights = base.weights(census, autocast)?.plus(tables)?;
     let adapters: Vec<Group>;
     let (trained, weights, groups, width) = if training.method == Method::Full {
         let width = if zero { 4 } else { base.width() };
@@ -194,58 +207,55 @@ fn state(shape: &ModelShape, run: &Run, census: &Census, zero: bool) -> Result<(
     } else {
         adapters = lora::adapters(census, training.lora_rank, &training.lora_targets, &shape.name)?;
         let trained = lora::parameters(&adapters)?;
-        let weights = base_weights.plus(product(&[trained, ADAPTER_WIDTH])?)?;
+        // DeepSpeed holds the whole module in 16 bits.
+        let width = if zero { 2 } else { ADAPTER_WIDTH };
+        let weights = base_weights.plus(product(&[trained, width])?)?;
         (trained, weights, adapters.as_slice(), ADAPTER_WIDTH)
     };
     let mut need = optimizer::need(training.optimizer, groups, width)?;
     if zero {
         need.step = Bytes::ZERO;
-        if training.method == Method::Full {
-            need.state = need.state.plus(product(&[trained, 4])?)?;
-        }
+        need.state = need.state.plus(product(&[trained, 4])?)?;
     }
     let gradients = product(&[trained, width])?;
     Ok((State { weights, gradients, optimizer: need.state, step: need.step }, trained))
 }
 
 /// How wide the activations are.
-fn width(run: &Run, census: &Census) -> Result<Width, Overflow> {
+fn width(run: &Run, cast: Option<Cast>) -> Width {
     let training = &run.training;
-    let sixteen = Width { residual: 2, most_beyond_16_bits: None, autocast: false };
     // Sharding casts the inputs of a layer to 16 bits, DeepSpeed the whole model.
-    let cast = sharding::is_zero(training.sharding) || training.sharding == Sharding::Fsdp;
-    Ok(match run.base {
-        Base::Mixed if !cast => Width { residual: 4, autocast: true, ..sixteen },
-        // PEFT's prepare_model_for_kbit_training casts the norms to 32 bits, and so the stream. That costs no more than
-        // the quantisation saves: with a batch so large LoRA on the 16-bit base is what one runs.
-        Base::Quantised(format) if base::is_cast_by_peft(format) => {
-            let offloaded = training.offload.contains(&Offload::Parameters);
-            let parts = if sharding::shards_weights(training.sharding) { training.gpus } else { 1 };
-            let plain = Base::Sixteen.weights(census, false)?.share_of(parts);
-            let quantised = run.base.weights(census, false)?.share_of(parts);
-            let held = if offloaded { 0 } else { plain.0.saturating_sub(quantised.0) };
-            let gathered =
-                |base| sharding::gathered(census, base, training)?.plus(streams(base, census, training)?);
-            let passing = gathered(Base::Sixteen)?.0.saturating_sub(gathered(run.base)?.0);
-            let saved = Bytes(held).plus(Bytes(passing))?;
-            // Less what a dequantised matrix and the allocator's share of it cost, rounded up.
-            let dequantised = product(&[census.largest, 4])?;
-            let most = Bytes(saved.0.saturating_sub(dequantised.0));
-            Width { residual: 4, most_beyond_16_bits: Some(most), ..sixteen }
-        }
-        Base::Sixteen | Base::Mixed | Base::Quantised(_) => sixteen,
-    })
+    let sixteen = sharding::is_zero(training.sharding) || training.sharding == Sharding::Fsdp;
+    match (run.base, cast) {
+        (_, Some(cast)) => Width::cast(cast),
+        (Base::Mixed, None) if !sixteen => Width::AUTOCAST,
+        (Base::Sixteen | Base::Mixed | Base::Quantised(_), None) => Width::SIXTEEN,
+    }
+}
+
+/// The weights on one GPU without the cast to 32 bits that is assumed, and with the scales that are not.
+fn weights_range(
+    run: &Run,
+    census: &Census,
+    cast: Option<Cast>,
+    left: &State,
+) -> Result<(Bytes, Bytes), Overflow> {
+    let training = &run.training;
+    let tables = cast.map_or(Bytes::ZERO, |cast| cast.tables);
+    let beyond = if training.offload.contains(&Offload::Parameters) {
+        Bytes::ZERO
+    } else if sharding::shards_weights(training.sharding) {
+        run.base.beyond(census)?.share_of(training.gpus)
+    } else {
+        run.base.beyond(census)?
+    };
+    Ok((Bytes(left.weights.0.saturating_sub(tables.0)), left.weights.plus(beyond)?))
 }
 
 /// What the passes, or the optimizer's step after them, need beyond weights, gradients and optimizer state.
 fn beyond_gradients(demand: Demand, left: &State) -> Result<Bytes, Overflow> {
     let passes = demand.stored.plus(demand.transient)?;
     Ok(Bytes(passes.0.saturating_sub(left.gradients.0)).max(left.step))
-}
-
-/// What torch's allocator reserves and cannot use.
-fn slack(demand: Demand, base: Base, census: &Census, training: &Training) -> Result<Bytes, Overflow> {
-    demand.transient.scaled(demand.slack, 100)?.plus(streams(base, census, training)?)
 }
 
 /// FSDP's gathered layers, freed by another stream than the one that uses them, are held about three times over.

@@ -96,22 +96,29 @@ fn terms(shape: &ModelShape, run: &Run, needs: &Needs) -> Result<Vec<Term>, Over
         Base::Sixteen => "in 16 bits".to_owned(),
         Base::Mixed if sharding::is_zero(training.sharding) => "in 16 bits".to_owned(),
         Base::Mixed => "in 32 bits, with 16-bit copies for the arithmetic".to_owned(),
+        Base::Quantised(format) if needs.cast => format!("in {format}, embeddings and head in 32 bits"),
         Base::Quantised(format) => format!("in {format}, embeddings and head in 16 bits"),
     };
     let (parameters, trained) = (Parameters(needs.parameters), Parameters(needs.trained));
     let adapters = match training.method {
         Method::Full => String::new(),
+        Method::Lora | Method::Qlora if sharding::is_zero(training.sharding) => {
+            format!(" + {trained} of adapters in 16 bits")
+        }
         Method::Lora | Method::Qlora => format!(" + {trained} of adapters in 32 bits"),
     };
     let state_divided = divided(!matches!(training.sharding, Sharding::None | Sharding::Ddp));
     let gradients_divided =
         divided(!matches!(training.sharding, Sharding::None | Sharding::Ddp | Sharding::Zero1));
     Ok(vec![
-        exact(
-            "weights",
-            format!("{parameters} parameters {held}{adapters}{}", divided(shards)),
-            per_gpu.weights,
-        ),
+        Term {
+            component: "weights",
+            formula: format!("{parameters} parameters {held}{adapters}{}", divided(shards)),
+            bytes: per_gpu.weights,
+            confidence: whole,
+            low: needs.weights.0,
+            high: needs.weights.1,
+        },
         exact("gradients", format!("{trained} trained parameters{gradients_divided}"), per_gpu.gradients),
         exact(
             "optimizer",
@@ -134,18 +141,28 @@ fn terms(shape: &ModelShape, run: &Run, needs: &Needs) -> Result<Vec<Term>, Over
             70,
             150,
         )?,
-        spread(
-            "overhead",
-            format!(
-                "{CONTEXT} of CUDA context and libraries, {} that the allocator cannot reuse, {} of communication buffers",
-                needs.slack, needs.buffers
-            ),
-            per_gpu.overhead,
-            Confidence::Derived,
-            50,
-            200,
-        )?,
+        overhead(needs)?,
     ])
+}
+
+/// The overhead and its range: from next to nothing lost, as with expandable segments, to what batches of differing lengths
+/// make torch reserve where the GPU has it.
+fn overhead(needs: &Needs) -> Result<Term, Overflow> {
+    let spare = needs.demand.spare.plus(needs.streams)?;
+    let bytes = needs.components.overhead;
+    let most = needs.demand.most_spare()?.plus(needs.streams.times(2)?)?;
+    let libraries = Bytes(bytes.0.saturating_sub(spare.0).saturating_sub(needs.buffers.0));
+    Ok(Term {
+        component: "overhead",
+        formula: format!(
+            "{CONTEXT} of CUDA context and libraries, {spare} that the allocator cannot reuse, {} of communication buffers",
+            needs.buffers
+        ),
+        bytes,
+        confidence: Confidence::Derived,
+        low: libraries.plus(needs.buffers)?.scaled(1, 2)?,
+        high: libraries.scaled(3, 2)?.plus(needs.buffers.times(2)?)?.plus(most)?,
+    })
 }
 
 fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
@@ -165,8 +182,8 @@ fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
     }
     let mut note = |text: &str| notes.push(text.to_owned());
     note(match (training.method, run.base, zero) {
-        (Method::Full, _, true) => {
-            "DeepSpeed keeps 16-bit weights, 32-bit gradients, and a 32-bit copy of the weights with the optimizer state."
+        (_, _, true) => {
+            "DeepSpeed keeps 16-bit weights, and of what is trained 32-bit gradients and a 32-bit copy with the optimizer state."
         }
         (Method::Full, Base::Sixteen, false) => {
             "Weights, gradients and optimizer state are all in bf16, as frameworks train a checkpoint loaded in bf16; precision fp32 estimates mixed precision with 32-bit weights."
@@ -176,9 +193,9 @@ fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
         }
         (Method::Lora | Method::Qlora, _, _) => "Adapters, their gradients and moments are in 32 bits.",
     });
-    if training.method == Method::Qlora {
+    if needs.cast {
         note(
-            "The residual stream is counted in 32 bits where PEFT's prepare_model_for_kbit_training makes it so (bitsandbytes formats), as long as that costs less than quantisation saves.",
+            "Embeddings, output head and residual stream are counted in 32 bits, as PEFT's prepare_model_for_kbit_training makes them for bitsandbytes formats, as long as that costs less than quantisation saves; a trainer that leaves it out needs less.",
         );
     }
     if training.method == Method::Full && training.optimizer == Optimizer::Adamw && !zero {
@@ -197,6 +214,11 @@ fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
     if training.optimizer == Optimizer::PagedAdamw8bit {
         note(
             "Paged optimizer state is not counted: it moves to host memory when the GPU is full, about 2 bytes per trained parameter.",
+        );
+    }
+    if needs.demand.spare.0 > 0 {
+        note(
+            "The allocator's share allows for batches of differing lengths. On a GPU with memory to spare torch may reserve several times as much for them, up to the high end of the range; it gives that back when the GPU is full. Packed or padded batches, or expandable_segments:True, need less.",
         );
     }
     note(

@@ -250,15 +250,76 @@ fn adapters_are_counted_by_target() {
 fn a_quantised_base_leaves_embeddings_alone() {
     let training = Training { method: Method::Qlora, lora_rank: 16, ..training() };
     let adapters = 4 * 41_943_040;
-    let rest = 2 * (PARAMETERS - LINEAR);
-    for (precision, base) in [
-        (None, LINEAR / 2 + LINEAR / 64 + LINEAR / 64 / 64),
-        (Some(Precision::Bf16), LINEAR / 2 + LINEAR / 64 + LINEAR / 64 / 64),
-        (Some(Precision::Int4), LINEAR / 2),
-        (Some(Precision::GptqInt4), LINEAR / 2 + LINEAR / 256 * 5),
+    let norms = 2 * 65 * 4096;
+    let tables = 2 * 32_000 * 4096;
+    let nf4 = LINEAR / 2 + LINEAR / 64 + LINEAR / 64 / 64;
+    for (precision, base, width) in [
+        // PEFT casts what bitsandbytes leaves alone to 32 bits.
+        (None, nf4, 4),
+        (Some(Precision::Bf16), nf4, 4),
+        (Some(Precision::Int4), LINEAR / 2, 4),
+        (Some(Precision::GptqInt4), LINEAR / 2 + LINEAR / 256 * 5, 2),
     ] {
-        assert_eq!(per_gpu(&training, precision).weights, Bytes(base + rest + adapters), "{precision:?}");
+        let expected = base + width * tables + norms + adapters;
+        assert_eq!(per_gpu(&training, precision).weights, Bytes(expected), "{precision:?}");
     }
+    // A flat parameter has one type: nothing is cast where the weights are sharded.
+    for sharding in [Sharding::Fsdp, Sharding::Zero3] {
+        let sharded = Training { sharding, gpus: 2, ..training.clone() };
+        let adapters = if sharding == Sharding::Zero3 { adapters / 2 } else { adapters };
+        let expected = nf4 + 2 * tables + norms + adapters;
+        assert_eq!(per_gpu(&sharded, None).weights, Bytes(expected.div_ceil(2)), "{sharding}");
+    }
+}
+
+#[test]
+fn recomputed_layers_keep_their_inputs_in_the_width_of_the_stream() {
+    let activations = |precision, sharding| {
+        let training = Training { method: Method::Lora, sharding, gpus: 2, ..training() };
+        let long = Workload { precision: Some(precision), context: Some(8192), ..workload() };
+        let small = Workload { context: Some(4096), ..long.clone() };
+        let of = |workload| estimate(&decoder(MISTRAL), workload, &training).unwrap().per_gpu.activations.0;
+        of(&long) - of(&small)
+    };
+    let inputs = 32 * 4096 * 4096;
+    let sixteen = activations(Precision::Bf16, Sharding::Ddp);
+    assert_eq!(activations(Precision::Nf4, Sharding::Ddp), sixteen + 2 * inputs);
+    assert_eq!(activations(Precision::GptqInt4, Sharding::Ddp), sixteen);
+    assert_eq!(activations(Precision::Nf4, Sharding::Fsdp), sixteen);
+}
+
+#[test]
+fn deepspeed_holds_adapters_in_16_bits_and_a_copy_in_32() {
+    let rank = |sharding| Training { method: Method::Lora, lora_rank: 16, sharding, gpus: 1, ..training() };
+    let adapters = 41_943_040;
+    for (sharding, weights, optimizer) in
+        [(Sharding::None, 4, 8), (Sharding::Fsdp, 4, 8), (Sharding::Zero2, 2, 12), (Sharding::Zero3, 2, 12)]
+    {
+        let needs = per_gpu(&rank(sharding), None);
+        assert_eq!(needs.weights, Bytes(2 * PARAMETERS + weights * adapters), "{sharding}");
+        assert_eq!(needs.optimizer, Bytes(optimizer * adapters), "{sharding}");
+        assert_eq!(needs.gradients, Bytes(4 * adapters), "{sharding}");
+    }
+}
+
+#[test]
+fn the_range_is_as_wide_as_what_is_not_known() {
+    let term = |method, sharding, component| {
+        let training = Training { method, sharding, gpus: 2, ..training() };
+        let estimate = estimate(&decoder(MISTRAL), &workload(), &training).unwrap();
+        estimate.terms.into_iter().find(|term| term.component == component).unwrap()
+    };
+    // 14 bytes per token and entry of the vocabulary; up to three times as much is cached beside it.
+    let loss = 14 * 2048 * 32_000;
+    let overhead = term(Method::Lora, Sharding::Ddp, "overhead");
+    assert!(overhead.high.0 >= 3 * loss, "{}", overhead.high);
+    assert!(overhead.low.0 < super::CONTEXT.0, "{}", overhead.low);
+    // Without the cast to 32 bits; without double quantisation.
+    let weights = term(Method::Qlora, Sharding::Ddp, "weights");
+    assert_eq!(weights.bytes.0 - weights.low.0, 2 * 2 * 32_000 * 4096);
+    assert_eq!(weights.high.0 - weights.bytes.0, LINEAR / 16 - LINEAR / 64 - LINEAR / 64 / 64);
+    let exact = term(Method::Lora, Sharding::Ddp, "weights");
+    assert_eq!((exact.low, exact.high), (exact.bytes, exact.bytes));
 }
 
 #[test]
