@@ -8,9 +8,11 @@
 //! layer are one tensor with a count, in whose name a star stands for the expert: `model.layers.3.mlp.experts.*.up_proj.weight`.
 
 mod attention_free;
+mod audio;
 mod bailing;
 mod blocks;
 mod builder;
+mod class_defaults;
 mod decoder;
 mod deepseek_v4;
 mod dense;
@@ -20,6 +22,7 @@ mod encoder_head;
 mod encoder_variants;
 mod extras;
 mod fields;
+mod florence;
 mod gemma;
 mod griffin;
 mod hybrid;
@@ -31,6 +34,9 @@ mod mllama;
 mod moe;
 mod nemotron;
 mod nested;
+mod omni;
+mod projectors;
+mod qformer;
 mod quantization;
 mod recurrent;
 mod seq2seq;
@@ -41,8 +47,8 @@ mod zamba;
 
 use self::builder::Builder;
 use self::fields::{Fields, QUANT, WHAT};
-use super::ModelShape;
 use super::error::ParseError;
+use super::{Confidence, ModelShape};
 use crate::precision::Precision;
 use crate::units::shorten;
 
@@ -71,7 +77,15 @@ pub fn parse_with_quant(
     if vision::knows(model_type, &root) {
         vision::build(model_type, &root, &mut b)?;
     } else {
-        text(model_type, &root, &mut b)?;
+        let mut owned = root.owned();
+        if let Some(kv_heads) = class_defaults::complete_secondary(&mut owned, model_type) {
+            b.shape.cache_confidence = b.shape.cache_confidence.max(Confidence::Derived);
+            b.shape.weights_confidence = b.shape.weights_confidence.max(Confidence::Derived);
+            b.note(format!(
+                "num_key_value_heads is not written: {kv_heads} is taken, the default of its class in transformers."
+            ));
+        }
+        text(model_type, &owned.fields(), &mut b)?;
     }
     b.shape.stored_precision = stored_precision(&root)?;
     let quant = quant.as_ref().map(|map| Fields::root(map, QUANT));
@@ -100,6 +114,15 @@ fn without_suffix(model_type: &str) -> &str {
         "llama4_text" => "llama4",
         "glm4v_text" => "glm4",
         "glm4v_moe_text" => "glm4_moe",
+        "glm46v_text" | "glm_ocr_text" => "glm4",
+        "florence2_language" => "bart",
+        "paddleocr_vl_text" => "ernie4_5",
+        "molmo2_text" => "qwen3",
+        "qwen2_5_omni_text" => "qwen2",
+        "qwen3_omni_moe_text" => "qwen3_moe",
+        "qwen3_asr_text" => "qwen3",
+        "gemma3n" => "gemma3n_text",
+        "exaone4_5_text" => "exaone4",
         other => other,
     }
 }
