@@ -39,6 +39,11 @@ fn of(model_type: &str) -> Option<&'static Map<String, Value>> {
     all().get(model_type).and_then(Value::as_object)
 }
 
+/// Every `model_type` that has defaults.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    all().keys().map(String::as_str)
+}
+
 /// The `model_type` of what a class nests under `key` (`text_config`, `vision_config`), where the config does not say.
 pub(super) fn nested_type(model_type: &str, key: &str) -> Option<&'static str> {
     of(model_type)?.get(key).and_then(Value::as_str)

@@ -9,6 +9,9 @@ use super::hybrid::plain;
 use super::tower::{Tower, project};
 use crate::model::{Layer, ParseError, Role, Span, Split, State, StateKind};
 
+/// The `model_type`s of text models that are read here.
+pub(super) const TYPES: &[&str] = &["mllama_text_model"];
+
 /// Rows of the embedding beyond the vocabulary, for the image token and its like.
 const EXTRA_TOKENS: u64 = 8;
 

@@ -5,7 +5,7 @@ use super::builder::Builder;
 use super::decoder::{Block, Dims, Ffn, NormKind, Style, spans_by_type};
 use super::dense_families::LLAMA;
 use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, Limit, TOKENS, WIDTH};
-use crate::model::{Confidence, ParseError, Role, Span, Split};
+use crate::model::{Confidence, Experts, ParseError, Role, Span, Split};
 
 /// The `model_type`s that are read here.
 pub(super) const TYPES: &[&str] = &[
@@ -46,6 +46,8 @@ pub(super) const TYPES: &[&str] = &[
     "llada_moe",
     "hunyuan",
     "minimax_m3_vl_text",
+    "ernie4_5_vl_moe_text",
+    "aria_text",
 ];
 
 /// Experts with Mixtral's names.
@@ -74,6 +76,8 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     let style = style(model_type, f)?;
     let attention = attention(model_type, f, &dims)?;
     let moe = experts(model_type, &of_experts)?;
+    let seeing =
+        (model_type == "ernie4_5_vl_moe_text").then(|| seeing_experts(f, &moe)).transpose()?.flatten();
     let dense = dense_width(model_type, f)?;
     let sparse = sparse_layers(model_type, f, dims.layers)?;
     let spans = spans(model_type, f, dims.layers)?;
@@ -100,6 +104,13 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
         b.begin_layer(format!("{}.{layer}.", style.layers), layer);
         style.block(b, &dims, block);
         super::extras::of_layer(model_type, f, b, &dims, (layer, dense))?;
+        if let (Some(eyes), Ffn::Moe(_)) = (&seeing, block.ffn) {
+            // What a token of an image passes instead.
+            let names = MoeNames { module: "mlp.vision_moe", ..style.moe };
+            eyes.build(b, &names, dims.hidden);
+            b.shape.experts =
+                Some(Experts { count: moe.count, per_token: moe.per_token, intermediate_size: moe.width });
+        }
         if let (Some((heads, dim)), Ffn::Moe(_)) = (index, block.ffn) {
             let queries = (heads.saturating_mul(dim), dims.hidden);
             b.linear("self_attn.index_q_proj", Role::Attention, queries, Split::Replicated, false);
@@ -181,7 +192,7 @@ fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
             head_bias: f.flag_or("lm_head_bias", false)?,
             ..LLAMA
         },
-        "glm4_moe" | "dots1" | "deepseek" | "llada_moe" => Style { moe: DEEPSEEK_MOE, ..LLAMA },
+        "glm4_moe" | "dots1" | "deepseek" | "llada_moe" | "aria_text" => Style { moe: DEEPSEEK_MOE, ..LLAMA },
         "llama4" => Style {
             mlp: MlpNames { module: "feed_forward", ..LLAMA.mlp },
             moe: MoeNames {
@@ -198,7 +209,7 @@ fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
             ..LLAMA
         },
         "granitemoe" | "granitemoeshared" | "granitemoe_swa" => Style { moe: GRANITE_MOE, ..LLAMA },
-        "ernie4_5_moe" => Style { moe: DEEPSEEK_MOE, tied: true, ..LLAMA },
+        "ernie4_5_moe" | "ernie4_5_vl_moe_text" => Style { moe: DEEPSEEK_MOE, tied: true, ..LLAMA },
         "dbrx" => Style {
             embed: "transformer.wte",
             layers: "transformer.blocks",
@@ -351,6 +362,10 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         } else {
             0
         };
+    } else if model_type == "ernie4_5_vl_moe_text" {
+        width = alike(f, "moe_intermediate_size", WIDTH)?.filter(|width| *width > 0);
+    } else if model_type == "aria_text" {
+        shared = f.or("moe_num_shared_experts", EXPERTS, 2)?;
     } else if matches!(
         model_type,
         "bailing_moe" | "bailing_moe_v2" | "afmoe" | "exaone_moe" | "hy_v3" | "cohere2_moe"
@@ -362,7 +377,10 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         None if model_type == "dbrx" => f.need(&["ffn_hidden_size"], WIDTH)?,
         None => f.need(&["moe_intermediate_size", "intermediate_size"], WIDTH)?,
     };
-    let count = f.need(&count, EXPERTS)?;
+    let count = match alike(f, "moe_num_experts", EXPERTS)? {
+        Some(count) if count > 0 => count,
+        _ => f.need(&count, EXPERTS)?,
+    };
     let shared_width = match model_type {
         "qwen2_moe" => f.or("shared_expert_intermediate_size", WIDTH, 5632)?,
         "llama4" => width,
@@ -372,9 +390,23 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         "grok-1" if f.flag_or("residual_moe", false)? => f.need(&["intermediate_size"], WIDTH)?,
         "minimax_m3" | "minimax_m3_vl_text" => f.or("shared_intermediate_size", WIDTH, shared * width)?,
         "step3p5" | "step3p7" => f.or("share_expert_dim", WIDTH, shared * width)?,
-        "glm4_moe" | "dots1" | "deepseek" | "ernie4_5_moe" | "mimo_v2_flash" | "bailing_moe"
-        | "hunyuan_v1_moe" | "hunyuan" | "bailing_moe_v2" | "afmoe" | "exaone_moe" | "hy_v3"
-        | "solar_open" | "sarvam_moe" | "cohere2_moe" => shared * width,
+        "glm4_moe"
+        | "ernie4_5_vl_moe_text"
+        | "aria_text"
+        | "dots1"
+        | "deepseek"
+        | "ernie4_5_moe"
+        | "mimo_v2_flash"
+        | "bailing_moe"
+        | "hunyuan_v1_moe"
+        | "hunyuan"
+        | "bailing_moe_v2"
+        | "afmoe"
+        | "exaone_moe"
+        | "hy_v3"
+        | "solar_open"
+        | "sarvam_moe"
+        | "cohere2_moe" => shared * width,
         _ => 0,
     };
     let default_correction = matches!(
@@ -383,6 +415,7 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
             | "dots1"
             | "mimo_v2_flash"
             | "ernie4_5_moe"
+            | "ernie4_5_vl_moe_text"
             | "afmoe"
             | "exaone_moe"
             | "hy_v3"
@@ -409,6 +442,19 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         correction,
         ..Moe::default()
     })
+}
+
+/// The experts that ERNIE 4.5 VL keeps for images: the second entries of its lists.
+fn seeing_experts(f: &Fields<'_>, moe: &Moe) -> Result<Option<Moe>, ParseError> {
+    let second = |key: &str, limit, default: u64| match f.get(key) {
+        Some(serde_json::Value::Array(_)) => {
+            Ok(f.numbers(key, limit)?.and_then(|each| each.get(1).copied()).unwrap_or(0))
+        }
+        _ => Ok::<u64, ParseError>(default),
+    };
+    let width = second("moe_intermediate_size", WIDTH, 512)?;
+    let count = second("moe_num_experts", EXPERTS, moe.count)?;
+    Ok((width > 0 && count > 0).then_some(Moe { count, width, shared_width: 0, ..*moe }))
 }
 
 /// A number that may be written once per layer (Hunyuan); the largest, where the layers differ.
@@ -443,12 +489,18 @@ pub(super) fn sparse_layers(model_type: &str, f: &Fields<'_>, layers: u64) -> Re
         let listed: Vec<u64> = text.split(',').filter_map(|item| item.trim().parse().ok()).collect();
         return Ok((0..layers).map(|layer| listed.contains(&layer)).collect());
     }
-    let first = f
-        .any(&["first_k_dense_replace", "moe_layer_start_index", "num_dense_layers"], LAYERS)?
-        .unwrap_or(u64::from(
-            // What their classes take where the config does not say.
-            matches!(model_type, "afmoe" | "exaone_moe" | "sarvam_moe" | "hy_v3" | "laguna" | "glm4_moe"),
-        ));
+    let starts = ["first_k_dense_replace", "moe_layer_start_index", "num_dense_layers"];
+    let written = match starts.iter().find(|key| f.has(key)) {
+        Some(key) => alike(f, key, LAYERS)?,
+        None => None,
+    };
+    let first = written.unwrap_or(u64::from(
+        // What their classes take where the config does not say.
+        matches!(
+            model_type,
+            "afmoe" | "exaone_moe" | "sarvam_moe" | "hy_v3" | "laguna" | "glm4_moe" | "ernie4_5_vl_moe_text"
+        ),
+    ));
     let step = f.positive_or(
         match model_type {
             "llama4" => "interleave_moe_layer_step",

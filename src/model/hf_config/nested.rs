@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 use super::builder::Builder;
 use super::class_defaults;
 use super::fields::{Fields, WIDTH};
-use super::mllama;
 use crate::model::{ParseError, Split};
 
 /// Where a config keeps its text model.
@@ -21,6 +20,7 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
             "phi3_v" | "phi4mm" | "phi4_multimodal" => "phi3",
             "llava" => "llama",
             "fuyu" => "persimmon",
+            "ernie4_5_vl_moe" => "ernie4_5_vl_moe_text",
             "glm46v" => "glm4",
             "molmo" => "molmo",
             _ => return Err(f.error("text_config", "is missing; write an object")),
@@ -48,11 +48,7 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
         owned.insert_absent("attention_bias", &Value::Bool(true));
     }
     class_defaults::complete(&mut owned, class);
-    if own == "mllama_text_model" {
-        mllama::text(&owned.fields(), b)?;
-    } else {
-        super::text(own, &owned.fields(), b)?;
-    }
+    super::text(own, &owned.fields(), b)?;
     if class == "molmo2_text" {
         let rows = owned.number("additional_vocab_size").unwrap_or(128).min(1 << 20);
         b.end_layers();

@@ -4,7 +4,7 @@ use super::audio::convolved_encoder;
 use super::builder::Builder;
 use super::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
 use super::nested;
-use super::seq2seq::audio_encoder;
+use super::seq2seq::audio_tower;
 use super::tower::{Tower, project};
 use super::vision;
 use crate::model::{ParseError, Role, Split};
@@ -46,7 +46,8 @@ fn qwen(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
     let eyes = f.need_object("vision_config")?;
     let out = audio.positive_or("output_dim", WIDTH, hidden)?;
     if model_type == "qwen2_5_omni" {
-        audio_encoder(&audio, b, "audio_tower.")?;
+        // Its positions are computed.
+        audio_tower(&audio, b, "audio_tower.", false)?;
         let own = audio.need(&["d_model"], WIDTH)?;
         project(b, "audio_tower.audio_bos_eos_token", (2, out), false);
         project(b, "audio_tower.proj", (out, own), true);
@@ -96,7 +97,7 @@ fn phi4(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
     project(b, &format!("{module}.sub_GN"), (1, own), false);
     project(b, &format!("{module}.img_projection.0"), (hidden, own), true);
     project(b, &format!("{module}.img_projection.2"), (hidden, hidden), true);
-    conformer(f.object("audio_config")?.as_ref(), b, hidden)?;
+    conformer(f.object("audio_config")?.as_ref(), b, hidden, model_type == "phi4mm")?;
     for key in ["vision_lora", "speech_lora"] {
         if let Some(lora) = f.object(key)? {
             let rank = lora.need(&["r"], WIDTH)?;
@@ -107,7 +108,12 @@ fn phi4(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
 }
 
 /// Phi-4's audio tower: its published config names none of its measures, which are those of its class.
-fn conformer(f: Option<&Fields<'_>>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
+fn conformer(
+    f: Option<&Fields<'_>>,
+    b: &mut Builder,
+    hidden: u64,
+    published: bool,
+) -> Result<(), ParseError> {
     let measure = |key: &str, limit, default| f.map_or(Ok(default), |f| f.positive_or(key, limit, default));
     let own = measure("hidden_size", WIDTH, 1024)?;
     let width = measure("intermediate_size", WIDTH, 1536)?;
@@ -126,7 +132,13 @@ fn conformer(f: Option<&Fields<'_>>, b: &mut Builder, hidden: u64) -> Result<(),
     // Eighty bins are halved three times.
     linear(b, "out", (own, 10 * own), true);
     b.begin_block(format!("{module}.encoder."));
-    linear(b, "relative_attention_bias_layer.bias_values", (2000, heads), false);
+    // The published checkpoint reaches half as far as the class does, and has the spectrum's mean and deviation.
+    let reach = if published { 1000 } else { 2000 };
+    linear(b, "relative_attention_bias_layer.bias_values", (reach, heads), false);
+    if published {
+        b.vector("encoder_embedding.global_mean", 80);
+        b.vector("encoder_embedding.global_invstd", 80);
+    }
     for block in 0..blocks {
         b.begin_block(format!("{module}.encoder.encoders.{block}."));
         for part in ["feed_forward_in", "feed_forward_out"] {

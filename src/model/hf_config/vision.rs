@@ -41,6 +41,7 @@ pub(super) const TYPES: &[&str] = &[
     "glm_ocr",
     "exaone4_5",
     "step3p7",
+    "ernie4_5_moe_vl",
 ];
 
 /// Whether the config is one of a tower with a text model.
@@ -70,6 +71,7 @@ fn prefixes(model_type: &str, flat: bool) -> (&'static str, Option<&'static str>
 
 /// Reads one.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let model_type = if model_type == "ernie4_5_moe_vl" { "ernie4_5_vl_moe" } else { model_type };
     if omni::TYPES.contains(&model_type) {
         return omni::build(model_type, f, b);
     }
@@ -195,7 +197,6 @@ fn tower(
 ) -> Result<(), ParseError> {
     let mut tower = Tower::usual(vision)?;
     let own = tower.hidden;
-    let merge = vision.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
     match model_type {
         "qwen2_vl" | "qwen2_5_vl" | "exaone4_5" => {
             return qwen2(vision, b, hidden, model_type != "qwen2_vl");
