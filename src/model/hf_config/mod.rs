@@ -33,6 +33,7 @@ mod mixed;
 mod mla;
 mod mllama;
 mod moe;
+mod moe_layers;
 mod nemotron;
 mod nested;
 mod omni;
@@ -121,19 +122,14 @@ fn known(model_type: &str, f: &Fields<'_>) -> bool {
 /// The type that a text model has by itself, for that which it has inside a larger model.
 fn without_suffix(model_type: &str) -> &str {
     match model_type {
-        "qwen2_vl_text" | "qwen2_5_vl_text" => "qwen2",
-        "qwen3_vl_text" => "qwen3",
-        "qwen3_vl_moe_text" => "qwen3_moe",
+        "qwen2_vl_text" | "qwen2_5_vl_text" | "qwen2_5_omni_text" => "qwen2",
+        "qwen3_vl_text" | "qwen3_asr_text" | "molmo2_text" => "qwen3",
+        "qwen3_vl_moe_text" | "qwen3_omni_moe_text" => "qwen3_moe",
         "llama4_text" => "llama4",
-        "glm4v_text" => "glm4",
+        "glm4v_text" | "glm46v_text" | "glm_ocr_text" => "glm4",
         "glm4v_moe_text" => "glm4_moe",
-        "glm46v_text" | "glm_ocr_text" => "glm4",
         "florence2_language" => "bart",
         "paddleocr_vl_text" => "ernie4_5",
-        "molmo2_text" => "qwen3",
-        "qwen2_5_omni_text" => "qwen2",
-        "qwen3_omni_moe_text" => "qwen3_moe",
-        "qwen3_asr_text" => "qwen3",
         "gemma3n" => "gemma3n_text",
         "exaone4_5_text" => "exaone4",
         other => other,

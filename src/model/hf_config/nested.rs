@@ -16,12 +16,11 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
         // Older configs keep the text model's fields beside the tower's.
         let own = match model_type {
             "qwen2_vl" | "qwen2_5_vl" | "minicpmv" => "qwen2",
-            "glm4v" => "glm4",
+            "glm4v" | "glm46v" => "glm4",
             "phi3_v" | "phi4mm" | "phi4_multimodal" => "phi3",
             "llava" => "llama",
             "fuyu" => "persimmon",
             "ernie4_5_vl_moe" => "ernie4_5_vl_moe_text",
-            "glm46v" => "glm4",
             "molmo" => "molmo",
             _ => return Err(f.error("text_config", "is missing; write an object")),
         };

@@ -73,8 +73,9 @@ pub(super) fn typed(vision: &Fields<'_>, b: &mut Builder, module: &str) -> Resul
             out_bias: vision.flag_or("attention_bias", true)?,
             ..usual
         },
-        "ernie4_5_vl_moe_vision" => Tower { positions: 0, patch_bias: false, outer_norms: 1, ..usual },
-        "minimax_m3_vl_vision" => Tower { positions: 0, patch_bias: false, outer_norms: 1, ..usual },
+        "ernie4_5_vl_moe_vision" | "minimax_m3_vl_vision" => {
+            Tower { positions: 0, patch_bias: false, outer_norms: 1, ..usual }
+        }
         _ => Tower { outer_norms: 1, ..usual },
     };
     tower.build(b, module);

@@ -74,7 +74,7 @@ fn method(root: &Fields<'_>, f: &Fields<'_>, b: &mut Builder) -> Result<Option<Q
             ..of(bits(f, b, Precision::AwqInt4, Precision::GptqInt8)?)
         }),
         "hqq" => Some(hqq(f, b)?),
-        "eetq" => Some(Quantization { group_size: Some(0), ..of(Precision::Int8) }),
+        "eetq" | "experts_int8" => Some(Quantization { group_size: Some(0), ..of(Precision::Int8) }),
         "quanto" => quanto(f, b)?,
         "torchao" => torchao(f, b)?,
         "aqlm" => Some(aqlm(f, b)?),
@@ -105,7 +105,6 @@ fn method(root: &Fields<'_>, f: &Fields<'_>, b: &mut Builder) -> Result<Option<Q
             };
             Some(packed(b, packing, "SpQR without its outliers"))
         }
-        "experts_int8" => Some(Quantization { group_size: Some(0), ..of(Precision::Int8) }),
         "mxfp8" => Some(Quantization { group_size: Some(32), ..of(Precision::Mxfp8) }),
         "bitsandbytes" => Some(bitsandbytes(f)?),
         "fp8" if root.text("expert_dtype")? == Some("fp4") => Some(four_bit_experts(b)),
