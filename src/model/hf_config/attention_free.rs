@@ -77,15 +77,11 @@ fn xlstm(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let layers = f.need(&["num_blocks", "num_hidden_layers"], LAYERS)?;
     let heads = f.need(&["num_heads"], HEADS)?;
     let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
-    // The factors are fractions: taken in thousandths, as the published ones are written.
-    let factor = |key: &str, default: u64| match f.get(key).and_then(serde_json::Value::as_f64) {
-        Some(factor) if factor > 0.0 && factor < 64.0 => thousandths(factor),
-        _ => default,
-    };
-    let keys = (hidden * factor("qk_dim_factor", 500) / 1000).max(1);
-    let values = (hidden * factor("v_dim_factor", 1000) / 1000).max(1);
+    let keys = f.times("qk_dim_factor", hidden)?.unwrap_or(hidden / 2).max(1);
+    let values = f.times("v_dim_factor", hidden)?.unwrap_or(hidden).max(1);
     let multiple = f.positive_or("ffn_round_up_to_multiple_of", WIDTH, 64)?;
-    let width = (hidden * factor("ffn_proj_factor", 2667)).div_ceil(1000).div_ceil(multiple) * multiple;
+    let width =
+        f.times("ffn_proj_factor", hidden)?.unwrap_or(hidden * 8 / 3).max(1).div_ceil(multiple) * multiple;
     let bias = f.flag_or("use_bias", false)?;
     b.shape.hidden_size = hidden;
     b.shape.intermediate_size = width;
@@ -126,12 +122,6 @@ fn xlstm(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
         b.linear("lm_head", Role::OutputHead, (vocabulary, hidden), Split::Vocabulary, false);
     }
     Ok(())
-}
-
-/// A factor below 64 in thousandths, rounded.
-fn thousandths(factor: f64) -> u64 {
-    // From its decimal digits: no cast of a float is needed.
-    format!("{:.0}", factor * 1000.0).parse().unwrap_or(1000)
 }
 
 /// Mamba and Mamba-2 alone.

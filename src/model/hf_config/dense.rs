@@ -112,8 +112,8 @@ fn head(model_type: &str, f: &Fields<'_>) -> Result<Head, ParseError> {
         Head::Scores("score", labels.max(1))
     } else if !architectures.is_empty()
         && architectures.iter().all(|name| name.ends_with("Model") && !name.ends_with("LMHeadModel"))
-        // ChatGLM's class has its head although it is not called so.
-        && model_type != "chatglm"
+        // These classes have their heads although they are not called so.
+        && !matches!(model_type, "chatglm" | "Dream" | "dream")
     {
         Head::None
     } else {

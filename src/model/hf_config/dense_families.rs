@@ -113,7 +113,6 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
             gated: false,
             ..PLAIN
         },
-        "doge" => Family { qk_norm: QkNorm::Head, ..llama },
         "vaultgemma" => Family {
             style: Style { norms: &["input_layernorm", "pre_feedforward_layernorm"], tied: true, ..LLAMA },
             ..llama
@@ -126,7 +125,7 @@ pub(super) fn family(model_type: &str, f: &Fields<'_>) -> Result<Option<Family>,
         "ernie4_5" => Family { style: Style { tied: true, ..LLAMA }, ..PLAIN },
         "qwen2" | "dream" | "Dream" => Family { qkv_bias: f.flag_or("qkv_bias", true)?, ..PLAIN },
         "mimo" => Family { qkv_bias: f.flag_or("attention_bias", true)?, ..PLAIN },
-        "qwen3" => Family { qk_norm: QkNorm::Head, ..llama },
+        "qwen3" | "doge" => Family { qk_norm: QkNorm::Head, ..llama },
         "hunyuan_v1_dense" => Family {
             qk_norm: if f.flag_or("use_qk_norm", true)? { QkNorm::Head } else { QkNorm::None },
             style: Style {

@@ -76,7 +76,7 @@ pub(super) enum Pooled {
 
 /// Adds it; `hidden`, `embedding` and `vocabulary` are the encoder's.
 pub(super) fn build(
-    pooled: Pooled,
+    family: Pooled,
     task: Task,
     b: &mut Builder,
     (hidden, embedding, vocabulary): (u64, u64, u64),
@@ -85,26 +85,31 @@ pub(super) fn build(
         b.linear(name, Role::Mlp, (rows, columns), Split::Replicated, bias);
     };
     // Who has a pooler, and for what.
-    let pooler = match (pooled, task) {
+    let has_pooler = matches!(
+        (family, task),
         (Pooled::Bert | Pooled::Albert, Task::Features | Task::Sequence(_) | Task::Pretraining)
-        | (Pooled::Roberta | Pooled::Esm, Task::Features)
-        | (Pooled::Deberta, Task::Sequence(_)) => true,
-        _ => false,
-    };
-    if pooler {
+            | (Pooled::Roberta | Pooled::Esm, Task::Features)
+            | (Pooled::Deberta, Task::Sequence(_))
+    );
+    if has_pooler {
         dense(b, "pooler.dense", (hidden, hidden), true);
     }
+    // The last matrix, to the labels, is left alone by quantisation.
+    let labelled = |b: &mut Builder, name: &str, labels: u64| {
+        b.shape.tied_embeddings = false;
+        b.linear(name, Role::OutputHead, (labels, hidden), Split::Replicated, true);
+    };
     match task {
         Task::Features => {}
         Task::Tokens(labels) => {
-            if pooled == Pooled::Modern {
+            if family == Pooled::Modern {
                 dense(b, "head.dense", (hidden, hidden), false);
                 b.norm("head.norm", hidden, false);
             }
-            dense(b, "classifier", (labels, hidden), true);
+            labelled(b, "classifier", labels);
         }
         Task::Sequence(labels) => {
-            match pooled {
+            match family {
                 Pooled::Roberta | Pooled::Electra | Pooled::Esm | Pooled::Distil => {
                     dense(b, "classifier.dense", (hidden, hidden), true);
                 }
@@ -114,18 +119,18 @@ pub(super) fn build(
                 }
                 Pooled::Bert | Pooled::Albert | Pooled::Deberta | Pooled::Plain => {}
             }
-            dense(b, "classifier.out_proj", (labels, hidden), true);
+            labelled(b, "classifier.out_proj", labels);
         }
         Task::MaskedLanguage | Task::Pretraining => {
-            if pooled == Pooled::Electra && task == Task::Pretraining {
+            if family == Pooled::Electra && task == Task::Pretraining {
                 // The discriminator says of each token whether it was replaced.
                 dense(b, "discriminator_predictions.dense", (hidden, hidden), true);
-                dense(b, "discriminator_predictions.dense_prediction", (1, hidden), true);
+                labelled(b, "discriminator_predictions.dense_prediction", 1);
                 return;
             }
-            let narrow = matches!(pooled, Pooled::Electra | Pooled::Albert);
+            let narrow = matches!(family, Pooled::Electra | Pooled::Albert);
             let width = if narrow { embedding } else { hidden };
-            let bias = pooled != Pooled::Modern;
+            let bias = family != Pooled::Modern;
             dense(b, "predictions.dense", (width, hidden), bias);
             b.norm("predictions.LayerNorm", width, bias);
             b.vector("predictions.bias", vocabulary);

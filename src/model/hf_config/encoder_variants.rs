@@ -205,7 +205,8 @@ pub(super) fn eurobert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError
         Task::MaskedLanguage | Task::Pretraining => {}
         Task::Sequence(labels) => {
             b.linear("dense", Role::Mlp, (hidden, hidden), Split::Replicated, true);
-            b.linear("classifier", Role::Mlp, (labels, hidden), Split::Replicated, true);
+            b.shape.tied_embeddings = false;
+            b.linear("classifier", Role::OutputHead, (labels, hidden), Split::Replicated, true);
         }
         task => encoder_head::build(Pooled::Plain, task, b, (hidden, hidden, vocabulary)),
     }
@@ -270,7 +271,7 @@ pub(super) fn nomic(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
 /// GTE's encoder ("new"): rotary positions, and gated MLPs of which only the last matrix has a bias.
 pub(super) fn gte(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, width, vocabulary, .. } = Measures::read(f, b)?;
-    let types = f.or("type_vocab_size", FACTOR, if model_type == "gte" { 1 } else { 0 })?;
+    let types = f.or("type_vocab_size", FACTOR, u64::from(model_type == "gte"))?;
     b.end_layers();
     b.embedding("embeddings.word_embeddings.weight", vocabulary, hidden, Split::Vocabulary);
     if f.text("position_embedding_type")? == Some("absolute") {

@@ -65,7 +65,11 @@ pub(super) fn of_layer(
         "laguna" if f.flag_or("gating", true).unwrap_or(true) => {
             b.linear("self_attn.g_proj", attention, (heads, hidden), Split::Rows, false);
         }
-        "step3p5" | "step3p7" if f.flag_or("use_head_wise_attn_gate", model_type == "step3p7")? => {
+        "step3p5" | "step3p7"
+            if f.flag("use_head_wise_attn_gate")?
+                .or(f.flag("gating")?)
+                .unwrap_or(model_type == "step3p7") =>
+        {
             b.linear("self_attn.g_proj", attention, (heads, hidden), Split::Rows, false);
         }
         _ => {}

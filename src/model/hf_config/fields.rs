@@ -122,6 +122,26 @@ impl<'a> Fields<'a> {
         if self.has(key) { self.need(&[key], limit) } else { Ok(default) }
     }
 
+    /// So many times the number, which may be a fraction such as 3.7362; rounded down.
+    pub(super) fn times(&self, key: &str, factor: u64) -> Result<Option<u64>, ParseError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let problem =
+            || self.error(key, format!("is {}; write a number from 0 to {}", quoted(value), FACTOR.most));
+        let Value::Number(number) = value else { return Err(problem()) };
+        // From its digits, so that no float is needed.
+        let text = number.to_string();
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let digits = fraction.get(..6).unwrap_or(fraction);
+        let scale = 10_u64.pow(u32::try_from(digits.len()).unwrap_or(0));
+        let whole: u64 = whole.parse().map_err(|_| problem())?;
+        let part: u64 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| problem())? };
+        if whole > FACTOR.most {
+            return Err(problem());
+        }
+        let numerator = u128::from(whole * scale + part) * u128::from(factor);
+        Ok(u64::try_from(numerator / u128::from(scale)).ok())
+    }
+
     /// True or false.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ParseError> {
         match self.get(key) {

@@ -78,6 +78,39 @@ impl Mixed {
     }
 }
 
+/// How a format without a name of its own packs its weights.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packing {
+    /// Bits of so many weights together: 3 bits of one, or 17 bits of four.
+    pub(super) bits: u64,
+    /// The weights that they are of.
+    pub(super) weights: u64,
+    /// Weights along a row that share scales and zero points; 0 for a row.
+    pub(super) group: u64,
+    /// Bits that each group has besides.
+    pub(super) group_bits: u64,
+    /// Bytes that each matrix has besides, such as a codebook.
+    pub(super) matrix_bytes: u64,
+}
+
+impl Packing {
+    /// Writes the bytes of every tensor: those that quantisation leaves alone have 16 bits.
+    pub(super) fn apply(&self, b: &mut Builder) {
+        for tensor in &mut b.shape.tensors {
+            let rows = tensor.rows.saturating_mul(tensor.count);
+            let elements = rows.saturating_mul(tensor.columns);
+            let group = if self.group == 0 { tensor.columns } else { self.group };
+            let groups = rows.saturating_mul(tensor.columns.div_ceil(group.max(1)));
+            let codes = u128::from(elements) * u128::from(self.bits);
+            let codes = codes.div_ceil(8 * u128::from(self.weights.max(1)));
+            let scales = u128::from(groups) * u128::from(self.group_bits);
+            let tables = u128::from(tensor.count) * u128::from(self.matrix_bytes);
+            let packed = u64::try_from(codes + scales.div_ceil(8) + tables).unwrap_or(u64::MAX);
+            tensor.stored_bytes = Some(if tensor.quantizable { packed } else { elements.saturating_mul(2) });
+        }
+    }
+}
+
 /// Experts are listed one by one; here they are one tensor with a count.
 fn without_index(name: &str) -> String {
     let mut parts: Vec<&str> = name.split('.').collect();

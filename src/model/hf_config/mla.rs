@@ -188,7 +188,8 @@ fn longcat(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let hidden = dims.hidden;
     for layer in 0..dims.layers {
         let prefix = format!("{}.{layer}.", style.layers);
-        b.begin_layer(prefix.clone(), layer);
+        // Each half attends for itself: it is a layer of its own for the cache.
+        b.begin_layer(prefix.clone(), 2 * layer);
         let choices = (count + shortcuts, hidden);
         let bias = f.flag_or("router_bias", false)?;
         b.linear("mlp.router.classifier", Role::Router, choices, Split::Replicated, bias);
@@ -199,6 +200,7 @@ fn longcat(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
         }
         b.matrices("mlp.experts.*.down_proj.weight", Role::Expert, count, hidden, expert, Split::Columns);
         for half in 0..2 {
+            b.begin_layer(prefix.clone(), 2 * layer + half);
             mla.named(b, &format!("self_attn.{half}"), hidden);
             let mlp = Mlp { width, gated: true, bias: false };
             mlp.build(b, &LLAMA.mlp, &format!("mlps.{half}"), Role::Mlp, hidden);

@@ -9,6 +9,9 @@ use super::hybrid::plain;
 use super::tower::{Tower, project};
 use crate::model::{Layer, ParseError, Role, Span, Split, State, StateKind};
 
+/// The `model_type`s of text models that are read here.
+pub(super) const TYPES: &[&str] = &["mllama_text_model"];
+
 /// Rows of the embedding beyond the vocabulary, for the image token and its like.
 const EXTRA_TOKENS: u64 = 8;
 
@@ -78,6 +81,14 @@ pub(super) fn vision(f: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(),
     table(b, "gated_positional_embedding.tile_embedding.weight", (tiles * positions).saturating_mul(own));
     table(b, "pre_tile_positional_embedding.embedding.weight", tiles * own);
     table(b, "post_tile_positional_embedding.embedding.weight", tiles * own);
+    for part in ["gated", "pre_tile", "post_tile"] {
+        b.vector(&format!("vision_model.{part}_positional_embedding.gate"), 1);
+    }
+    for layer in 0..global {
+        for gate in ["gate_attn", "gate_ffn"] {
+            b.vector(&format!("vision_model.global_transformer.layers.{layer}.{gate}"), 1);
+        }
+    }
     let out = f.positive_or("vision_output_dim", WIDTH, 7680)?;
     project(b, "multi_modal_projector", (hidden, out), true);
     Ok(())

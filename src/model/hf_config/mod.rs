@@ -8,9 +8,12 @@
 //! layer are one tensor with a count, in whose name a star stands for the expert: `model.layers.3.mlp.experts.*.up_proj.weight`.
 
 mod attention_free;
+mod audio;
 mod bailing;
 mod blocks;
 mod builder;
+mod class_defaults;
+mod classes;
 mod decoder;
 mod deepseek_v4;
 mod dense;
@@ -20,6 +23,7 @@ mod encoder_head;
 mod encoder_variants;
 mod extras;
 mod fields;
+mod florence;
 mod gemma;
 mod griffin;
 mod hybrid;
@@ -29,8 +33,12 @@ mod mixed;
 mod mla;
 mod mllama;
 mod moe;
+mod moe_layers;
 mod nemotron;
 mod nested;
+mod omni;
+mod projectors;
+mod qformer;
 mod quantization;
 mod recurrent;
 mod rotary;
@@ -44,8 +52,8 @@ use serde_json::{Map, Value};
 
 use self::builder::Builder;
 use self::fields::{Fields, QUANT, WHAT};
-use super::ModelShape;
 use super::error::ParseError;
+use super::{Confidence, ModelShape};
 use crate::precision::Precision;
 use crate::units::shorten;
 
@@ -88,12 +96,24 @@ fn build(
     name: &str,
 ) -> Result<ModelShape, ParseError> {
     let root = Fields::root(map, WHAT);
-    let model_type = model_type(&root)?;
+    let (model_type, class) = model_type(&root)?;
     let mut b = Builder::new(name, &shorten(model_type));
+    if let Some(class) = class {
+        b.shape.weights_confidence = Confidence::Derived;
+        b.note(format!("Read as \"{model_type}\", which its class {} says.", shorten(class)));
+    }
     if vision::knows(model_type, &root) {
         vision::build(model_type, &root, &mut b)?;
     } else {
-        text(model_type, &root, &mut b)?;
+        let mut owned = root.owned();
+        if let Some(kv_heads) = class_defaults::complete_secondary(&mut owned, model_type) {
+            b.shape.cache_confidence = b.shape.cache_confidence.max(Confidence::Derived);
+            b.shape.weights_confidence = b.shape.weights_confidence.max(Confidence::Derived);
+            b.note(format!(
+                "num_key_value_heads is not written: {kv_heads} is taken, the default of its class in transformers."
+            ));
+        }
+        text(model_type, &owned.fields(), &mut b)?;
     }
     b.shape.stored_precision = stored_precision(&root)?;
     let quant = quant.map(|map| Fields::root(map, QUANT));
@@ -103,51 +123,81 @@ fn build(
     Ok(shape)
 }
 
-/// The model's type; MiniCPM 3 names only its class.
-fn model_type<'a>(f: &Fields<'a>) -> Result<&'a str, ParseError> {
-    if let Some(model_type) = f.text("model_type")? {
-        return Ok(model_type);
-    }
+/// The model's type: as it is written, else as its class says.
+fn model_type<'a>(f: &Fields<'a>) -> Result<(&'a str, Option<&'a str>), ParseError> {
+    let written = f.text("model_type")?;
     let architectures = f.texts("architectures")?.unwrap_or_default();
-    if architectures.contains(&"MiniCPM3ForCausalLM") {
-        return Ok("minicpm3");
+    // Grok's writes another model's.
+    let by_class = architectures.iter().find_map(|class| Some((classes::model_type(class)?, *class)));
+    match (written, by_class) {
+        (Some(written), Some((own, _))) if own == "grok-1" && written == "git" => Ok((own, None)),
+        (Some(written), Some((own, class))) if !known(written, f) => Ok((own, Some(class))),
+        (Some(written), _) => Ok((written, None)),
+        (None, Some((own, class))) => Ok((own, Some(class))),
+        (None, None) => Err(f.error("model_type", "is missing; write the model's type, such as \"llama\"")),
     }
-    Err(f.error("model_type", "is missing; write the model's type, such as \"llama\""))
+}
+
+/// Whether there is a reader for a type.
+fn known(model_type: &str, f: &Fields<'_>) -> bool {
+    vision::knows(model_type, f) || reader(without_suffix(model_type), f).is_some()
 }
 
 /// The type that a text model has by itself, for that which it has inside a larger model.
 fn without_suffix(model_type: &str) -> &str {
     match model_type {
-        "qwen2_vl_text" | "qwen2_5_vl_text" => "qwen2",
-        "qwen3_vl_text" => "qwen3",
-        "qwen3_vl_moe_text" => "qwen3_moe",
+        "qwen2_vl_text" | "qwen2_5_vl_text" | "qwen2_5_omni_text" => "qwen2",
+        "qwen3_vl_text" | "qwen3_asr_text" | "molmo2_text" => "qwen3",
+        "qwen3_vl_moe_text" | "qwen3_omni_moe_text" => "qwen3_moe",
         "llama4_text" => "llama4",
-        "glm4v_text" => "glm4",
+        "glm4v_text" | "glm46v_text" | "glm_ocr_text" => "glm4",
         "glm4v_moe_text" => "glm4_moe",
+        "florence2_language" => "bart",
+        "paddleocr_vl_text" => "ernie4_5",
+        "gemma3n" => "gemma3n_text",
+        "exaone4_5_text" => "exaone4",
         other => other,
     }
+}
+
+/// What reads a family.
+type Reader = fn(&str, &Fields<'_>, &mut Builder) -> Result<(), ParseError>;
+
+/// The reader of a text model's type.
+fn reader(model_type: &str, f: &Fields<'_>) -> Option<Reader> {
+    // DeepSeek-VL2's smallest has ordinary attention under the name of latent attention.
+    if model_type == "deepseek_v2" && f.flag("use_mla").unwrap_or_default() == Some(false) {
+        return Some(|_, f, b| moe::build("deepseek", f, b));
+    }
+    let families: [(&[&str], Reader); 15] = [
+        (moe::TYPES, moe::build),
+        (mla::TYPES, mla::build),
+        (attention_free::TYPES, attention_free::build),
+        (zamba::TYPES, zamba::build),
+        (griffin::TYPES, |_, f, b| griffin::build(f, b)),
+        (jetmoe::TYPES, |_, f, b| jetmoe::build(f, b)),
+        (bailing::TYPES, bailing::build),
+        (hybrid::TYPES, hybrid::build),
+        (deepseek_v4::TYPES, |_, f, b| deepseek_v4::build(f, b)),
+        (gemma::TYPES, gemma::build),
+        (encoder::TYPES, encoder::build),
+        (seq2seq::TYPES, seq2seq::build),
+        (t5::TYPES, t5::build),
+        (nemotron::TYPES, nemotron::build),
+        (mllama::TYPES, |_, f, b| mllama::text(f, b)),
+    ];
+    if dense::knows(model_type, f) {
+        return Some(dense::build);
+    }
+    families.into_iter().find(|(types, _)| types.contains(&model_type)).map(|(_, read)| read)
 }
 
 /// Reads a text model.
 fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let model_type = without_suffix(model_type);
-    match model_type {
-        _ if dense::knows(model_type, f) => dense::build(model_type, f, b),
-        _ if moe::TYPES.contains(&model_type) => moe::build(model_type, f, b),
-        _ if mla::TYPES.contains(&model_type) => mla::build(model_type, f, b),
-        _ if attention_free::TYPES.contains(&model_type) => attention_free::build(model_type, f, b),
-        _ if zamba::TYPES.contains(&model_type) => zamba::build(model_type, f, b),
-        _ if griffin::TYPES.contains(&model_type) => griffin::build(f, b),
-        _ if jetmoe::TYPES.contains(&model_type) => jetmoe::build(f, b),
-        _ if bailing::TYPES.contains(&model_type) => bailing::build(model_type, f, b),
-        _ if hybrid::TYPES.contains(&model_type) => hybrid::build(model_type, f, b),
-        _ if deepseek_v4::TYPES.contains(&model_type) => deepseek_v4::build(f, b),
-        _ if gemma::TYPES.contains(&model_type) => gemma::build(model_type, f, b),
-        _ if encoder::TYPES.contains(&model_type) => encoder::build(model_type, f, b),
-        _ if seq2seq::TYPES.contains(&model_type) => seq2seq::build(model_type, f, b),
-        _ if t5::TYPES.contains(&model_type) => t5::build(model_type, f, b),
-        _ if nemotron::TYPES.contains(&model_type) => nemotron::build(model_type, f, b),
-        _ => Err(unknown(model_type)),
+    match reader(model_type, f) {
+        Some(read) => read(model_type, f, b),
+        None => Err(unknown(model_type)),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use super::blocks::{AttentionNames, Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
 use super::builder::Builder;
-use super::decoder::{Block, Dims, Ffn, NormKind, Style, spans_by_type};
+use super::decoder::{Block, Dims, Ffn, NormKind, Style};
 use super::dense_families::LLAMA;
-use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, Limit, TOKENS, WIDTH};
-use crate::model::{Confidence, ParseError, Role, Span, Split};
+use super::fields::{EXPERTS, Fields, HEADS, LAYERS, WIDTH};
+pub(super) use super::moe_layers::sparse_layers;
+use super::moe_layers::{alike, spans};
+use crate::model::{Confidence, Experts, ParseError, Role, Span, Split};
 
 /// The `model_type`s that are read here.
 pub(super) const TYPES: &[&str] = &[
@@ -46,6 +48,8 @@ pub(super) const TYPES: &[&str] = &[
     "llada_moe",
     "hunyuan",
     "minimax_m3_vl_text",
+    "ernie4_5_vl_moe_text",
+    "aria_text",
 ];
 
 /// Experts with Mixtral's names.
@@ -74,6 +78,8 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     let style = style(model_type, f)?;
     let attention = attention(model_type, f, &dims)?;
     let moe = experts(model_type, &of_experts)?;
+    let seeing =
+        (model_type == "ernie4_5_vl_moe_text").then(|| seeing_experts(f, &moe)).transpose()?.flatten();
     let dense = dense_width(model_type, f)?;
     let sparse = sparse_layers(model_type, f, dims.layers)?;
     let spans = spans(model_type, f, dims.layers)?;
@@ -100,6 +106,13 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
         b.begin_layer(format!("{}.{layer}.", style.layers), layer);
         style.block(b, &dims, block);
         super::extras::of_layer(model_type, f, b, &dims, (layer, dense))?;
+        if let (Some(eyes), Ffn::Moe(_)) = (&seeing, block.ffn) {
+            // What a token of an image passes instead.
+            let names = MoeNames { module: "mlp.vision_moe", ..style.moe };
+            eyes.build(b, &names, dims.hidden);
+            b.shape.experts =
+                Some(Experts { count: moe.count, per_token: moe.per_token, intermediate_size: moe.width });
+        }
         if let (Some((heads, dim)), Ffn::Moe(_)) = (index, block.ffn) {
             let queries = (heads.saturating_mul(dim), dims.hidden);
             b.linear("self_attn.index_q_proj", Role::Attention, queries, Split::Replicated, false);
@@ -141,10 +154,10 @@ pub(super) fn next_token_layers(
     (b.shape.heads, b.shape.head_dim, b.shape.intermediate_size, b.shape.experts) = before;
 }
 
+#[allow(clippy::too_many_lines)] // one arm per family
 fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
     let fused = MlpNames { module: "", gate: "", up: "", fused: Some("gate_up_proj"), down: "down_proj" };
     let mut style = match model_type {
-        "minimax_m3_vl_text" => Style { moe: DEEPSEEK_MOE, ..LLAMA },
         "arctic" => Style {
             moe: MIXTRAL_MOE,
             // Beside the experts, each layer has a narrow MLP of its own.
@@ -181,7 +194,9 @@ fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
             head_bias: f.flag_or("lm_head_bias", false)?,
             ..LLAMA
         },
-        "glm4_moe" | "dots1" | "deepseek" | "llada_moe" => Style { moe: DEEPSEEK_MOE, ..LLAMA },
+        "glm4_moe" | "dots1" | "deepseek" | "llada_moe" | "aria_text" | "minimax_m3_vl_text" => {
+            Style { moe: DEEPSEEK_MOE, ..LLAMA }
+        }
         "llama4" => Style {
             mlp: MlpNames { module: "feed_forward", ..LLAMA.mlp },
             moe: MoeNames {
@@ -198,7 +213,7 @@ fn style(model_type: &str, f: &Fields<'_>) -> Result<Style, ParseError> {
             ..LLAMA
         },
         "granitemoe" | "granitemoeshared" | "granitemoe_swa" => Style { moe: GRANITE_MOE, ..LLAMA },
-        "ernie4_5_moe" => Style { moe: DEEPSEEK_MOE, tied: true, ..LLAMA },
+        "ernie4_5_moe" | "ernie4_5_vl_moe_text" => Style { moe: DEEPSEEK_MOE, tied: true, ..LLAMA },
         "dbrx" => Style {
             embed: "transformer.wte",
             layers: "transformer.blocks",
@@ -351,6 +366,10 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         } else {
             0
         };
+    } else if model_type == "ernie4_5_vl_moe_text" {
+        width = alike(f, "moe_intermediate_size", WIDTH)?.filter(|width| *width > 0);
+    } else if model_type == "aria_text" {
+        shared = f.or("moe_num_shared_experts", EXPERTS, 2)?;
     } else if matches!(
         model_type,
         "bailing_moe" | "bailing_moe_v2" | "afmoe" | "exaone_moe" | "hy_v3" | "cohere2_moe"
@@ -362,7 +381,10 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         None if model_type == "dbrx" => f.need(&["ffn_hidden_size"], WIDTH)?,
         None => f.need(&["moe_intermediate_size", "intermediate_size"], WIDTH)?,
     };
-    let count = f.need(&count, EXPERTS)?;
+    let count = match alike(f, "moe_num_experts", EXPERTS)? {
+        Some(count) if count > 0 => count,
+        _ => f.need(&count, EXPERTS)?,
+    };
     let shared_width = match model_type {
         "qwen2_moe" => f.or("shared_expert_intermediate_size", WIDTH, 5632)?,
         "llama4" => width,
@@ -372,9 +394,23 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
         "grok-1" if f.flag_or("residual_moe", false)? => f.need(&["intermediate_size"], WIDTH)?,
         "minimax_m3" | "minimax_m3_vl_text" => f.or("shared_intermediate_size", WIDTH, shared * width)?,
         "step3p5" | "step3p7" => f.or("share_expert_dim", WIDTH, shared * width)?,
-        "glm4_moe" | "dots1" | "deepseek" | "ernie4_5_moe" | "mimo_v2_flash" | "bailing_moe"
-        | "hunyuan_v1_moe" | "hunyuan" | "bailing_moe_v2" | "afmoe" | "exaone_moe" | "hy_v3"
-        | "solar_open" | "sarvam_moe" | "cohere2_moe" => shared * width,
+        "glm4_moe"
+        | "ernie4_5_vl_moe_text"
+        | "aria_text"
+        | "dots1"
+        | "deepseek"
+        | "ernie4_5_moe"
+        | "mimo_v2_flash"
+        | "bailing_moe"
+        | "hunyuan_v1_moe"
+        | "hunyuan"
+        | "bailing_moe_v2"
+        | "afmoe"
+        | "exaone_moe"
+        | "hy_v3"
+        | "solar_open"
+        | "sarvam_moe"
+        | "cohere2_moe" => shared * width,
         _ => 0,
     };
     let default_correction = matches!(
@@ -383,6 +419,7 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
             | "dots1"
             | "mimo_v2_flash"
             | "ernie4_5_moe"
+            | "ernie4_5_vl_moe_text"
             | "afmoe"
             | "exaone_moe"
             | "hy_v3"
@@ -411,12 +448,17 @@ fn experts(model_type: &str, f: &Fields<'_>) -> Result<Moe, ParseError> {
     })
 }
 
-/// A number that may be written once per layer (Hunyuan); the largest, where the layers differ.
-fn alike(f: &Fields<'_>, key: &str, limit: Limit) -> Result<Option<u64>, ParseError> {
-    if matches!(f.get(key), Some(serde_json::Value::Array(_))) {
-        return Ok(f.numbers(key, limit)?.and_then(|each| each.into_iter().max()));
-    }
-    f.number(key, limit)
+/// The experts that ERNIE 4.5 VL keeps for images: the second entries of its lists.
+fn seeing_experts(f: &Fields<'_>, moe: &Moe) -> Result<Option<Moe>, ParseError> {
+    let second = |key: &str, limit, default: u64| match f.get(key) {
+        Some(serde_json::Value::Array(_)) => {
+            Ok(f.numbers(key, limit)?.and_then(|each| each.get(1).copied()).unwrap_or(0))
+        }
+        _ => Ok::<u64, ParseError>(default),
+    };
+    let width = second("moe_intermediate_size", WIDTH, 512)?;
+    let count = second("moe_num_experts", EXPERTS, moe.count)?;
+    Ok((width > 0 && count > 0).then_some(Moe { count, width, shared_width: 0, ..*moe }))
 }
 
 /// Width of the MLP of layers without experts.
@@ -427,105 +469,4 @@ fn dense_width(model_type: &str, f: &Fields<'_>) -> Result<u64, ParseError> {
         _ => "intermediate_size",
     };
     f.or(key, WIDTH, 0)
-}
-
-/// Which layers have experts.
-pub(super) fn sparse_layers(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<bool>, ParseError> {
-    // A list with an entry per layer wins over a rule.
-    if let Some(serde_json::Value::Array(_)) = f.get("moe_layer_freq") {
-        let list = f.numbers("moe_layer_freq", FACTOR)?.unwrap_or_default();
-        return Ok(list.into_iter().map(|entry| entry > 0).collect());
-    }
-    if let Some(kinds) = f.texts("mlp_layer_types")? {
-        return Ok(kinds.into_iter().map(|kind| kind != "dense").collect());
-    }
-    if let Some(text) = f.text("moe_layers_enum").unwrap_or_default() {
-        let listed: Vec<u64> = text.split(',').filter_map(|item| item.trim().parse().ok()).collect();
-        return Ok((0..layers).map(|layer| listed.contains(&layer)).collect());
-    }
-    let first = f
-        .any(&["first_k_dense_replace", "moe_layer_start_index", "num_dense_layers"], LAYERS)?
-        .unwrap_or(u64::from(
-            // What their classes take where the config does not say.
-            matches!(model_type, "afmoe" | "exaone_moe" | "sarvam_moe" | "hy_v3" | "laguna" | "glm4_moe"),
-        ));
-    let step = f.positive_or(
-        match model_type {
-            "llama4" => "interleave_moe_layer_step",
-            "qwen2_moe" | "qwen3_moe" | "qwen3_next" | "qwen3_5_moe_text" => "decoder_sparse_step",
-            "ernie4_5_moe" => "moe_layer_interval",
-            "arctic" => "moe_layer_frequency",
-            _ => "moe_layer_freq",
-        },
-        FACTOR,
-        1,
-    )?;
-    let dense_only = f.numbers("mlp_only_layers", LAYERS)?.unwrap_or_default();
-    let offset = u64::from(matches!(
-        model_type,
-        "llama4" | "qwen2_moe" | "qwen3_moe" | "qwen3_next" | "qwen3_5_moe_text" | "ernie4_5_moe" | "arctic"
-    ));
-    Ok((0..layers)
-        .map(|layer| layer >= first && (layer + offset).is_multiple_of(step) && !dense_only.contains(&layer))
-        .collect())
-}
-
-/// Which tokens each layer keeps.
-fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, ParseError> {
-    let window = f.any(&["sliding_window", "sliding_window_size"], TOKENS)?.filter(|tokens| *tokens > 0);
-    match model_type {
-        "llama4" => {
-            let Some(chunk) = f.or("attention_chunk_size", TOKENS, 8192).map(|c| (c > 0).then_some(c))?
-            else {
-                return Ok(Vec::new());
-            };
-            // 1 marks a layer with rotary positions, which attends within its chunk.
-            let mut rotary = f.numbers("no_rope_layers", FACTOR)?.unwrap_or_default();
-            if rotary.is_empty() {
-                let interval = f.positive_or("no_rope_layer_interval", FACTOR, 4)?;
-                rotary = (1..=layers).map(|layer| u64::from(!layer.is_multiple_of(interval))).collect();
-            }
-            Ok(rotary
-                .into_iter()
-                .map(|rotary| if rotary == 0 { Span::Full } else { Span::Chunked(chunk) })
-                .collect())
-        }
-        "mimo_v2_flash" => {
-            let pattern = f.numbers("hybrid_layer_pattern", FACTOR)?.unwrap_or_default();
-            let span = |windowed| match window {
-                Some(window) if windowed == 1 => Span::Sliding(window),
-                _ => Span::Full,
-            };
-            Ok(pattern.into_iter().map(span).collect())
-        }
-        _ => match (spans_by_type(f, layers)?, window) {
-            (Some(spans), _) => Ok(spans),
-            (None, Some(window))
-                if matches!(model_type, "afmoe" | "exaone_moe" | "cohere2_moe" | "granitemoe_swa") =>
-            {
-                let every = match f.get("sliding_window_pattern") {
-                    Some(serde_json::Value::String(letters)) => {
-                        u64::try_from(letters.len()).unwrap_or(4).max(1)
-                    }
-                    _ => f
-                        .any(&["global_attn_every_n_layers", "sliding_window_pattern"], FACTOR)?
-                        .unwrap_or(4)
-                        .max(1),
-                };
-                // Granite's first layer of a period is the global one, else the last.
-                let offset = u64::from(model_type != "granitemoe_swa");
-                let span = |layer: u64| {
-                    if (layer + offset).is_multiple_of(every) { Span::Full } else { Span::Sliding(window) }
-                };
-                Ok((0..layers).map(span).collect())
-            }
-            (None, Some(window)) if model_type == "gpt_oss" => Ok((0..layers)
-                .map(|layer| if layer.is_multiple_of(2) { Span::Sliding(window) } else { Span::Full })
-                .collect()),
-            (None, Some(window)) if matches!(model_type, "mixtral" | "phimoe") => {
-                Ok((0..layers).map(|_| Span::Sliding(window)).collect())
-            }
-            _ => Ok(Vec::new()),
-        },
-    }
 }

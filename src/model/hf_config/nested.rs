@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::builder::Builder;
+use super::class_defaults;
 use super::fields::{Fields, WIDTH};
-use super::mllama;
-use crate::model::ParseError;
+use crate::model::{ParseError, Split};
 
 /// Where a config keeps its text model.
 pub(super) const TEXT_KEYS: [&str; 3] = ["text_config", "llm_config", "language_config"];
@@ -16,9 +16,11 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
         // Older configs keep the text model's fields beside the tower's.
         let own = match model_type {
             "qwen2_vl" | "qwen2_5_vl" | "minicpmv" => "qwen2",
-            "glm4v" => "glm4",
-            "phi3_v" => "phi3",
+            "glm4v" | "glm46v" => "glm4",
+            "phi3_v" | "phi4mm" | "phi4_multimodal" => "phi3",
             "llava" => "llama",
+            "fuyu" => "persimmon",
+            "ernie4_5_vl_moe" => "ernie4_5_vl_moe_text",
             "molmo" => "molmo",
             _ => return Err(f.error("text_config", "is missing; write an object")),
         };
@@ -26,26 +28,30 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
         return Ok(own.to_owned());
     };
     let nested = f.need_object(key)?;
-    let own = nested.text("model_type")?.unwrap_or(match model_type {
-        "gemma3" => "gemma3_text",
-        "qwen2_vl" | "qwen2_5_vl" => "qwen2",
-        "llava" | "llava_next" => "llama",
-        "mistral3" => "mistral",
+    let written = nested.text("model_type")?;
+    let class = written.or(class_defaults::nested_type(model_type, key)).unwrap_or(match model_type {
         "kimi_vl" => "deepseek_v3",
+        "deepseek_vl_v2" => "deepseek_v2",
         _ => "",
     });
-    let own = super::without_suffix(own);
-    let mut owned = nested.owned();
-    for (field, value) in defaults(own) {
-        owned.insert_missing(field, Value::from(*value));
+    if class.is_empty() {
+        return Err(nested.error("model_type", "is missing; write the text model's type, such as \"llama\""));
     }
+    let own = super::without_suffix(class);
+    let mut owned = nested.owned();
     if let Some(tied) = f.flag("tie_word_embeddings")? {
         owned.insert_missing("tie_word_embeddings", Value::Bool(tied));
     }
-    if own == "mllama_text_model" {
-        mllama::text(&owned.fields(), b)?;
-    } else {
-        super::text(own, &owned.fields(), b)?;
+    if class.starts_with("glm4") && class.ends_with("v_text") {
+        // Its class has them whatever the config says.
+        owned.insert_absent("attention_bias", &Value::Bool(true));
+    }
+    class_defaults::complete(&mut owned, class);
+    super::text(own, &owned.fields(), b)?;
+    if class == "molmo2_text" {
+        let rows = owned.number("additional_vocab_size").unwrap_or(128).min(1 << 20);
+        b.end_layers();
+        b.embedding("model.embed_tokens.new_embedding", rows, b.shape.hidden_size, Split::Replicated);
     }
     Ok(own.to_owned())
 }
@@ -65,6 +71,20 @@ impl Owned {
         if self.map.get(key).is_none_or(Value::is_null) {
             self.map.insert(key.to_owned(), value);
         }
+    }
+
+    /// The same for a field that is not there at all, as opposed to null; says whether it was not.
+    pub(super) fn insert_absent(&mut self, key: &str, value: &Value) -> bool {
+        let absent = !self.map.contains_key(key);
+        if absent {
+            self.map.insert(key.to_owned(), value.clone());
+        }
+        absent
+    }
+
+    /// A whole number, if it is one.
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        self.map.get(key).and_then(Value::as_u64)
     }
 
     pub(super) fn fields(&self) -> Fields<'_> {
@@ -88,47 +108,4 @@ fn flat(own: &str, f: &Fields<'_>) -> Result<Owned, ParseError> {
         _ => {}
     }
     Ok(owned)
-}
-
-/// What a nested text config that leaves a field out means by it: the defaults of its class in transformers.
-fn defaults(model_type: &str) -> &'static [(&'static str, u64)] {
-    match model_type {
-        "llama" => &[
-            ("vocab_size", 32_000),
-            ("hidden_size", 4096),
-            ("intermediate_size", 11_008),
-            ("num_hidden_layers", 32),
-            ("num_attention_heads", 32),
-            ("max_position_embeddings", 2048),
-        ],
-        "mistral" => &[
-            ("vocab_size", 32_000),
-            ("hidden_size", 4096),
-            ("intermediate_size", 14_336),
-            ("num_hidden_layers", 32),
-            ("num_attention_heads", 32),
-            ("num_key_value_heads", 8),
-            ("max_position_embeddings", 131_072),
-        ],
-        "qwen2" => &[
-            ("vocab_size", 151_936),
-            ("hidden_size", 4096),
-            ("intermediate_size", 22_016),
-            ("num_hidden_layers", 32),
-            ("num_attention_heads", 32),
-            ("max_position_embeddings", 32_768),
-        ],
-        "gemma3_text" => &[
-            ("vocab_size", 262_208),
-            ("hidden_size", 2304),
-            ("intermediate_size", 9216),
-            ("num_hidden_layers", 26),
-            ("num_attention_heads", 8),
-            ("num_key_value_heads", 4),
-            ("head_dim", 256),
-            ("sliding_window", 4096),
-            ("max_position_embeddings", 131_072),
-        ],
-        _ => &[],
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::builder::Builder;
 use super::fields::{FACTOR, Fields, WIDTH};
-use super::mixed::{Mixed, Rule};
+use super::mixed::{Mixed, Packing, Rule};
 use crate::model::{Confidence, ParseError, Quantization};
 use crate::precision::{CachePrecision, Precision};
 use crate::units::shorten;
@@ -67,12 +67,45 @@ fn method(root: &Fields<'_>, f: &Fields<'_>, b: &mut Builder) -> Result<Option<Q
         return mixed(f, b).map(Some);
     }
     let found = match method {
-        "gptq" | "auto-round" | "autoround" | "intel/auto-round" => Some(gptq(f)?),
+        "gptq" | "auto-round" | "autoround" | "intel/auto-round" => Some(gptq(f, b)?),
         "awq" => Some(Quantization {
             zero_points: f.flag_or("zero_point", true)?,
             group_size: Some(group_size(f)?.unwrap_or(128)),
-            ..of(bits(f, Precision::AwqInt4, Precision::GptqInt8)?)
+            ..of(bits(f, b, Precision::AwqInt4, Precision::GptqInt8)?)
         }),
+        "hqq" => Some(hqq(f, b)?),
+        "eetq" | "experts_int8" => Some(Quantization { group_size: Some(0), ..of(Precision::Int8) }),
+        "quanto" => quanto(f, b)?,
+        "torchao" => torchao(f, b)?,
+        "aqlm" => Some(aqlm(f, b)?),
+        "bitnet" => Some(ternary(b)),
+        "exl2" | "exl3" => Some(exllama(f, b)?),
+        "fp_quant" => match f.text("forward_dtype")?.unwrap_or("nvfp4") {
+            "mxfp4" => Some(Quantization { group_size: Some(32), ..of(Precision::Mxfp4) }),
+            "nvfp4" => Some(Quantization { group_size: Some(16), ..of(Precision::Nvfp4) }),
+            _ => None,
+        },
+        "higgs" => {
+            let packing = Packing {
+                bits: f.positive_or("bits", FACTOR, 4)?.min(16),
+                weights: 1,
+                group: f.positive_or("group_size", WIDTH, 256)?,
+                group_bits: 16,
+                matrix_bytes: 0,
+            };
+            Some(packed(b, packing, "HIGGS"))
+        }
+        "spqr" => {
+            let packing = Packing {
+                bits: f.positive_or("bits", FACTOR, 3)?.min(16),
+                weights: 1,
+                group: f.positive_or("beta1", WIDTH, 16)?,
+                group_bits: 6,
+                matrix_bytes: 0,
+            };
+            Some(packed(b, packing, "SpQR without its outliers"))
+        }
+        "mxfp8" => Some(Quantization { group_size: Some(32), ..of(Precision::Mxfp8) }),
         "bitsandbytes" => Some(bitsandbytes(f)?),
         "fp8" if root.text("expert_dtype")? == Some("fp4") => Some(four_bit_experts(b)),
         "fp8" => Some(if f.has("weight_block_size") {
@@ -115,23 +148,117 @@ fn block(f: &Fields<'_>) -> Result<Option<u64>, ParseError> {
     Ok(f.numbers("weight_block_size", WIDTH)?.and_then(|sides| sides.first().copied()))
 }
 
-/// Picks the format by `bits`, which must be 4 or 8.
-fn bits(f: &Fields<'_>, four: Precision, eight: Precision) -> Result<Precision, ParseError> {
+/// Picks the format by `bits`: one with a name for 4 and 8, else as many as are written, packed.
+fn bits(f: &Fields<'_>, b: &mut Builder, four: Precision, eight: Precision) -> Result<Precision, ParseError> {
     let key = if f.has("w_bit") { "w_bit" } else { "bits" };
     match f.or(key, FACTOR, 4)? {
         4 => Ok(four),
         8 => Ok(eight),
-        other => Err(f.error(key, format!("is {other}; Loadline knows 4 and 8 bits of this format"))),
+        bits @ (2 | 3 | 5 | 6 | 7) => {
+            let group = group_size(f)?.unwrap_or(128);
+            Packing { bits, weights: 1, group, group_bits: 16 + bits, matrix_bytes: 0 }.apply(b);
+            b.note(format!(
+                "Linear layers are counted at {bits} bits, with a scale and a zero point per group."
+            ));
+            Ok(four)
+        }
+        other => Err(f.error(key, format!("is {other}; write the bits of a weight, from 2 to 8"))),
     }
 }
 
-fn gptq(f: &Fields<'_>) -> Result<Quantization, ParseError> {
+fn gptq(f: &Fields<'_>, b: &mut Builder) -> Result<Quantization, ParseError> {
     Ok(Quantization {
         group_size: Some(group_size(f)?.unwrap_or(128)),
         zero_points: true,
         activation_order: f.flag_or("desc_act", false)?,
-        ..of(bits(f, Precision::GptqInt4, Precision::GptqInt8)?)
+        ..of(bits(f, b, Precision::GptqInt4, Precision::GptqInt8)?)
     })
+}
+
+/// A format that has no name here, counted by how it packs its weights.
+fn packed(b: &mut Builder, packing: Packing, name: &str) -> Quantization {
+    packing.apply(b);
+    b.shape.weights_confidence = b.shape.weights_confidence.max(Confidence::Derived);
+    b.note(format!(
+        "Linear layers are counted as {name} packs them; the format shown is the nearest with a name."
+    ));
+    Quantization { group_size: Some(packing.group), ..of(Precision::AwqInt4) }
+}
+
+/// HQQ: a scale and a zero point of 16 bits per group.
+fn hqq(f: &Fields<'_>, b: &mut Builder) -> Result<Quantization, ParseError> {
+    let nested = f.object("quant_config")?;
+    let weights = nested.as_ref().map(|config| config.object("weight_quant_params")).transpose()?.flatten();
+    let params = weights.as_ref().or(nested.as_ref()).unwrap_or(f);
+    let bits = params.any(&["nbits", "bits"], FACTOR)?.unwrap_or(4);
+    if !(1..=8).contains(&bits) {
+        return Err(params.error("nbits", format!("is {bits}; write the bits of a weight, from 1 to 8")));
+    }
+    let group = group_size(params)?.unwrap_or(64);
+    Ok(packed(b, Packing { bits, weights: 1, group, group_bits: 32, matrix_bytes: 0 }, "HQQ"))
+}
+
+/// Quanto: by the name of the weights' type.
+fn quanto(f: &Fields<'_>, b: &mut Builder) -> Result<Option<Quantization>, ParseError> {
+    Ok(match f.text("weights")?.unwrap_or("int8") {
+        "int8" | "qint8" => Some(Quantization { group_size: Some(0), ..of(Precision::Int8) }),
+        "float8" | "qfloat8" => Some(of(Precision::Fp8)),
+        name @ ("int4" | "qint4" | "int2" | "qint2") => {
+            let bits = if name.ends_with('4') { 4 } else { 2 };
+            let packing = Packing { bits, weights: 1, group: 128, group_bits: 32, matrix_bytes: 0 };
+            Some(packed(b, packing, "Quanto"))
+        }
+        _ => None,
+    })
+}
+
+/// TorchAO: the name of its configuration, as a string or as an object with the name inside.
+fn torchao(f: &Fields<'_>, b: &mut Builder) -> Result<Option<Quantization>, ParseError> {
+    let written = f.get("quant_type").map(ToString::to_string).unwrap_or_default().to_ascii_lowercase();
+    let has = |name: &str| written.contains(name);
+    // "int8_dynamic_activation_int4_weight": what stands before "weight" counts.
+    Ok(if has("int4weight") || has("int4_weight") || has("uint4") {
+        let group = f.positive_or("group_size", WIDTH, 128)?;
+        let packing = Packing { bits: 4, weights: 1, group, group_bits: 32, matrix_bytes: 0 };
+        Some(packed(b, packing, "TorchAO"))
+    } else if has("float8") {
+        Some(of(Precision::Fp8))
+    } else if has("int8") {
+        Some(Quantization { group_size: Some(0), ..of(Precision::Int8) })
+    } else {
+        None
+    })
+}
+
+/// AQLM: codes into codebooks of 16-bit vectors, and a scale per row.
+fn aqlm(f: &Fields<'_>, b: &mut Builder) -> Result<Quantization, ParseError> {
+    let books = f.positive_or("num_codebooks", FACTOR, 1)?.min(64);
+    let code = f.positive_or("nbits_per_codebook", FACTOR, 16)?.min(32);
+    let vector = f.positive_or("in_group_size", FACTOR, 8)? * f.positive_or("out_group_size", FACTOR, 1)?;
+    let packing = Packing {
+        bits: books * code,
+        weights: vector,
+        group: 0,
+        group_bits: 16,
+        matrix_bytes: books.saturating_mul(vector).saturating_mul(2 << code),
+    };
+    Ok(packed(b, packing, "AQLM"))
+}
+
+/// `BitNet`: four weights of three values in a byte.
+fn ternary(b: &mut Builder) -> Quantization {
+    let packing = Packing { bits: 2, weights: 1, group: 0, group_bits: 0, matrix_bytes: 2 };
+    packed(b, packing, "BitNet")
+}
+
+/// ExLlama: an average of bits per weight, which may be a fraction.
+fn exllama(f: &Fields<'_>, b: &mut Builder) -> Result<Quantization, ParseError> {
+    let thousandths = f.times("bits", 1000)?.unwrap_or(4000);
+    if !(1000..=16_000).contains(&thousandths) {
+        return Err(f.error("bits", "is outside 1 to 16; write the bits of a weight"));
+    }
+    let packing = Packing { bits: thousandths, weights: 1000, group: 0, group_bits: 0, matrix_bytes: 0 };
+    Ok(packed(b, packing, "ExLlama"))
 }
 
 fn bitsandbytes(f: &Fields<'_>) -> Result<Quantization, ParseError> {

@@ -232,6 +232,16 @@ fn text_encoder(
 
 /// An audio encoder as Whisper has it; also the tower of Qwen2-Audio, Voxtral and Ultravox.
 pub(super) fn audio_encoder(f: &Fields<'_>, b: &mut Builder, prefix: &str) -> Result<u64, ParseError> {
+    audio_tower(f, b, prefix, true)
+}
+
+/// The same; whether its positions are a table in the checkpoint.
+pub(super) fn audio_tower(
+    f: &Fields<'_>,
+    b: &mut Builder,
+    prefix: &str,
+    table: bool,
+) -> Result<u64, ParseError> {
     let hidden = f.need(&["d_model", "hidden_size"], WIDTH)?;
     let layers = f.need(&["encoder_layers", "num_hidden_layers"], LAYERS)?;
     let width = f.need(&["encoder_ffn_dim", "intermediate_size"], WIDTH)?;
@@ -241,7 +251,9 @@ pub(super) fn audio_encoder(f: &Fields<'_>, b: &mut Builder, prefix: &str) -> Re
     b.begin_block(prefix);
     b.linear("conv1", vision, (hidden, 3 * mel), Split::Replicated, true);
     b.linear("conv2", vision, (hidden, 3 * hidden), Split::Replicated, true);
-    b.embedding("embed_positions.weight", tokens, hidden, Split::Replicated);
+    if table {
+        b.embedding("embed_positions.weight", tokens, hidden, Split::Replicated);
+    }
     b.norm("layer_norm", hidden, true);
     let side = Side { layers, width, sparse_step: 0, experts: 0 };
     for layer in 0..layers {

@@ -94,7 +94,7 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     let classes = f.texts("architectures")?.unwrap_or_default();
     let encoder_only = classes.iter().any(|class| class.contains("EncoderModel"));
     // Experts stand in every so many layers.
-    let step = |sparse: u64, layers: u64| if sparse > 0 { (layers / sparse).max(1) } else { 0 };
+    let step = |sparse: u64, layers: u64| layers.checked_div(sparse).map_or(0, |step| step.max(1));
     let encoder_step = step(f.or("num_sparse_encoder_layers", LAYERS, 3)?, layers);
     let decoder_step = step(f.or("num_sparse_decoder_layers", LAYERS, 3)?, decoder_layers);
     let sparse = |layer: u64, step: u64| measures.experts > 0 && step > 0 && (step == 1 || layer % step == 1);

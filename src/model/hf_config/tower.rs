@@ -19,6 +19,8 @@ pub(super) struct Tower {
     pub(super) layers: u64,
     /// Width of queries, keys and values, where it is not that of the stream; 0 where it is.
     pub(super) attention: u64,
+    /// Width of keys and of values, where it is not that of the queries; 0 where it is.
+    pub(super) kv: u64,
     /// Elements of a patch: channels x frames x height x width.
     pub(super) patch: u64,
     /// Learned positions.
@@ -77,6 +79,18 @@ impl Tower {
         })
     }
 
+    /// The same without biases anywhere.
+    pub(super) const fn without_biases(self) -> Self {
+        Self {
+            patch_bias: false,
+            qkv_bias: false,
+            out_bias: false,
+            mlp_bias: false,
+            norm_bias: false,
+            ..self
+        }
+    }
+
     /// CLIP ViT-L/14 at 336 pixels, which Phi-3-vision and LLaVA name instead of describing.
     pub(super) const fn clip_large() -> Self {
         Self {
@@ -84,6 +98,7 @@ impl Tower {
             width: 4096,
             layers: 24,
             attention: 0,
+            kv: 0,
             patch: 3 * 14 * 14,
             positions: 577,
             patch_bias: false,
@@ -119,7 +134,8 @@ impl Tower {
             for norm in 0..self.norms.min(8) {
                 b.norm(&format!("norm{}", norm + 1), hidden, self.norm_bias);
             }
-            b.linear("attn.qkv", vision, (3 * attention, hidden), whole, self.qkv_bias);
+            let kv = if self.kv == 0 { attention } else { self.kv };
+            b.linear("attn.qkv", vision, (attention + 2 * kv, hidden), whole, self.qkv_bias);
             b.linear("attn.proj", vision, (hidden, attention), whole, self.out_bias);
             b.norm("attn.q_norm", self.qk_norm, false);
             b.norm("attn.k_norm", self.qk_norm, false);

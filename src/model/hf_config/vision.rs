@@ -4,8 +4,8 @@ use super::builder::Builder;
 use super::fields::{FACTOR, Fields, WIDTH};
 use super::mllama;
 use super::nested::{TEXT_KEYS, text};
-use super::seq2seq::audio_encoder;
 use super::tower::{Tower, project, tower_heads};
+use super::{audio, class_defaults, florence, omni, projectors};
 use crate::model::{Confidence, ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
@@ -16,11 +16,8 @@ pub(super) const TYPES: &[&str] = &[
     "qwen3_vl_moe",
     "qwen3_5",
     "qwen3_5_moe",
-    "qwen2_audio",
     "internvl_chat",
     "internvl",
-    "llava",
-    "llava_next",
     "mllama",
     "gemma3",
     "gemma3n",
@@ -37,32 +34,52 @@ pub(super) const TYPES: &[&str] = &[
     "kimi_k25",
     "kimi_k3",
     "lfm2_vl",
-    "idefics3",
-    "smolvlm",
+    "fuyu",
+    "florence2",
+    "deepseek_vl_v2",
+    "glm46v",
+    "glm_ocr",
+    "exaone4_5",
+    "step3p7",
+    "ernie4_5_moe_vl",
 ];
 
 /// Whether the config is one of a tower with a text model.
 pub(super) fn knows(model_type: &str, f: &Fields<'_>) -> bool {
     let nested = TEXT_KEYS.iter().any(|key| f.has(key));
     // These names also stand for the text model alone.
-    let needs_nesting = matches!(model_type, "llama4" | "ministral3");
-    TYPES.contains(&model_type) && (nested || !needs_nesting)
+    let needs_nesting = matches!(model_type, "llama4" | "ministral3" | "step3p7");
+    let own = [TYPES, projectors::TYPES, audio::TYPES, omni::TYPES];
+    own.iter().any(|types| types.contains(&model_type)) && (nested || !needs_nesting)
+}
+
+/// What goes before the names of the text model's tensors, and in the place of a leading `model.`.
+fn prefixes(model_type: &str, flat: bool) -> (&'static str, Option<&'static str>) {
+    match model_type {
+        "qwen3_vl" | "qwen3_vl_moe" | "qwen3_5" | "qwen3_5_moe" | "gemma3n" | "gemma4" | "glm4v"
+        | "glm4v_moe" | "glm46v" | "glm_ocr" | "lfm2_vl" | "internvl" | "exaone4_5" | "lighton_ocr"
+        | "ovis2" => ("", Some("model.language_model.")),
+        "minicpmv" => ("llm.", None),
+        "deepseek_vl_v2" => ("language.", None),
+        "idefics2" | "idefics3" | "smolvlm" => ("", Some("model.text_model.")),
+        "qwen2_vl" | "qwen2_5_vl" | "phi3_v" | "molmo" | "molmo2" | "paddleocr_vl" | "ernie4_5_vl_moe" => {
+            ("", None)
+        }
+        _ => (if flat { "" } else { "language_model." }, None),
+    }
 }
 
 /// Reads one.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let (prefix, model_prefix) = match model_type {
-        "qwen3_vl" | "qwen3_vl_moe" | "qwen3_5" | "qwen3_5_moe" | "gemma3n" | "gemma4" | "glm4v"
-        | "glm4v_moe" | "lfm2_vl" | "internvl" => ("", Some("model.language_model.")),
-        "llava" | "llava_next" | "mllama" | "gemma3" | "mistral3" | "ministral3" | "llama4"
-        | "internvl_chat" | "kimi_vl" | "kimi_k25" | "kimi_k3" | "qwen2_audio" => {
-            let flat = !TEXT_KEYS.iter().any(|key| f.has(key));
-            (if flat { "" } else { "language_model." }, None)
-        }
-        "minicpmv" => ("llm.", None),
-        "idefics3" | "smolvlm" => ("", Some("model.text_model.")),
-        _ => ("", None),
-    };
+    let model_type = if model_type == "ernie4_5_moe_vl" { "ernie4_5_vl_moe" } else { model_type };
+    if omni::TYPES.contains(&model_type) {
+        return omni::build(model_type, f, b);
+    }
+    // The published Qwen3-ASR is a thinker without eyes.
+    if let Some(thinker) = f.object("thinker_config")?.filter(|_| model_type == "qwen3_asr") {
+        return build(model_type, &thinker, b);
+    }
+    let (prefix, model_prefix) = prefixes(model_type, !TEXT_KEYS.iter().any(|key| f.has(key)));
     prefix.clone_into(&mut b.prefix);
     b.model_prefix = model_prefix;
     let text_type = text(model_type, f, b)?;
@@ -70,40 +87,103 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     b.model_prefix = None;
     b.shape.multimodal = true;
     let hidden = b.shape.hidden_size;
-    let vision = f.object("vision_config")?;
-    match (model_type, vision) {
-        ("qwen2_audio", _) => {
-            let audio = f.need_object("audio_config")?;
-            audio_encoder(&audio, b, "audio_tower.")?;
-            let width = audio.need(&["d_model"], WIDTH)?;
-            project(b, "multi_modal_projector.linear", (hidden, width), true);
-            Ok(())
+    if audio::TYPES.contains(&model_type) {
+        return audio::build(model_type, f, b, hidden);
+    }
+    let mut owned = match f.object("vision_config")? {
+        Some(vision) => vision.owned(),
+        None => return without_description(model_type, f, b, (hidden, &text_type)),
+    };
+    // As for the text model: what is not there has the default of its class.
+    let class = f.object("vision_config")?.map(|vision| vision.text("model_type")).transpose()?.flatten();
+    if let Some(class) = class.or(class_defaults::nested_type(model_type, "vision_config")) {
+        owned.insert_absent("model_type", &serde_json::Value::from(class));
+        // Qwen2's towers are read by whichever of two spellings is there.
+        if !model_type.starts_with("qwen2") {
+            class_defaults::complete(&mut owned, class);
         }
-        ("phi3_v", _) => {
-            phi3_vision(b, hidden);
-            Ok(())
-        }
-        ("molmo", _) => molmo(f, b, hidden),
-        ("mllama", Some(vision)) => mllama::vision(&vision, b, hidden),
-        ("llava", None) => {
+    }
+    let vision = owned.fields();
+    match model_type {
+        "phi3_v" | "molmo" | "gemma3n" => without_description(model_type, f, b, (hidden, &text_type)),
+        "mllama" => mllama::vision(&vision, b, hidden),
+        "florence2" => florence::build(&vision, b, hidden),
+        "deepseek_vl_v2" => deepseek_vl2(f, &vision, b, hidden),
+        _ if projectors::TYPES.contains(&model_type) => projectors::build(model_type, f, &vision, b, hidden),
+        _ => tower(model_type, f, &vision, b, hidden),
+    }
+}
+
+/// The tower of a family whose config does not describe it.
+fn without_description(
+    model_type: &str,
+    f: &Fields<'_>,
+    b: &mut Builder,
+    (hidden, text_type): (u64, &str),
+) -> Result<(), ParseError> {
+    match model_type {
+        "phi3_v" => phi3_vision(b, hidden),
+        "molmo" => molmo(f, b, hidden)?,
+        "llava" => {
             Tower::clip_large().build(b, "model.vision_tower.vision_model");
             project(b, "model.mm_projector.0", (hidden, 1024), true);
             project(b, "model.mm_projector.2", (hidden, hidden), true);
-            Ok(())
         }
-        ("gemma3n", _) => {
-            gemma3n(f, b);
-            Ok(())
+        "fuyu" => {
+            // Patches go straight into the stream.
+            let side = f.positive_or("patch_size", FACTOR, 30)?.min(1024);
+            let channels = f.positive_or("num_channels", FACTOR, 3)?.min(64);
+            project(b, "vision_embed_tokens", (hidden, channels * side * side), true);
         }
-        ("llama4", None) => {
-            llama4_default(b, hidden);
-            Ok(())
+        "gemma3n" => gemma3n(f, b),
+        // The text model alone.
+        "gemma4" | "gemma3" => b.shape.multimodal = false,
+        "llama4" => llama4_default(b, hidden),
+        _ => {
+            let problem = format!("is missing; a {text_type} model that sees has one");
+            return Err(f.error("vision_config", problem));
         }
-        (_, None) => {
-            Err(f.error("vision_config", format!("is missing; a {text_type} model that sees has one")))
-        }
-        (_, Some(vision)) => tower(model_type, f, &vision, b, hidden),
     }
+    Ok(())
+}
+
+/// DeepSeek-VL2: a SigLIP tower, and a projector that merges squares of patches.
+fn deepseek_vl2(f: &Fields<'_>, vision: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
+    let own = vision.positive_or("width", WIDTH, 1152)?;
+    let side = vision.positive_or("patch_size", FACTOR, 14)?.min(1024);
+    let grid = vision.positive_or("image_size", FACTOR, 384)? / side;
+    let width = vision.times("mlp_ratio", own)?.unwrap_or(4304);
+    let tower = Tower {
+        hidden: own,
+        width,
+        layers: vision.positive_or("layers", super::fields::LAYERS, 27)?,
+        patch: 3 * side * side,
+        positions: (grid * grid).min(1 << 20),
+        patch_bias: true,
+        qkv_bias: true,
+        out_bias: true,
+        mlp_bias: true,
+        norm_bias: true,
+        norms: 2,
+        outer_norms: 1,
+        ..Tower::default()
+    };
+    tower.build(b, "vision");
+    projectors::attention_pool(b, "vision", own, width);
+    let projector = f.need_object("projector_config")?;
+    let from = projector.positive_or("input_dim", WIDTH, own)?;
+    let out = projector.positive_or("n_embed", WIDTH, hidden)?;
+    let factor = projector.positive_or("downsample_ratio", FACTOR, 2)?.min(64);
+    let inner = out * projector.positive_or("mlp_ratio", FACTOR, 1)?.min(64);
+    let depth = projector.positive_or("depth", FACTOR, 2)?.min(64);
+    project(b, "projector.layers.0", (inner, from * factor * factor), true);
+    for layer in 1..depth {
+        let rows = if layer + 1 == depth { out } else { inner };
+        project(b, &format!("projector.layers.{}", 2 * layer), (rows, inner), true);
+    }
+    b.vector("image_newline", out);
+    b.vector("view_seperator", out);
+    Ok(())
 }
 
 /// The tower and projector of a family that describes its tower.
@@ -117,42 +197,11 @@ fn tower(
 ) -> Result<(), ParseError> {
     let mut tower = Tower::usual(vision)?;
     let own = tower.hidden;
-    let out = vision.positive_or("out_hidden_size", WIDTH, hidden)?;
-    let merge = vision.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
-    let merged = own * merge * merge;
     match model_type {
-        "qwen2_vl" | "qwen2_5_vl" => {
-            // In Qwen2-VL the width of the stream is `embed_dim`, and `hidden_size` is the text model's.
-            tower.hidden = vision.positive_or("embed_dim", WIDTH, own)?;
-            let own = tower.hidden;
-            let merged = own * merge * merge;
-            tower.width = match vision.number("intermediate_size", WIDTH)? {
-                Some(width) => width,
-                None => own * vision.positive_or("mlp_ratio", FACTOR, 4)?,
-            };
-            tower.positions = 0;
-            tower.patch_bias = false;
-            tower.gated = model_type == "qwen2_5_vl";
-            tower.norm_bias = !tower.gated;
-            tower.build(b, "visual");
-            b.norm("visual.merger.ln_q", own, tower.norm_bias);
-            project(b, "visual.merger.mlp.0", (merged, merged), true);
-            project(b, "visual.merger.mlp.2", (hidden, merged), true);
+        "qwen2_vl" | "qwen2_5_vl" | "exaone4_5" => {
+            return qwen2(vision, b, hidden, model_type != "qwen2_vl");
         }
-        "qwen3_vl" | "qwen3_vl_moe" | "qwen3_5" | "qwen3_5_moe" => {
-            tower.positions = vision.or("num_position_embeddings", WIDTH, 0)?;
-            tower.build(b, "model.visual");
-            b.norm("model.visual.merger.norm", own, true);
-            project(b, "model.visual.merger.linear_fc1", (merged, merged), true);
-            project(b, "model.visual.merger.linear_fc2", (out, merged), true);
-            let deep = vision.list("deepstack_visual_indexes")?.unwrap_or_default().len();
-            for index in 0..deep.min(64) {
-                let name = |part: &str| format!("model.visual.deepstack_merger_list.{index}.{part}");
-                b.norm(&name("norm"), merged, true);
-                project(b, &name("linear_fc1"), (merged, merged), true);
-                project(b, &name("linear_fc2"), (out, merged), true);
-            }
-        }
+        "qwen3_vl" | "qwen3_vl_moe" | "qwen3_5" | "qwen3_5_moe" => return qwen3(vision, b, hidden),
         "internvl_chat" | "internvl" => {
             tower.positions += 1;
             tower.class = true;
@@ -172,38 +221,14 @@ fn tower(
             project(b, "mlp1.1", (hidden, 4 * own), true);
             project(b, "mlp1.3", (hidden, hidden), true);
         }
-        "llava" | "llava_next" => {
-            let clip = vision.text("model_type")? == Some("clip_vision_model");
-            if clip {
-                tower = Tower {
-                    positions: tower.positions + 1,
-                    class: true,
-                    patch_bias: false,
-                    outer_norms: 2,
-                    ..tower
-                };
-            } else {
-                tower.outer_norms = 1;
-            }
-            tower.build(b, "vision_tower.vision_model");
-            project(b, "multi_modal_projector.linear_1", (hidden, own), true);
-            project(b, "multi_modal_projector.linear_2", (hidden, hidden), true);
-            if model_type == "llava_next" {
-                b.vector("image_newline", hidden);
-            }
-        }
         "gemma3" => {
-            tower.outer_norms = 1;
-            tower.build(b, "vision_tower.vision_model");
+            projectors::typed(vision, b, "vision_tower.vision_model")?;
             project(b, "multi_modal_projector.mm_input_projection", (own, hidden), false);
             b.norm("multi_modal_projector.mm_soft_emb_norm", own, false);
         }
         "mistral3" | "ministral3" => {
-            tower = Tower { positions: 0, gated: true, outer_norms: 1, ..without_biases(tower) };
-            let heads = tower_heads(vision, 16)?;
-            tower.attention = vision.number("head_dim", WIDTH)?.map_or(0, |dim| heads * dim);
             let merge = f.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
-            tower.build(b, "vision_tower");
+            projectors::typed(vision, b, "vision_tower")?;
             b.norm("multi_modal_projector.norm", own, false);
             project(b, "multi_modal_projector.patch_merger.merging_layer", (own, own * merge * merge), false);
             let bias = f.flag_or("multimodal_projector_bias", false)?;
@@ -218,19 +243,21 @@ fn tower(
                 outer_norms: 2,
                 ..tower
             };
-            llama4(b, &tower, hidden, vision.positive_or("projector_output_dim", WIDTH, 4096)?);
+            let projected = vision.positive_or("projector_output_dim", WIDTH, 4096)?;
+            let out = vision.positive_or("vision_output_dim", WIDTH, projected)?;
+            llama4(b, &tower, hidden, (projected, out));
         }
         "minicpmv" => {
             tower.outer_norms = 1;
             tower.build(b, "vpm");
             minicpm_resampler(f, b, hidden, own)?;
         }
-        "glm4v" | "glm4v_moe" => glm4v(vision, b, &tower, hidden)?,
+        "glm4v" | "glm4v_moe" | "glm46v" => glm4v(vision, b, &tower, hidden)?,
+        "glm_ocr" => glm_ocr(vision, b, &tower, hidden)?,
+        "step3p7" => step(vision, b, tower, hidden)?,
         "kimi_vl" | "kimi_k25" | "kimi_k3" => moon_vit(vision, b, tower, hidden)?,
         "lfm2_vl" => {
-            tower.positions = vision.or("num_patches", WIDTH, 256)?;
-            tower.outer_norms = 1;
-            tower.build(b, "model.vision_tower.vision_model");
+            projectors::typed(vision, b, "model.vision_tower.vision_model")?;
             let factor = f.positive_or("downsample_factor", FACTOR, 2)?.min(64);
             let width = f.positive_or("projector_hidden_size", WIDTH, hidden)?;
             let bias = f.flag_or("projector_bias", true)?;
@@ -240,12 +267,6 @@ fn tower(
             }
             project(b, "model.multi_modal_projector.linear_1", (width, merged), bias);
             project(b, "model.multi_modal_projector.linear_2", (hidden, width), bias);
-        }
-        "idefics3" | "smolvlm" => {
-            tower.outer_norms = 1;
-            tower.build(b, "model.vision_model");
-            let factor = f.positive_or("scale_factor", FACTOR, 2)?.min(64);
-            project(b, "model.connector.modality_projection.proj", (hidden, own * factor * factor), false);
         }
         _ => gemma4(f, vision, b, tower, hidden)?,
     }
@@ -263,8 +284,117 @@ fn gemma3n(f: &Fields<'_>, b: &mut Builder) {
     b.note("The vision and audio towers are counted by their published size, not tensor by tensor.");
 }
 
-fn without_biases(tower: Tower) -> Tower {
-    Tower { patch_bias: false, qkv_bias: false, out_bias: false, mlp_bias: false, norm_bias: false, ..tower }
+/// The tower and the merger of Qwen2-VL and Qwen2.5-VL; the latter's is gated.
+pub(super) fn qwen2(
+    vision: &Fields<'_>,
+    b: &mut Builder,
+    hidden: u64,
+    gated: bool,
+) -> Result<(), ParseError> {
+    let mut tower = Tower::usual(vision)?;
+    // In Qwen2-VL the width of the stream is `embed_dim`, and `hidden_size` is the text model's.
+    let own = vision.positive_or("embed_dim", WIDTH, tower.hidden)?;
+    let merge = vision.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
+    let merged = own * merge * merge;
+    tower.hidden = own;
+    tower.width = match vision.number("intermediate_size", WIDTH)? {
+        Some(width) => width,
+        None => own * vision.positive_or("mlp_ratio", FACTOR, 4)?,
+    };
+    tower.positions = 0;
+    tower.patch_bias = false;
+    tower.gated = gated;
+    tower.norm_bias = !gated;
+    // EXAONE 4.5 has fewer key-value heads than heads.
+    let heads = tower_heads(vision, 16)?;
+    tower.kv = match vision.number("num_key_value_heads", WIDTH)? {
+        Some(kv_heads) if kv_heads > 0 && kv_heads < heads => own / heads * kv_heads,
+        _ => 0,
+    };
+    // Some configs leave the two frames of a patch unsaid.
+    if !vision.has("temporal_patch_size") {
+        tower.patch *= 2;
+    }
+    tower.build(b, "visual");
+    b.norm("visual.merger.ln_q", own, tower.norm_bias);
+    project(b, "visual.merger.mlp.0", (merged, merged), true);
+    // Qwen2-VL writes the text model's width as the tower's `hidden_size`.
+    let key = if gated { "out_hidden_size" } else { "hidden_size" };
+    let out = if gated || vision.has("embed_dim") { vision.positive_or(key, WIDTH, hidden)? } else { hidden };
+    project(b, "visual.merger.mlp.2", (out, merged), true);
+    Ok(())
+}
+
+/// The tower of Qwen3-VL: learned positions, and features of several blocks that go deep into the text model.
+pub(super) fn qwen3(vision: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
+    let mut tower = Tower::usual(vision)?;
+    let own = tower.hidden;
+    let out = vision.positive_or("out_hidden_size", WIDTH, hidden)?;
+    let merge = vision.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
+    let merged = own * merge * merge;
+    tower.positions = vision.or("num_position_embeddings", WIDTH, 0)?;
+    tower.build(b, "model.visual");
+    b.norm("model.visual.merger.norm", own, true);
+    project(b, "model.visual.merger.linear_fc1", (merged, merged), true);
+    project(b, "model.visual.merger.linear_fc2", (out, merged), true);
+    let deep = vision.list("deepstack_visual_indexes")?.unwrap_or_default().len();
+    for index in 0..deep.min(64) {
+        let name = |part: &str| format!("model.visual.deepstack_merger_list.{index}.{part}");
+        b.norm(&name("norm"), merged, true);
+        project(b, &name("linear_fc1"), (merged, merged), true);
+        project(b, &name("linear_fc2"), (out, merged), true);
+    }
+    Ok(())
+}
+
+/// GLM-OCR's tower: GLM-4V's without positions, with biases and norms of queries and keys.
+fn glm_ocr(f: &Fields<'_>, b: &mut Builder, tower: &Tower, hidden: u64) -> Result<(), ParseError> {
+    let own = tower.hidden;
+    let out = f.positive_or("out_hidden_size", WIDTH, hidden)?;
+    let merge = f.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
+    let bias = f.flag_or("attention_bias", true)?;
+    let heads = tower_heads(f, 16)?;
+    let inner = out * f.any(&["in_channels", "num_channels"], FACTOR)?.unwrap_or(3).min(64);
+    let tower = Tower {
+        positions: 0,
+        gated: true,
+        outer_norms: 1,
+        qk_norm: own / heads,
+        qkv_bias: bias,
+        out_bias: bias,
+        norm_bias: false,
+        ..*tower
+    };
+    tower.build(b, "model.visual");
+    glm_merger(b, out, (out, own * merge * merge), inner);
+    Ok(())
+}
+
+/// GLM's way from merged patches to the text model.
+fn glm_merger(b: &mut Builder, out: u64, downsample: (u64, u64), inner: u64) {
+    project(b, "model.visual.downsample", downsample, true);
+    project(b, "model.visual.merger.proj", (out, out), false);
+    b.norm("model.visual.merger.post_projection_norm", out, true);
+    project(b, "model.visual.merger.gate_proj", (inner, out), false);
+    project(b, "model.visual.merger.up_proj", (inner, out), false);
+    project(b, "model.visual.merger.down_proj", (out, inner), false);
+}
+
+/// Step-3.7's tower: scaled residuals, and two convolutions that halve the sides.
+fn step(f: &Fields<'_>, b: &mut Builder, tower: Tower, hidden: u64) -> Result<(), ParseError> {
+    let own = tower.hidden;
+    let positions = f.positive_or("max_position_embeddings", WIDTH, tower.positions.max(1))?;
+    let width = f.times("mlp_ratio", own)?.filter(|_| !f.has("intermediate_size")).unwrap_or(tower.width);
+    let tower = Tower { positions, width, patch_bias: false, outer_norms: 1, ..tower };
+    tower.build(b, "vision_model");
+    for layer in 0..tower.layers {
+        b.vector(&format!("vision_model.layers.{layer}.ls_1"), own);
+        b.vector(&format!("vision_model.layers.{layer}.ls_2"), own);
+    }
+    project(b, "vision_model.downsampler1", (2 * own, 9 * own), true);
+    project(b, "vision_model.downsampler2", (4 * own, 18 * own), true);
+    project(b, "vit_large_projector", (hidden, 4 * own), false);
+    Ok(())
 }
 
 /// The tower of Kimi-VL, K2.5 and K3.
@@ -299,14 +429,9 @@ fn glm4v(f: &Fields<'_>, b: &mut Builder, tower: &Tower, hidden: u64) -> Result<
     let merge = f.positive_or("spatial_merge_size", FACTOR, 2)?.min(64);
     let inner = f.need(&["intermediate_size"], WIDTH)?;
     // The blocks' hidden layers have the text model's width; `intermediate_size` is the merger's.
-    let tower = Tower { width: out, gated: true, outer_norms: 2, patch_bias: true, ..without_biases(*tower) };
+    let tower = Tower { width: out, gated: true, outer_norms: 2, patch_bias: true, ..tower.without_biases() };
     tower.build(b, "model.visual");
-    project(b, "model.visual.downsample", (out, own * merge * merge), true);
-    project(b, "model.visual.merger.proj", (out, out), false);
-    b.norm("model.visual.merger.post_projection_norm", out, true);
-    project(b, "model.visual.merger.gate_proj", (inner, out), false);
-    project(b, "model.visual.merger.up_proj", (inner, out), false);
-    project(b, "model.visual.merger.down_proj", (out, inner), false);
+    glm_merger(b, out, (out, own * merge * merge), inner);
     Ok(())
 }
 
@@ -325,18 +450,18 @@ fn minicpm_resampler(f: &Fields<'_>, b: &mut Builder, hidden: u64, own: u64) -> 
 }
 
 /// Llama 4's tower.
-fn llama4(b: &mut Builder, tower: &Tower, hidden: u64, projected: u64) {
+fn llama4(b: &mut Builder, tower: &Tower, hidden: u64, (projected, out): (u64, u64)) {
     tower.build(b, "vision_model");
     // Four patches become one, and its features are projected twice.
     project(b, "vision_model.vision_adapter.mlp.fc1", (projected, tower.width), false);
     project(b, "vision_model.vision_adapter.mlp.fc2", (projected, projected), false);
-    project(b, "multi_modal_projector.linear_1", (hidden, projected), false);
+    project(b, "multi_modal_projector.linear_1", (hidden, out), false);
 }
 
 /// Llama 4's tower where the config does not describe it: transformers' defaults.
 fn llama4_default(b: &mut Builder, hidden: u64) {
     let tower = Tower { hidden: 1408, width: 5632, layers: 34, ..Tower::clip_large() };
-    llama4(b, &tower, hidden, 4096);
+    llama4(b, &tower, hidden, (4096, 4096));
 }
 
 /// Phi-3-vision: CLIP, and a projector of four merged patches.
@@ -384,7 +509,7 @@ fn gemma4(
         gated: true,
         norms: 4,
         qk_norm: dim,
-        ..without_biases(tower)
+        ..tower.without_biases()
     };
     tower.build(b, "model.vision_tower");
     project(b, "model.embed_vision.embedding_projection", (hidden, own), false);

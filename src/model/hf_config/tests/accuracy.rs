@@ -78,7 +78,7 @@ fn every_real_config_is_consistent() {
         assert_eq!(sum, shape.parameters, "{stem}");
         assert!(shape.parameters <= MAX_PARAMETERS, "{stem}");
         assert!(shape.hidden_size > 0 && shape.vocabulary > 0, "{stem}");
-        let encoder = shape.architecture == "bert";
+        let encoder = encoder::TYPES.contains(&shape.architecture.as_str());
         assert_eq!(shape.layers.is_empty(), encoder, "{stem}");
         for (index, layer) in shape.layers.iter().enumerate() {
             let index = u32::try_from(index).expect("few layers");
@@ -223,4 +223,24 @@ fn families_without_a_fixture_have_their_published_size() {
             "{model_type}: {counted}, not {millions} million"
         );
     }
+}
+
+/// `class_sizes.jsonl` has the parameters of classes of Hugging Face transformers 5.24 with their own defaults, as counted
+/// by making each of them on PyTorch's meta device: an account of every family that is independent of this one.
+#[test]
+fn every_class_of_transformers_has_the_parameters_that_it_makes() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for line in include_str!("class_sizes.jsonl").lines() {
+        let row: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let config = row["config"].to_string();
+        let name = row["config"]["model_type"].as_str().expect("a type");
+        let counted = parse(config.as_bytes(), name).map(|shape| shape.parameters);
+        checked += 1;
+        if counted.as_ref().ok() != row["parameters"].as_u64().as_ref() {
+            wrong.push(format!("{name}: counted {counted:?}, it makes {}", row["parameters"]));
+        }
+    }
+    assert!(checked >= 150, "{checked} classes");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -68,7 +68,7 @@ fn a_bad_field_is_named_with_its_value_and_what_would_be_right() {
 
 #[test]
 fn an_unknown_architecture_is_refused_by_name() {
-    for name in ["clap", "stable_diffusion", "LLAMA"] {
+    for name in ["vit", "sam2", "stable_diffusion", "LLAMA"] {
         let error = parse(SMALL.replace("llama", name).as_bytes(), "test").expect_err(name);
         assert!(
             matches!(&error, ParseError::UnknownArchitecture { architecture, .. } if architecture == name),

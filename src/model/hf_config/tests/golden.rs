@@ -52,6 +52,58 @@ fn the_cache_of_a_token_is_the_published_one() {
 }
 
 #[test]
+fn every_kind_of_decoder_keeps_what_its_heads_say() {
+    // Layers that attend x (keys + values) x 2 bytes, by hand.
+    for (stem, bytes) in [
+        ("google__flan-t5-xxl", 24 * 2 * 64 * 64 * 2),
+        ("google__mt5-small", 8 * 2 * 6 * 64 * 2),
+        ("facebook__bart-large-cnn", 12 * 2 * 1024 * 2),
+        ("facebook__nllb-200-distilled-600M", 12 * 2 * 1024 * 2),
+        ("Helsinki-NLP__opus-mt-en-de", 6 * 2 * 512 * 2),
+        ("EleutherAI__gpt-neo-1.3B", 24 * 2 * 2048 * 2),
+        ("Salesforce__codegen-350M-mono", 20 * 2 * 1024 * 2),
+        ("microsoft__bitnet-b1.58-2B-4T-bf16", 30 * 2 * 5 * 128 * 2),
+        ("jetmoe__jetmoe-8b", 24 * 2 * 16 * 128 * 2),
+        ("Snowflake__snowflake-arctic-instruct", 35 * 2 * 8 * 128 * 2),
+        ("hpcai-tech__grok-1", 64 * 2 * 8 * 128 * 2),
+        ("xai-org__grok-2", 64 * 2 * 8 * 128 * 2),
+        // Two latent attentions in each of 28 layers.
+        ("meituan-longcat__LongCat-Flash-Chat", 2 * 28 * (512 + 64) * 2),
+        // Every fourth layer attends to all.
+        ("arcee-ai__Trinity-Mini", 8 * 2 * 4 * 128 * 2),
+        ("CohereLabs__aya-vision-8b", 8 * 2 * 8 * 128 * 2),
+        ("inclusionAI__Ling-mini-2.0", 20 * 2 * 4 * 128 * 2),
+        ("GSAI-ML__LLaDA-8B-Instruct", 32 * 2 * 4096 * 2),
+        ("google__paligemma-3b-pt-224", 18 * 2 * 256 * 2),
+        ("llava-hf__llava-onevision-qwen2-7b-ov-hf", 28 * 2 * 512 * 2),
+        ("HuggingFaceM4__idefics2-8b", 32 * 2 * 8 * 128 * 2),
+        ("adept__fuyu-8b", 36 * 2 * 4096 * 2),
+        ("Salesforce__blip2-opt-2.7b", 32 * 2 * 2560 * 2),
+        ("microsoft__Florence-2-large", 12 * 2 * 1024 * 2),
+        ("Qwen__Qwen2.5-Omni-7B", 28 * 2 * 512 * 2),
+        ("Qwen__Qwen3-Omni-30B-A3B-Instruct", 48 * 2 * 512 * 2),
+        ("microsoft__Phi-4-multimodal-instruct", 32 * 2 * 8 * 128 * 2),
+        ("mistralai__Voxtral-Mini-3B-2507", 30 * 2 * 8 * 128 * 2),
+        ("ibm-granite__granite-speech-3.3-8b", 40 * 2 * 8 * 128 * 2),
+        ("baidu__ERNIE-4.5-VL-28B-A3B-PT", 28 * 2 * 4 * 128 * 2),
+    ] {
+        assert_eq!(per_token(&super::shape(stem).layers, true), bytes, "{stem}");
+    }
+    // Eight of its layers keep a window, the others a state.
+    let shape = super::shape("google__recurrentgemma-2b");
+    assert_eq!((per_token(&shape.layers, true), per_token(&shape.layers, false)), (0, 8 * 2 * 256 * 2));
+    assert_eq!(shape.layers.iter().filter(|layer| layer.state.is_some()).count(), 18);
+    // A translator's decoder also keeps what its encoder read.
+    assert_eq!(super::shape("google__flan-t5-xxl").encoder_tokens, Some(512));
+    assert_eq!(super::shape("facebook__nllb-200-distilled-600M").encoder_tokens, Some(1024));
+    // An encoder keeps nothing.
+    for stem in ["google-bert__bert-base-uncased", "BAAI__bge-reranker-v2-m3", "answerdotai__ModernBERT-base"]
+    {
+        assert!(super::shape(stem).layers.is_empty(), "{stem}");
+    }
+}
+
+#[test]
 fn the_state_of_a_sequence_is_the_published_one() {
     // Qwen3-Next: 37.69 MiB in 16 bits, of which the convolutions keep three of four taps.
     let shape = by_name("qwen3-next-80b-a3b");

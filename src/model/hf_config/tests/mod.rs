@@ -4,6 +4,7 @@ mod accuracy;
 mod errors;
 mod golden;
 mod quantized;
+mod variants;
 
 use std::path::PathBuf;
 

@@ -109,11 +109,64 @@ fn every_dialect_is_read() {
     assert!(ordered.quantization.is_some_and(|found| found.activation_order && found.zero_points));
 }
 
+/// Bytes of the linear layers of a small model, where the method says how it packs them.
+#[test]
+fn methods_without_a_name_here_are_counted_by_their_packing() {
+    // 64 x 64 four times, 128 x 64 twice, 64 x 128.
+    let weights: u64 = 4 * 64 * 64 + 3 * 64 * 128;
+    let rows: u64 = 4 * 64 + 2 * 128 + 64;
+    let groups = |size: u64| weights / size;
+    for (config, bytes) in [
+        (r#"{"quant_method": "gptq", "bits": 3, "group_size": 64}"#, weights * 3 / 8 + groups(64) * 19 / 8),
+        (r#"{"quant_method": "auto-round", "bits": 2, "group_size": 64}"#, weights / 4 + groups(64) * 18 / 8),
+        (
+            r#"{"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}}"#,
+            weights / 2 + groups(64) * 4,
+        ),
+        (r#"{"quant_method": "quanto", "weights": "int2"}"#, weights / 4 + (rows - 64) * 4 + 64 * 4),
+        (
+            r#"{"quant_method": "torchao", "quant_type": "int4_weight_only", "group_size": 64}"#,
+            weights / 2 + groups(64) * 4,
+        ),
+        (
+            r#"{"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}, "group_size": 64}"#,
+            weights / 2 + groups(64) * 4,
+        ),
+        (r#"{"quant_method": "bitnet"}"#, weights / 4 + 7 * 2),
+        (r#"{"quant_method": "exl2", "bits": 4.25}"#, weights * 17 / 32),
+        (
+            r#"{"quant_method": "aqlm", "num_codebooks": 1, "nbits_per_codebook": 8, "in_group_size": 8}"#,
+            weights / 8 + rows * 2 + 7 * 8 * 2 * 256,
+        ),
+    ] {
+        let shape = with(config);
+        let linear = shape.tensors.iter().filter(|tensor| tensor.quantizable);
+        let counted: u64 = linear.map(|tensor| tensor.stored_bytes.expect("bytes")).sum();
+        assert!(counted.abs_diff(bytes) <= 7, "{config}: {counted}, not {bytes}");
+        assert!(!shape.notes.is_empty() && shape.quantization.is_some(), "{config}");
+        let embedding = shape.tensors.iter().find(|tensor| tensor.role == crate::model::Role::Embedding);
+        assert_eq!(embedding.and_then(|tensor| tensor.stored_bytes), Some(256 * 64 * 2), "{config}");
+    }
+    for (config, precision) in [
+        (r#"{"quant_method": "eetq"}"#, Precision::Int8),
+        (r#"{"quant_method": "quanto", "weights": "float8"}"#, Precision::Fp8),
+        (r#"{"quant_method": "torchao", "quant_type": "int8_weight_only"}"#, Precision::Int8),
+        (
+            r#"{"quant_method": "torchao", "quant_type": "float8_dynamic_activation_float8_weight"}"#,
+            Precision::Fp8,
+        ),
+        (r#"{"quant_method": "fbgemm_fp8"}"#, Precision::Fp8),
+        (r#"{"quant_method": "fp_quant", "forward_dtype": "mxfp4"}"#, Precision::Mxfp4),
+    ] {
+        assert_eq!(with(config).quantization.map(|found| found.precision), Some(precision), "{config}");
+    }
+}
+
 #[test]
 fn an_unknown_method_is_counted_at_16_bits_and_says_so() {
-    let shape = with(r#"{"quant_method": "aqlm"}"#);
+    let shape = with(r#"{"quant_method": "no-such"}"#);
     assert_eq!((shape.quantization.is_none(), shape.weights_confidence), (true, Confidence::Assumed));
-    assert!(shape.notes.iter().any(|note| note.contains("aqlm")), "{:?}", shape.notes);
+    assert!(shape.notes.iter().any(|note| note.contains("no-such")), "{:?}", shape.notes);
 }
 
 /// Lists of modules left alone name real modules of the checkpoint: so they check the names of the tensors too.
