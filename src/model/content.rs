@@ -10,6 +10,8 @@ pub enum Content {
     Empty,
     /// A GGUF file.
     Gguf,
+    /// What llama.cpp wrote before GGUF.
+    Ggml,
     /// A safetensors file.
     Safetensors,
     /// The JSON of a safetensors header by itself.
@@ -53,13 +55,18 @@ impl Content {
             Self::LfsPointer { bytes: pointer_size(first) }
         } else if [&b"<!doctype"[..], b"<html", b"<?xml", b"<!--"].into_iter().any(begins) {
             Self::Page
+        } else if first.get(8) == Some(&b'{') && first.get(6..8) == Some(&[0, 0]) {
+            // The length of the header, below 2^48, and the header.
+            Self::Safetensors
+        } else if [b"ggml", b"lmgg", b"ggjt", b"tjgg", b"fmgg"]
+            .into_iter()
+            .any(|magic| first.starts_with(magic))
+        {
+            Self::Ggml
         } else if is_pytorch(name, first) {
             Self::PyTorch
         } else if first.starts_with(b"\x89HDF\r\n\x1a\n") {
             Self::Hdf5
-        } else if first.get(8) == Some(&b'{') && first.get(6..8) == Some(&[0, 0]) {
-            // The length of the header, below 2^48, and the header.
-            Self::Safetensors
         } else if begins(b"{") {
             json(text)
         } else {
@@ -78,6 +85,7 @@ impl Content {
         match self {
             Self::Empty => "an empty file",
             Self::Gguf => "a GGUF file",
+            Self::Ggml => "a GGML file of before GGUF",
             Self::Safetensors => "a safetensors file",
             Self::SafetensorsJson => "the JSON of a safetensors header",
             Self::Index => "the index of a model's safetensors files",
@@ -101,6 +109,7 @@ impl Content {
     pub const fn remedy(self) -> Option<&'static str> {
         Some(match self {
             Self::Empty => "download it again",
+            Self::Ggml => "convert it with a current llama.cpp",
             Self::LfsPointer { .. } => {
                 "fetch the file itself with `git lfs pull`, or download it from the repository's page"
             }
@@ -129,7 +138,7 @@ fn is_pytorch(name: &str, first: &[u8]) -> bool {
         .iter()
         .any(|pickle| extension.eq_ignore_ascii_case(pickle));
     // A pickle begins with its protocol, 2 to 5.
-    let pickle = matches!(first, [0x80, 2..=5, ..]) && first.get(8) != Some(&b'{');
+    let pickle = matches!(first, [0x80, 2..=5, ..]);
     pickle || first.starts_with(b"PK\x03\x04") || (named && first.first() != Some(&b'{'))
 }
 
@@ -203,6 +212,9 @@ mod tests {
             ("m", b"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code>", Content::Page),
             ("pytorch_model.bin", b"anything", Content::PyTorch),
             ("m.PTH", b"anything", Content::PyTorch),
+            ("m.bin", &tensors, Content::Safetensors),
+            ("m.bin", b"GGUF\x03\0\0\0", Content::Gguf),
+            ("ggml-model-q4_0.bin", b"tjgg\x03\0\0\0", Content::Ggml),
             ("m", b"PK\x03\x04", Content::PyTorch),
             ("m", b"\x80\x02}q\0(X\x05\0\0\0", Content::PyTorch),
             ("m.h5", b"\x89HDF\r\n\x1a\n", Content::Hdf5),

@@ -111,14 +111,9 @@ fn read(bytes: &[u8]) -> Result<Header, Stop> {
     let mut reader = Reader::new(bytes);
     let magic = reader.take(4, "the magic number")?;
     if magic != b"GGUF" {
-        let content = Content::of("", bytes);
         let problem = match magic {
-            _ if content.remedy().is_some() => not_it(content, "a GGUF file"),
-            b"ggml" | b"lmgg" | b"ggjt" | b"tjgg" | b"fmgg" => {
-                "it is a GGML file of before GGUF; convert it with a current llama.cpp".to_owned()
-            }
             b"FUGG" => "it is big-endian; only little-endian files are read".to_owned(),
-            _ => not_it(content, "a GGUF file"),
+            _ => not_it(Content::of("", bytes), "a GGUF file"),
         };
         return Err(wrong(problem));
     }

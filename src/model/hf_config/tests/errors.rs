@@ -82,7 +82,12 @@ fn what_is_no_config_is_refused() {
     let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
     let long = " ".repeat(json::MAX_BYTES + 1);
     for (text, expected) in [
-        ("", "EOF while parsing"),
+        ("", "it is an empty file, not a config.json"),
+        ("<!DOCTYPE html><html>", "it is a web page"),
+        (
+            "version https://git-lfs.github.com/spec/v1\nsize 654\n",
+            "Git LFS pointer, which stands for a file of 654 bytes",
+        ),
         ("{", "EOF while parsing"),
         ("[]", "holds a list, not a JSON object"),
         ("{\"model_type\": \"llama\"} x", "trailing characters"),

@@ -304,7 +304,7 @@ fn what_is_wrong_is_named() {
     for (bytes, expect) in [
         (Vec::new(), "eight bytes"),
         (b"GGUF\x03\0\0\0\0\0".to_vec(), "bytes"),
-        (b"<!DOCTYPE html>".to_vec(), "not safetensors"),
+        (b"<!DOCTYPE html>".to_vec(), "it is a web page"),
         ((64_u64 << 20).to_le_bytes().to_vec(), "at most"),
         (0_u64.to_le_bytes().to_vec(), "smallest"),
         (100_u64.to_le_bytes().to_vec(), "cut off"),
