@@ -29,7 +29,7 @@ pub fn fit(fit: &FitDocument, document: &EstimateDocument) -> String {
     }
     let verdict = format!("does not fit {place}: {needed} needed{each}, {difference} short");
     if fit.changes.is_empty() {
-        return format!("{verdict}\nno single change makes it fit\n");
+        return format!("{verdict}\nno other precision, context or number of GPUs makes it fit\n");
     }
     let mut table = plain(vec!["WOULD FIT WITH", "NEEDS"]);
     for change in &fit.changes {
