@@ -1,6 +1,6 @@
 //! What of a model fits a GPU, and which GPUs it fits: the questions of `--fit` and of the first lines.
 
-use crate::estimate::inverse::{Room, shared};
+use crate::estimate::inverse::{Room, largest_margin, shared};
 use crate::estimate::{Estimate, Method, Sharding, Training, Workload, estimate};
 use crate::model::ModelShape;
 use crate::plan::alternatives;
@@ -88,6 +88,8 @@ pub(super) fn fit(gpu: &Gpu, subject: &Subject<'_>) -> FitDocument {
         }),
         fewest_training_gpus: room.fewest_training_gpus(shape, asked, MOST_RANKS),
         lightest_sharding: room.lightest_sharding(shape, asked),
+        largest_margin: largest_margin(gpu.memory, subject.estimate.total_per_gpu)
+            .map(|margin| margin.to_string()),
         changes: Vec::new(),
     };
     if !fits {

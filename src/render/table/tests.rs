@@ -273,6 +273,7 @@ fn a_fit_says_what_there_is_room_for_or_what_would_fit() {
         finest_precision: None,
         fewest_training_gpus: None,
         lightest_sharding: None,
+        largest_margin: None,
         changes: Vec::new(),
     };
     assert_eq!(
@@ -299,6 +300,9 @@ fn a_fit_says_what_there_is_room_for_or_what_would_fit() {
         ..document
     };
     insta::assert_snapshot!("fit", fit(&small, &documented(&one)));
+    let nearly = FitDocument { largest_margin: Some("1.113".to_owned()), ..small.clone() };
+    let line = "\nthe estimate alone, 17.0 GiB, does: a margin of x1.113 is the most it has room for\n\nWOULD FIT WITH";
+    assert!(fit(&nearly, &documented(&one)).contains(line));
     let nothing = FitDocument { changes: Vec::new(), ..small };
     assert!(
         fit(&nothing, &documented(&one))
