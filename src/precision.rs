@@ -213,6 +213,14 @@ named! {
     }
 }
 
+impl Precision {
+    /// Whether it is a type that arithmetic is done in, not one that weights are only held in.
+    #[must_use]
+    pub const fn is_wide(self) -> bool {
+        matches!(self, Self::Fp32 | Self::Fp16 | Self::Bf16)
+    }
+}
+
 impl Engine {
     /// The cache precisions that the engine can be asked for, by its own documentation of `--kv-cache-dtype` (vLLM, SGLang,
     /// TGI) or `--cache-type-k` (llama.cpp). Every one where there is no engine, or where the code that uses it decides.

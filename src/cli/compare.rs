@@ -9,6 +9,7 @@ use crate::precision::{Engine, Precision};
 use crate::render::json::{ComparisonDocument, FittedCardDocument, LeftOutDocument, VariantDocument};
 use crate::units::Margin;
 
+use super::estimate::in_flags;
 use super::failure::Failure;
 use super::fit::{MOST_OF_A_NODE, Subject, smallest};
 use super::gpu::{Gpu, ladder};
@@ -84,6 +85,10 @@ impl Comparison {
             match estimate(shape, &workload) {
                 Ok(estimate) => {
                     let as_asked = estimate.workload == *own;
+                    // Two names of what the checkpoint holds: fp8, and fp8-block.
+                    if as_asked && document.variants.iter().any(|row| row.as_asked) {
+                        continue;
+                    }
                     document.variants.push(row(value, as_asked, &estimate, subject.margin, fit));
                 }
                 Err(error) => document.left_out.push(LeftOutDocument { value, problem: problem(error) }),
@@ -175,14 +180,18 @@ fn precisions(own: &Workload) -> Vec<Precision> {
         Q80,
     };
     let sixteen = if own.precision == Some(Fp16) { Fp16 } else { Bf16 };
-    let in_full = own.training.as_ref().is_some_and(|training| training.method == Method::Full);
-    let mut precisions = if in_full {
-        vec![Fp32, sixteen]
-    } else if own.engine == Engine::LlamaCpp && own.training.is_none() {
-        vec![sixteen, Q80, Q6K, Q5KM, Q4KM, Q3KM, Q2K]
-    } else {
-        vec![Fp32, sixteen, Fp8, Int8, Int4, GptqInt4, AwqInt4, Nf4, Mxfp4, Nvfp4]
+    let method = own.training.as_ref().map(|training| training.method);
+    let mut precisions = match method {
+        None if own.engine == Engine::LlamaCpp => vec![sixteen, Q80, Q6K, Q5KM, Q4KM, Q3KM, Q2K],
+        Some(Method::Full) => vec![Fp32, sixteen],
+        None | Some(Method::Lora | Method::Qlora) => {
+            vec![Fp32, sixteen, Fp8, Int8, Int4, GptqInt4, AwqInt4, Nf4, Mxfp4, Nvfp4]
+        }
     };
+    if method == Some(Method::Qlora) {
+        // Of these it holds none: a wide type is the one that it computes in.
+        precisions.retain(|precision| !precision.is_wide());
+    }
     if let Some(own) = own.precision.filter(|own| !precisions.contains(own)) {
         precisions.insert(0, own);
     }
@@ -205,7 +214,7 @@ fn contexts(shape: &ModelShape, own: &Workload) -> Vec<u64> {
 
 fn problem(error: EstimateError) -> String {
     match error {
-        EstimateError::Invalid { problem, .. } => problem,
+        EstimateError::Invalid { problem, .. } => in_flags(&problem),
         EstimateError::Overflow(overflow) => overflow.to_string(),
     }
 }

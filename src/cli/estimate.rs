@@ -210,6 +210,13 @@ fn hints(subject: &Subject<'_>) -> Vec<String> {
         hints.push(words::so_few_parameters(parameters));
     }
     let estimate = subject.estimate;
+    let method = subject.asked.training.as_ref().map(|training| training.method);
+    if let (Some(Method::Qlora), Some(asked), Some(held)) =
+        (method, subject.asked.precision, estimate.workload.precision)
+        && asked.is_wide()
+    {
+        hints.push(words::quantised_base(asked, held));
+    }
     let dominates = estimate.per_gpu.kv_cache.0 >= estimate.total_per_gpu.0 / 4;
     if subject.asked.context.is_none()
         && let Some(longest) = estimate.workload.context.filter(|longest| *longest > USUAL_CONTEXT)
@@ -277,7 +284,7 @@ fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
 pub(super) fn explained(error: PlanError) -> Failure {
     let named = |field: &str, problem: &str, remedy: &str| {
         let flag = flag(field).map_or_else(|| field.to_owned(), |flag| format!("--{flag}"));
-        Failure::error(format!("{flag}: {problem}")).hint(remedy)
+        Failure::error(format!("{flag}: {}", in_flags(problem))).hint(in_flags(remedy))
     };
     match error {
         PlanError::Invalid { field, problem, remedy } => named(&field, &problem, &remedy),
@@ -289,28 +296,42 @@ pub(super) fn explained(error: PlanError) -> Failure {
     }
 }
 
+/// The flags that set fields of the custom resource.
+const FLAGS: &[(&str, &str)] = &[
+    ("model.parameters", "parameters"),
+    ("precision", "precision"),
+    ("context.length", "context"),
+    ("context.sequences", "sequences"),
+    ("context.cachePrecision", "cache-precision"),
+    ("parallelism.tensor", "tensor"),
+    ("parallelism.pipeline", "pipeline"),
+    ("engine", "engine"),
+    ("engine.name", "engine"),
+    ("training", "training"),
+    ("training.method", "training"),
+    ("training.microBatch", "sequences"),
+    ("training.sequenceLength", "context"),
+    ("training.optimizer", "optimizer"),
+    ("training.loraRank", "lora-rank"),
+    ("training.loraTargets", "lora-targets"),
+    ("training.gradientCheckpointing", "gradient-checkpointing"),
+    ("training.attention", "attention"),
+    ("training.sharding", "sharding"),
+    ("training.gpus", "gpus"),
+    ("training.offload", "offload"),
+];
+
 /// The flag that sets a field of the custom resource.
 fn flag(field: &str) -> Option<&'static str> {
-    Some(match field {
-        "model.parameters" => "parameters",
-        "precision" => "precision",
-        "context.length" | "training.sequenceLength" => "context",
-        "context.sequences" | "training.microBatch" => "sequences",
-        "context.cachePrecision" => "cache-precision",
-        "parallelism.tensor" => "tensor",
-        "parallelism.pipeline" => "pipeline",
-        "engine" | "engine.name" => "engine",
-        "training" | "training.method" => "training",
-        "training.optimizer" => "optimizer",
-        "training.loraRank" => "lora-rank",
-        "training.loraTargets" => "lora-targets",
-        "training.gradientCheckpointing" => "gradient-checkpointing",
-        "training.attention" => "attention",
-        "training.sharding" => "sharding",
-        "training.gpus" => "gpus",
-        "training.offload" => "offload",
-        _ => return None,
-    })
+    FLAGS.iter().find(|(known, _)| *known == field).map(|(_, flag)| *flag)
+}
+
+/// A sentence with flags in the place of fields. Those of one word are words of the sentence.
+pub(super) fn in_flags(text: &str) -> String {
+    FLAGS
+        .iter()
+        .filter(|(field, _)| field.contains('.'))
+        .fold(text.to_owned(), |text, (field, flag)| text.replace(field, &format!("--{flag}")))
 }
 
 fn list_gpus(output: Format, printer: Printer) -> anyhow::Result<ExitStatus> {

@@ -1,6 +1,6 @@
 //! What of a model fits a GPU, and which GPUs it fits: the questions of `--fit` and of the first lines.
 
-use crate::estimate::inverse::{Room, shared};
+use crate::estimate::inverse::{Room, largest_margin, shared};
 use crate::estimate::{Estimate, Method, Sharding, Training, Workload, estimate};
 use crate::model::ModelShape;
 use crate::plan::alternatives;
@@ -88,6 +88,8 @@ pub(super) fn fit(gpu: &Gpu, subject: &Subject<'_>) -> FitDocument {
         }),
         fewest_training_gpus: room.fewest_training_gpus(shape, asked, MOST_RANKS),
         lightest_sharding: room.lightest_sharding(shape, asked),
+        largest_margin: largest_margin(gpu.memory, subject.estimate.total_per_gpu)
+            .map(|margin| margin.to_string()),
         changes: Vec::new(),
     };
     if !fits {
@@ -166,39 +168,75 @@ fn changes(
         changes.extend(of_size(false).flatten());
     }
     if changes.is_empty() {
-        changes.extend(shorter_too(subject, room));
+        changes.extend(together(subject, room));
     }
     changes
 }
 
-/// Fewer bits, and with them the longest context that then fits: the last resort of what needs more than one change.
-fn shorter_too(subject: &Subject<'_>, room: Room) -> Option<ChangeDocument> {
-    let asked = subject.asked;
-    let smallest: Vec<(String, Workload)> = match &asked.training {
-        Some(training) => {
-            let method = Method::Qlora;
-            let training = Training { method, ..training.clone() };
-            let flags = format!("--training {method}");
-            vec![(flags, Workload { training: Some(training), precision: None, ..asked.clone() })]
+/// Fewer bits on more GPUs, and with that a shorter context: the last resort of what needs more than one change. Of each the
+/// one with the fewest GPUs, and of those the one with the most bits.
+fn together(subject: &Subject<'_>, room: Room) -> Vec<ChangeDocument> {
+    let own = subject.estimate.workload.context;
+    let variants = reduced(subject);
+    let whole = variants.iter().find_map(|(flags, workload)| {
+        subject.change(flags.join(" "), workload).filter(|change| room.holds(change.required_per_gpu))
+    });
+    let shorter = variants.into_iter().find_map(|(mut flags, workload)| {
+        let context = subject.longest_context(room, &workload)?;
+        let is_shorter = own.is_none_or(|own| context < own);
+        if context < SHORTEST_CONTEXT || !is_shorter {
+            return None;
         }
-        None => alternatives(subject.shape, asked, subject.estimate, subject.margin)
-            .into_iter()
-            .filter_map(|alternative| match alternative.change.fields.as_slice() {
-                [("precision", value)] => {
-                    let precision = value.parse::<Precision>().ok()?;
-                    let smaller = Workload { precision: Some(precision), ..asked.clone() };
-                    Some((format!("--precision {value}"), smaller))
+        flags.push(format!("--context {context}"));
+        subject.change(flags.join(" "), &Workload { context: Some(context), ..workload })
+    });
+    let fewer_gpus = |change: &ChangeDocument| whole.as_ref().is_none_or(|whole| change.gpus < whole.gpus);
+    shorter.filter(fewer_gpus).into_iter().chain(whole).collect()
+}
+
+/// The workload with fewer bits, on more GPUs, and both, with the flags for it: the fewest GPUs first.
+fn reduced(subject: &Subject<'_>) -> Vec<(Vec<String>, Workload)> {
+    let asked = subject.asked;
+    let powers = || std::iter::successors(Some(1_u64), |number| number.checked_mul(2));
+    let up_to = |most: u64| powers().take_while(move |number| *number <= most);
+    let mut variants = Vec::new();
+    if let Some(training) = &asked.training {
+        let more = up_to(MOST_RANKS).filter(|&gpus| gpus > training.gpus);
+        for gpus in std::iter::once(training.gpus).chain(more) {
+            for &method in Method::ALL.iter().skip_while(|&&method| method != training.method) {
+                let mut flags = Vec::new();
+                let mut variant = Training { method, ..training.clone() };
+                if method != training.method {
+                    flags.push(format!("--training {method}"));
                 }
-                _ => None,
-            })
-            .collect(),
-    };
-    smallest.into_iter().find_map(|(flags, smaller)| {
-        let context =
-            subject.longest_context(room, &smaller).filter(|&context| context >= SHORTEST_CONTEXT)?;
-        let shorter = Workload { context: Some(context), ..smaller };
-        subject.change(format!("{flags} --context {context}"), &shorter)
-    })
+                if gpus != training.gpus {
+                    (variant.gpus, variant.sharding) = (gpus, Sharding::Zero3);
+                    flags.push(format!("--gpus {gpus} --sharding {}", Sharding::Zero3));
+                }
+                variants.push((flags, Workload { training: Some(variant), ..asked.clone() }));
+            }
+        }
+        return variants;
+    }
+    let smaller = alternatives(subject.shape, asked, subject.estimate, subject.margin);
+    let smaller = smaller.iter().filter_map(|alternative| match alternative.change.fields.as_slice() {
+        [("precision", value)] => value.parse::<Precision>().ok(),
+        _ => None,
+    });
+    let precisions: Vec<Option<Precision>> = std::iter::once(None).chain(smaller.map(Some)).collect();
+    let more = up_to(MOST_RANKS).filter(|&tensor| tensor > asked.tensor);
+    for tensor in std::iter::once(asked.tensor).chain(more) {
+        for precision in &precisions {
+            let mut flags = Vec::new();
+            if tensor != asked.tensor {
+                flags.push(format!("--tensor {tensor}"));
+            }
+            flags.extend(precision.map(|precision| format!("--precision {precision}")));
+            let precision = precision.or(asked.precision);
+            variants.push((flags, Workload { precision, tensor, ..asked.clone() }));
+        }
+    }
+    variants
 }
 
 /// The common GPUs on either side of the requirement; where one has not enough, how several would.

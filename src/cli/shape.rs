@@ -45,6 +45,12 @@ pub(super) struct ModelArguments {
 impl ModelArguments {
     /// The shape of the model.
     pub(super) fn shape(&self, hub: &HubArguments) -> anyhow::Result<ModelShape> {
+        // clap does not ask for what conflicts with another flag that is there.
+        if let (Some(revision), None) = (&self.revision, &self.model) {
+            return Err(Failure::usage(format!("--revision {}: it is of a repository", shorten(revision)))
+                .hint("leave it out, or name the repository with --model organisation/name")
+                .into());
+        }
         if let Some(path) = &self.config {
             return self
                 .parameters
@@ -204,7 +210,7 @@ fn named(name: &str, revision: Option<&str>, hub: &HubArguments) -> anyhow::Resu
     {
         return Ok(shape);
     }
-    if name.contains('/') {
+    if name.split('/').filter(|part| !part.is_empty()).count() == 2 && name.matches('/').count() == 1 {
         let source = SourceRef::HuggingFace {
             repository: name.to_owned(),
             revision: revision.map(str::to_owned),
@@ -241,10 +247,15 @@ fn near(name: &str) -> String {
     let wanted = plain(name);
     let mut names: Vec<&str> = super::manifest::nearest(name, catalog::names()).into_iter().collect();
     if names.is_empty() && wanted.len() > 2 {
-        names =
-            catalog::names().into_iter().filter(|known| plain(known).contains(&wanted)).take(MOST).collect();
+        names = catalog::names().into_iter().filter(|known| plain(known).contains(&wanted)).collect();
+        names.sort_by_key(|known| !plain(known).starts_with(&wanted));
+        names.truncate(MOST);
     }
-    if names.is_empty() { String::new() } else { format!("did you mean {}? ", names.join(" or ")) }
+    match names.as_slice() {
+        [] => String::new(),
+        [only] => format!("did you mean {only}? "),
+        [first @ .., last] => format!("did you mean {} or {last}? ", first.join(", ")),
+    }
 }
 
 /// An error of the Hub in the words of the command line: what is in a variable or a flag here is a field elsewhere.

@@ -108,15 +108,24 @@ pub(super) fn stage(
 
 /// The widest layer of a vision or audio tower over as many tokens as a pass has, four patches to a token.
 fn encoder_pass(shape: &ModelShape, widths: &Widths, tokens: u128, ranks: u64) -> Result<u128, Overflow> {
-    let matrices = shape.tensors.iter().filter(|tensor| tensor.role == Role::Vision && tensor.rows > 1);
-    let Some(widest) = matrices.max_by_key(|tensor| tensor.rows.saturating_add(tensor.columns)) else {
-        return Ok(0);
-    };
-    let (inner, hidden) = (widest.rows.max(widest.columns), widest.rows.min(widest.columns));
+    let (inner, hidden) = tower_widths(shape);
     let inner = u128::from(inner.div_ceil(ranks)).checked_mul(3).ok_or(Overflow)?;
     let width =
         u128::from(hidden).checked_mul(4).and_then(|hidden| hidden.checked_add(inner)).ok_or(Overflow)?;
     product(&[tokens, 4, width, widths.element])
+}
+
+/// No layer of a tower is wider: what is, is a table of positions, or a tower that is counted as a whole.
+const WIDEST_OF_TOWER: u64 = 32_768;
+
+/// The widest matrix of a tower: its longer side and its shorter one. Of a tower that is counted as a whole, the widths are not
+/// known: they are taken for the model's own, with a hidden layer four times as wide.
+fn tower_widths(shape: &ModelShape) -> (u64, u64) {
+    let towers = || shape.tensors.iter().filter(|tensor| tensor.role == Role::Vision);
+    let matrices = towers().map(|tensor| (tensor.rows.max(tensor.columns), tensor.rows.min(tensor.columns)));
+    let layers = matrices.filter(|&(inner, hidden)| hidden > 1 && inner <= WIDEST_OF_TOWER);
+    let of_own_width = || towers().next().map(|_| (shape.hidden_size.saturating_mul(4), shape.hidden_size));
+    layers.max_by_key(|&(inner, hidden)| inner.saturating_add(hidden)).or_else(of_own_width).unwrap_or((0, 0))
 }
 
 /// The transients of the widest layer: gate and up projection, their product, and the residual stream in and out; or
@@ -143,4 +152,29 @@ fn expert_workspace(shape: &ModelShape, widths: &Widths, tokens: u128, ranks: u6
 
 fn product(factors: &[u128]) -> Result<u128, Overflow> {
     factors.iter().try_fold(1_u128, |product, factor| product.checked_mul(*factor)).ok_or(Overflow)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::estimate::estimate;
+    use crate::estimate::tests::workload;
+    use crate::model::catalog;
+
+    /// A table of positions and a tower that is counted as a whole are no layers: their sides are millions of elements.
+    #[test]
+    fn no_tower_takes_more_than_its_layers() {
+        let mut towers = 0;
+        for name in catalog::names() {
+            let shape = catalog::shape(name).expect("a shape");
+            if !shape.multimodal {
+                continue;
+            }
+            towers += 1;
+            let one = Workload { precision: None, context: Some(4096), ..workload() };
+            let needed = estimate(&shape, &one).expect("an estimate").components;
+            assert!(needed.activations.0 < 8 << 30, "{name}: {}", needed.activations);
+        }
+        assert!(towers > 10, "only {towers} models have towers");
+    }
 }

@@ -82,6 +82,15 @@ impl Room {
     }
 }
 
+/// The largest margin that an estimate leaves room for on a GPU; `None` where even the estimate itself has none.
+#[must_use]
+pub fn largest_margin(per_gpu: Bytes, estimate: Bytes) -> Option<Margin> {
+    const MOST: u128 = 10_000;
+    // A requirement is rounded up, and so is within the memory just where the product is.
+    let thousandths = (u128::from(per_gpu.0) * 1000 / u128::from(estimate.0.max(1))).min(MOST);
+    Margin::from_thousandths(u32::try_from(thousandths).ok()?)
+}
+
 /// 1, 2, 4 and so on, up to a limit.
 fn powers_of_two(limit: u64) -> impl Iterator<Item = u64> {
     std::iter::successors(Some(1_u64), |number| number.checked_mul(2))
@@ -117,6 +126,7 @@ mod tests {
     use crate::estimate::{AttentionKernel, Checkpointing, Method, Optimizer};
     use crate::precision::Precision;
     use crate::units::{GIB, MIB};
+    use proptest::prelude::*;
 
     fn room(mib: u64) -> Room {
         Room { per_gpu: Bytes(mib * MIB), margin: Margin::DEFAULT }
@@ -217,5 +227,76 @@ mod tests {
         assert_eq!(found.last(), Some(&Some(Sharding::Ddp)));
         assert!(found.contains(&Some(Sharding::Zero3)), "{found:?}");
         assert_eq!(room(81_920).lightest_sharding(&shape, &training(Method::Full, 1)), None);
+    }
+
+    /// A workload of any kind: served or trained, on one GPU or several.
+    fn workloads() -> impl Strategy<Value = Workload> {
+        let served =
+            (0_u32..4, 1_u64..32, 1_u64..20_000, prop::sample::select(vec![None, Some(Precision::Int4)]))
+                .prop_map(|(power, sequences, context, precision)| Workload {
+                    precision: precision.or(Some(Precision::Bf16)),
+                    context: Some(context),
+                    sequences,
+                    tensor: 1 << power,
+                    ..workload()
+                });
+        let trained = (prop::sample::select(Method::ALL.to_vec()), 0_u32..5, 1_u64..8, 16_u64..8192)
+            .prop_map(|(method, power, sequences, context)| Workload {
+                context: Some(context),
+                sequences,
+                precision: None,
+                ..training(method, 1 << power)
+            });
+        prop_oneof![served, trained]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_largest_margin_fits_and_a_thousandth_more_does_not(memory in 1_u64..(1 << 50), estimate in 1_u64..(1 << 50)) {
+            let fits = |margin: Margin| margin.apply(Bytes(estimate)).is_ok_and(|required| required.0 <= memory);
+            let thousandths = |more: u64| u32::try_from(999 + more).ok().and_then(Margin::from_thousandths);
+            let largest = most(9001, |more| thousandths(more).is_some_and(fits)).and_then(thousandths);
+            prop_assert_eq!(largest_margin(Bytes(memory), Bytes(estimate)), largest);
+        }
+
+        #[test]
+        fn every_answer_fits_and_the_next_does_not(
+            parameters in 100_000_000_u64..200_000_000_000,
+            mib in 4096_u64..300_000,
+            workload in workloads(),
+        ) {
+            let shape = sized(parameters);
+            let room = room(mib);
+            let longest = 131_072;
+            let at = |context| Workload { context: Some(context), ..workload.clone() };
+            match room.longest_context(&shape, &workload, longest) {
+                Some(context) => {
+                    prop_assert!(room.fits(&shape, &at(context)));
+                    prop_assert!(context == longest || !room.fits(&shape, &at(context + 1)), "{context}");
+                }
+                None => prop_assert!(!room.fits(&shape, &at(1))),
+            }
+            let at = |sequences| Workload { sequences, ..workload.clone() };
+            match room.most_sequences(&shape, &workload, 1024) {
+                Some(sequences) => {
+                    prop_assert!(room.fits(&shape, &at(sequences)));
+                    prop_assert!(sequences == 1024 || !room.fits(&shape, &at(sequences + 1)), "{sequences}");
+                }
+                None => prop_assert!(!room.fits(&shape, &at(1))),
+            }
+            if workload.training.is_some() {
+                let on = |gpus| shared(&workload, gpus, Sharding::Zero3).expect("a training run");
+                if let Some(gpus) = room.fewest_training_gpus(&shape, &workload, 64) {
+                    prop_assert!(room.fits(&shape, &on(gpus)));
+                    prop_assert!(gpus == 1 || !room.fits(&shape, &on(gpus / 2)), "{gpus}");
+                }
+            } else if let Ok(Some(tensor)) = room.fewest_ranks(&shape, &workload, 16) {
+                let on = |tensor| Workload { tensor, ..workload.clone() };
+                prop_assert!(room.fits(&shape, &on(tensor)));
+                prop_assert!((1..tensor).all(|fewer| !room.fits(&shape, &on(fewer))), "{tensor}");
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a newcomer should know of what was left out or slipped in.
 
+use crate::precision::Precision;
 use crate::units::{Bytes, Parameters};
 
 use super::text::counted;
@@ -19,5 +20,13 @@ pub fn so_few_parameters(parameters: u64) -> String {
     let few = Parameters(parameters);
     format!(
         "{few} parameters are fewer than any model that is served has: {few}B is {few} billion, and {few}M is {few} million."
+    )
+}
+
+/// A base that is quantised whatever wide precision was asked for.
+#[must_use]
+pub fn quantised_base(asked: Precision, held: Precision) -> String {
+    format!(
+        "QLoRA keeps its base quantised: {held} is counted, and {asked} taken for the type that it computes in."
     )
 }

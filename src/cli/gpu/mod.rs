@@ -89,6 +89,15 @@ fn memory(text: &str) -> Option<Option<Bytes>> {
 }
 
 fn unknown(text: &str) -> String {
+    let gb = text.trim().to_ascii_lowercase();
+    if let Some(number) = gb.strip_suffix("gb").or_else(|| gb.strip_suffix('g')).map(str::trim)
+        && number.parse::<u64>().is_ok()
+    {
+        return format!(
+            "\"{}\" may mean GB or GiB, and most cards have less than is on the box: write {number}GiB, its name (--list-gpus), or its memory in MiB",
+            shorten(text)
+        );
+    }
     let near = super::manifest::nearest(text, CARDS.iter().map(|card| card.name));
     let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
     format!(

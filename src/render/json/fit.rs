@@ -30,6 +30,8 @@ pub struct FitDocument {
     /// The sharding that divides least and fits on the GPUs that a training run has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lightest_sharding: Option<Sharding>,
+    /// The largest margin that there is room for; none if there is none even for the estimate itself.
+    pub largest_margin: Option<String>,
     /// What would make it fit: the least change first. Empty if it fits.
     pub changes: Vec<ChangeDocument>,
 }

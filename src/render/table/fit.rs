@@ -27,9 +27,16 @@ pub fn fit(fit: &FitDocument, document: &EstimateDocument) -> String {
             format!("{verdict}\nat most: {most}\n")
         };
     }
-    let verdict = format!("does not fit {place}: {needed} needed{each}, {difference} short");
+    let mut verdict = format!("does not fit {place}: {needed} needed{each}, {difference} short");
+    if let Some(margin) = &fit.largest_margin {
+        let estimate = document.per_gpu.total.unwrap_or_default();
+        let without = format!(
+            "\nthe estimate alone, {estimate}, does: a margin of x{margin} is the most it has room for"
+        );
+        verdict.push_str(&without);
+    }
     if fit.changes.is_empty() {
-        return format!("{verdict}\nno single change makes it fit\n");
+        return format!("{verdict}\nno other precision, context or number of GPUs makes it fit\n");
     }
     let mut table = plain(vec!["WOULD FIT WITH", "NEEDS"]);
     for change in &fit.changes {

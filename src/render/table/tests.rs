@@ -276,6 +276,7 @@ fn a_fit_says_what_there_is_room_for_or_what_would_fit() {
         finest_precision: None,
         fewest_training_gpus: None,
         lightest_sharding: None,
+        largest_margin: None,
         changes: Vec::new(),
     };
     assert_eq!(
@@ -302,6 +303,12 @@ fn a_fit_says_what_there_is_room_for_or_what_would_fit() {
         ..document
     };
     insta::assert_snapshot!("fit", fit(&small, &documented(&one)));
+    let nearly = FitDocument { largest_margin: Some("1.113".to_owned()), ..small.clone() };
+    let line = "\nthe estimate alone, 17.0 GiB, does: a margin of x1.113 is the most it has room for\n\nWOULD FIT WITH";
+    assert!(fit(&nearly, &documented(&one)).contains(line));
     let nothing = FitDocument { changes: Vec::new(), ..small };
-    assert!(fit(&nothing, &documented(&one)).ends_with("5.4 GiB short\nno single change makes it fit\n"));
+    assert!(
+        fit(&nothing, &documented(&one))
+            .ends_with("5.4 GiB short\nno other precision, context or number of GPUs makes it fit\n")
+    );
 }

@@ -54,6 +54,98 @@ fn numbers_that_cannot_be_right() {
     }
 }
 
+/// Every flag of `estimate` with what it does not take, and flags that contradict one another.
+#[test]
+fn every_flag_says_what_it_takes() {
+    for (arguments, expected) in [
+        ("--parameters 8B --fit 80", &["--fit", "\"80\" is 80 MiB", "write 80GiB"][..]),
+        ("--parameters 8B --fit 80GB", &["--fit", "\"80GB\"", "write 80GiB", "--list-gpus"]),
+        ("--parameters 8B --fit A100", &["--fit", "\"A100\"", "A100-40GB or A100-80GB"]),
+        ("--parameters 8B --fit L40X", &["--fit", "\"L40X\"", "did you mean L40?", "--list-gpus"]),
+        ("--parameters 8B --fit", &["--fit", "a value is required"]),
+        ("--parameters 8B --compare size", &["--compare", "size", "precision, context, tensor, gpu"]),
+        ("--parameters 8B --compare", &["--compare", "a value is required", "precision"]),
+        ("--parameters 8B --compare optimizer", &["--compare optimizer", "hint: add --training"]),
+        ("--parameters 8B --compare method", &["--compare method", "hint: add --training"]),
+        ("--parameters 8B --training full --compare sharding", &["--compare sharding", "--gpus 8"]),
+        ("--parameters 8B --training full --compare tensor", &["--compare tensor", "--compare sharding"]),
+        (
+            "--parameters 8B --cache-precision q8_0",
+            &["--cache-precision q8_0", "vllm", "auto, fp16, bf16, fp8"],
+        ),
+        ("--parameters 8B --cache-precision q4_0 --engine sglang", &["--cache-precision q4_0", "sglang"]),
+        (
+            "--parameters 8B --cache-precision fp8 --engine llama-cpp",
+            &["--cache-precision fp8", "llama-cpp", "q8_0"],
+        ),
+        ("--parameters 8B --cache-precision fp4", &["--cache-precision", "fp4", "fp8"]),
+        ("--parameters 8B --precision int3", &["--precision", "int3", "int4"]),
+        ("--parameters 8B --pipeline 0", &["--pipeline", "\"0\"", "from 1 to 1024"]),
+        ("--parameters 8B --pipeline two", &["--pipeline", "two", "such as 2"]),
+        ("--parameters 8B --engine triton", &["--engine", "triton", "vllm, sglang"]),
+        ("--parameters 8B --margin 0.9", &["--margin", "0.9", "from 1.0 to 10.0"]),
+        ("--parameters 8B --margin 10.1", &["--margin", "10.1", "from 1.0 to 10.0"]),
+        ("--parameters 8B --sequences 65537", &["--sequences", "65537", "from 1 to 65536"]),
+        ("--parameters 8B --explain=yes", &["--explain", "yes"]),
+        ("--parameters 8B -o xml", &["--output", "xml", "table, wide, json, yaml"]),
+        ("--list-gpus --list-models", &["--list-gpus", "--list-models"]),
+        ("--parameters 8B --training half", &["--training", "half", "full, lora, qlora"]),
+        ("--parameters 8B --training full --optimizer adam", &["--optimizer", "adam", "adamw"]),
+        ("--parameters 8B --optimizer adamw", &["--training"]),
+        ("--parameters 8B --training lora --lora-rank 0", &["--lora-rank", "\"0\"", "from 1 to"]),
+        ("--parameters 8B --training lora --lora-rank r16", &["--lora-rank", "r16"]),
+        ("--parameters 8B --lora-targets attention", &["--training"]),
+        (
+            "--parameters 8B --training full --gradient-checkpointing some",
+            &["--gradient-checkpointing", "none, full"],
+        ),
+        ("--parameters 8B --gradient-checkpointing full", &["--training"]),
+        (
+            "--parameters 8B --training full --attention paged",
+            &["--attention", "paged", "eager, sdpa, flash"],
+        ),
+        ("--parameters 8B --attention flash", &["--training"]),
+        ("--parameters 8B --training full --sharding zero4", &["--sharding", "zero4", "zero3"]),
+        ("--parameters 8B --sharding zero3", &["--training"]),
+        ("--parameters 8B --training full --gpus 0", &["--gpus", "\"0\"", "from 1 to 1024"]),
+        ("--parameters 8B --training full --gpus 2000", &["--gpus", "2000", "from 1 to 1024"]),
+        ("--parameters 8B --gpus 8", &["--training"]),
+        ("--parameters 8B --training full --offload disk", &["--offload", "disk", "optimizer, parameters"]),
+        ("--parameters 8B --offload optimizer", &["--training"]),
+        ("--parameters 8B --training full --engine vllm", &["--training", "--engine"]),
+        ("--parameters 8B --training full --pipeline 2", &["--training", "--pipeline"]),
+        ("--parameters 8B --training full --cache-precision fp8", &["--training", "--cache-precision"]),
+        ("--model llama-3.1-8b --gguf x.gguf", &["--model", "--gguf", "cannot be used with"]),
+        ("--config x.json --file x", &["--config", "--file", "cannot be used with"]),
+        ("--parameters 8B --revision main", &["--revision main", "--model organisation/name"]),
+    ] {
+        refused(&format!("estimate {arguments}"), 2, expected);
+    }
+    for (arguments, expected) in [
+        (
+            "--parameters 8B --pipeline 33",
+            &["--pipeline: 33 stages cannot share 32 layers", "at most 32"][..],
+        ),
+        ("--parameters 8B --tensor 3", &["--tensor: 3 ranks cannot share", "hint: write 2 or 4"]),
+        (
+            "--parameters 8B --training full --precision int4",
+            &["--precision: int4", "--training full", "--training qlora"],
+        ),
+        ("--parameters 8B --training qlora --precision q4_k_m", &["--precision:", "q4_k_m", "nf4"]),
+        (
+            "--parameters 8B --training lora --lora-targets nothing",
+            &["--lora-targets: \"nothing\"", "q_proj"],
+        ),
+        ("--model llama-3.1-8b --revision main", &["--revision main", "built-in catalog"]),
+        ("--model llama3", &["\"llama3\"", "did you mean llama-3-"]),
+        ("--model llama3.1:8b", &["did you mean llama-3.1-8b?"]),
+        ("--model a/b/c --offline", &["\"a/b/c\"", "organisation/name"]),
+        ("--model a/ --offline", &["\"a/\"", "organisation/name"]),
+    ] {
+        refused(&format!("estimate {arguments}"), 1, expected);
+    }
+}
+
 #[test]
 fn a_split_that_the_model_does_not_allow() {
     refused(

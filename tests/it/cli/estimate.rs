@@ -70,6 +70,18 @@ fn the_common_gpus_are_those_on_either_side() {
     }
 }
 
+#[test]
+fn the_largest_margin_is_one_that_fits() {
+    let arguments = "--parameters 8B --precision bf16 --context 8192 --fit A10";
+    let (code, tight) = json(&format!("{arguments} --margin 1.3"));
+    let margin = tight["fit"]["largestMargin"].as_str().expect("a margin");
+    assert_eq!((code, json(&format!("{arguments} --margin {margin}")).0), (3, 0), "{margin}");
+    let text = run(&format!("estimate {arguments} --margin 1.3")).stdout;
+    assert!(text.contains(&format!("does: a margin of x{margin} is the most")), "{text}");
+    let (_, hopeless) = json("--parameters 70B --precision bf16 --fit A10");
+    assert_eq!(hopeless["fit"]["largestMargin"], Value::Null);
+}
+
 /// What is said to make it fit does, each as it is written; and where it is the most, one more does not.
 #[test]
 fn every_change_that_is_offered_fits() {
