@@ -180,7 +180,10 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         dtype if dtype.starts_with("fp8") => CachePrecision::Fp8,
         _ => CachePrecision::Auto,
     };
-    let complete = row.text("id").starts_with("llmdplan-v019") && row.number("non_torch_gib").is_some();
+    let parts = ["weights_gib", "activation_gib", "non_torch_gib", "cuda_graph_gib"];
+    let unseen = row.text("id").starts_with("h-") && parts.iter().all(|part| row.number(part).is_some());
+    let complete =
+        unseen || row.text("id").starts_with("llmdplan-v019") && row.number("non_torch_gib").is_some();
     let workload = Workload {
         precision: weights_precision(row, own)?,
         context: row.count("max_model_len"),
@@ -219,7 +222,6 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         push(Quantity::CachePerToken, kv * 1_073_741_824.0 * gpus / tokens, estimated);
     }
     if complete {
-        let parts = ["weights_gib", "activation_gib", "non_torch_gib", "cuda_graph_gib"];
         let measured: f64 = parts.iter().filter_map(|part| row.number(part)).sum();
         // The CUDA context is there before the engine begins to count.
         let counted =

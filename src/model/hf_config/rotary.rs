@@ -70,9 +70,7 @@ fn part(f: &Fields<'_>, scaling: Option<&Fields<'_>>, width: u64) -> Option<u64>
         return Some(rotated.min(width));
     }
     let share = ["partial_rotary_factor", "rotary_pct"].iter().find_map(|key| {
-        f.get(key)
-            .or_else(|| scaling.and_then(|scaling| scaling.get(key)))
-            .and_then(|value| thousandths(value))
+        f.get(key).or_else(|| scaling.and_then(|scaling| scaling.get(key))).and_then(thousandths)
     });
     // A latent cache rotates its own few features, which are the width already.
     width.checked_mul(share.unwrap_or(1000)).map(|rotated| rotated.div_ceil(1000))
