@@ -157,8 +157,8 @@ How to read it
 - Where a model's config is not among the fixtures, that of a model of exactly the same shape stands in.
 - A row that is not scored has its reason beside it. \"Outside, not explained\" is what it says.
 
-What is not covered: vLLM before 0.7 and its sampler (38 bytes per sequence and token of vocabulary up to 0.11, 14 since), llama.cpp without
-flash attention, GPUs other than NVIDIA's for activations and overhead.
+What is not covered: vLLM before 0.7 and its sampler (38 bytes per sequence and token of vocabulary up to 0.11, 14 since), and GPUs
+other than NVIDIA's for activations and overhead.
 ";
 
 const CONFIGS: &str = "

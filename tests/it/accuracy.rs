@@ -102,7 +102,7 @@ fn llama_cpp_caches_of_unseen_rows() {
 
 #[test]
 fn llama_cpp_compute_buffers_of_unseen_rows() {
-    check_unseen(Quantity::Compute, 2, 2, &[]);
+    check_unseen(Quantity::Compute, 9, 9, &[]);
 }
 
 #[test]
