@@ -2,7 +2,8 @@
 //!
 //! Source: vLLM's `rotary_embedding`, one table per kind of attention, with a row per position and a cosine and a sine
 //! per pair of rotated features. A linear or dynamic scaling multiplies the positions, YaRN counts from the original ones, a
-//! long rotary scaling keeps the short table too, and the positions of images and videos (M-RoPE) have four times as many (in the logs since vLLM 0.16).
+//! long rotary scaling keeps the short table too, and the positions of images and videos (M-RoPE) have four times as many
+//! (in the logs since vLLM 0.16).
 
 use super::fields::{Fields, TOKENS, WIDTH};
 use super::nested::TEXT_KEYS;
