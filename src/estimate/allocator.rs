@@ -57,8 +57,8 @@ impl<'a> Blocks<'a> {
     /// # Errors
     /// An overflow.
     pub(super) fn rounding(&self) -> Result<Bytes, Overflow> {
-        let joined = self.joined.iter().map(|(_, bytes)| left_over(*bytes));
-        let total = joined.fold(Some(self.kept), |sum, bytes| sum?.checked_add(bytes)).ok_or(Overflow)?;
+        let mut joined = self.joined.iter().map(|(_, bytes)| left_over(*bytes));
+        let total = joined.try_fold(self.kept, u128::checked_add).ok_or(Overflow)?;
         bytes_of(total)
     }
 }

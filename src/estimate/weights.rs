@@ -48,6 +48,13 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
         loading.confidence = loading.confidence.max(Confidence::Derived);
         loading.notes.push(format!("Nothing says how the weights are stored: {precision} is assumed."));
     }
+    if pads_experts(shape, workload.engine, precision) {
+        // 3072 x 2944 instead of 2880 x 3072: vLLM's `mxfp4_round_up_hidden_size_and_intermediate_size`.
+        loading.notes.push(
+            "The experts are padded as for Hopper GPUs; on others vLLM pads them further, by 2 % of the weights."
+                .to_owned(),
+        );
+    }
     if workload.engine == Engine::LlamaCpp && !is_gguf(precision) {
         loading.notes.push(format!(
             "llama-cpp runs GGUF files, and {precision} is none of their formats; q4_k_m or q8_0 are near it."
@@ -383,8 +390,8 @@ impl Loading {
         }
     }
 
-    /// vLLM's kernels for gpt-oss want the experts' hidden width in multiples of 256 (gpt-oss-20b: 12.8 GiB in the file,
-    /// 13.47 loaded).
+    /// The experts of gpt-oss with their hidden width in multiples of 256, as vLLM's kernels for Hopper want them (gpt-oss-20b: 12.8
+    /// GiB in the file, 13.47 loaded).
     fn padded(
         &self,
         shape: &ModelShape,
@@ -393,10 +400,7 @@ impl Loading {
         rows: u64,
         columns: u64,
     ) -> (u64, u64) {
-        let applies = self.precision == Precision::Mxfp4
-            && engine == Engine::Vllm
-            && tensor.role == Role::Expert
-            && shape.architecture == "gpt_oss";
+        let applies = pads_experts(shape, engine, self.precision) && tensor.role == Role::Expert;
         let Some(experts) = shape.experts.filter(|experts| applies && experts.intermediate_size > 0) else {
             return (rows, columns);
         };
@@ -455,6 +459,11 @@ fn share(tensor: &Tensor, workload: &Workload, profile: &Profile, layout: &Layou
     let split = split_by(workload.engine, tensor);
     let (rows, columns) = shard(tensor, split, layout.tensor, profile.vocabulary_multiple);
     (rows, columns, tensor.count)
+}
+
+/// Whether the engine's kernels want the experts wider than they are in the file.
+fn pads_experts(shape: &ModelShape, engine: Engine, precision: Precision) -> bool {
+    precision == Precision::Mxfp4 && engine == Engine::Vllm && shape.architecture == "gpt_oss"
 }
 
 fn product(rows: u64, columns: u64, count: u64) -> Result<u128, Overflow> {

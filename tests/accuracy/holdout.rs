@@ -150,5 +150,7 @@ Fixed after the first score
   (Qwen-VL, Qwen3.5, GLM-V); and only the rotated part of a head.
 - PyTorch's allocator keeps up to 1 MiB per matrix of 10 MiB or more, engines joining queries, keys and values, gate and up projection,
   and all experts of a layer. It is part of the overhead; here it is added to the weights, as the engine's log has it.
+- Without flash attention llama.cpp keeps every score: that buffer is now the upper end of what Loadline says, and rows without it are
+  compared with that end.
 - The context of Gemma 3 is 128K: its scaling was multiplied in twice.
 ";

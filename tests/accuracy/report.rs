@@ -256,13 +256,13 @@ How to read it
 - GiB is 2^30 bytes. An error is positive where the estimate is larger than the measurement.
 - A row is compared at its own context, batch and parallelism. Of a row whose log names no `max_num_seqs`, 1024 is taken, the default
   of vLLM on the H100 that it ran on.
-- What vLLM logs as loaded weights includes what it makes of them while it loads: the rotary table of every position and, for latent
-  attention, a copy of the second projection. Loadline counts these as overhead; they are added here.
+- What vLLM logs as loaded weights includes what it makes of them while it loads: the rotary tables of every position, for latent
+  attention a copy of the second projection, and what the allocator rounds up. Loadline counts these as overhead; they are added here.
 - Where a model's config is not among the fixtures, that of a model of exactly the same shape stands in.
 - A row that is not scored has its reason beside it. \"Outside, not explained\" is what it says.
 
-What is not covered: vLLM before 0.7 and its sampler (38 bytes per sequence and token of vocabulary up to 0.11, 14 since), llama.cpp without
-flash attention, GPUs other than NVIDIA's for activations and overhead.
+What is not covered: vLLM before 0.7 and its sampler (38 bytes per sequence and token of vocabulary up to 0.11, 14 since), and GPUs
+other than NVIDIA's for activations and overhead.
 ";
 
 const SIZES: &str = "

@@ -181,7 +181,10 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         dtype if dtype.starts_with("fp8") => CachePrecision::Fp8,
         _ => CachePrecision::Auto,
     };
-    let complete = row.text("id").starts_with("llmdplan-v019") && row.number("non_torch_gib").is_some();
+    let parts = ["weights_gib", "activation_gib", "non_torch_gib", "cuda_graph_gib"];
+    let unseen = row.text("id").starts_with("h-") && parts.iter().all(|part| row.number(part).is_some());
+    let complete =
+        unseen || row.text("id").starts_with("llmdplan-v019") && row.number("non_torch_gib").is_some();
     let workload = Workload {
         precision: weights_precision(row, own)?,
         context: row.count("max_model_len"),
@@ -220,7 +223,6 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         push(Quantity::CachePerToken, kv * 1_073_741_824.0 * gpus / tokens, estimated);
     }
     if complete {
-        let parts = ["weights_gib", "activation_gib", "non_torch_gib", "cuda_graph_gib"];
         let measured: f64 = parts.iter().filter_map(|part| row.number(part)).sum();
         // The CUDA context is there before the engine begins to count.
         let counted =
@@ -293,8 +295,12 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     };
     let on_gpu = match (row.number("model_buffer_mib"), row.number("model_size_gib")) {
         (Some(buffer), Some(size)) => buffer > size * 1024.0 * 0.85,
-        // Where no model buffer is stated, all layers must be.
-        _ => row.number("model_buffer_mib").is_some() || row.text("n_layer_offloaded").contains('/'),
+        // Where no model buffer is stated, all layers must be; what runs on the CPU alone has one buffer too.
+        _ => {
+            row.number("model_buffer_mib").is_some()
+                || row.text("n_layer_offloaded").contains('/')
+                || row.text("gpu") == "CPU"
+        }
     };
     let whole = on_gpu && row.text("n_layer_offloaded").split_once('/').is_none_or(|(on, of)| on == of);
     if let (Some(measured), Some(_), true) = (row.number("model_buffer_mib"), precision, whole) {
@@ -318,7 +324,12 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         push(Quantity::Cache, kv + state, estimated);
     }
     if let Some(measured) = row.number("compute_buffer_gpu_mib").filter(|_| context.is_some() && whole) {
-        push(Quantity::Compute, measured, mib(estimate.per_gpu.activations.0));
+        // Without flash attention it is the most that Loadline says it is likely to be, where that is more than a quarter more.
+        let bytes = estimate.per_gpu.activations.0;
+        let plain = row.text("flash_attn") == "0";
+        let buffer = estimate.terms.iter().find(|term| term.component == "activations").filter(|_| plain);
+        let most = buffer.map(|term| term.high.0).filter(|most| *most > bytes + bytes / 4 + 1);
+        push(Quantity::Compute, measured, mib(most.unwrap_or(bytes)));
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! How large the tables of rotary positions are that an engine makes of a config.
 //!
-//! Source: vLLM's `rotary_embedding` (0.8 to 0.23), one table per kind of attention, with a row per position and a cosine and a sine
+//! Source: vLLM's `rotary_embedding`, one table per kind of attention, with a row per position and a cosine and a sine
 //! per pair of rotated features. A linear or dynamic scaling multiplies the positions, YaRN counts from the original ones, a
-//! long rotary scaling keeps the short table too, and the positions of images and videos (M-RoPE) have four times as many.
+//! long rotary scaling keeps the short table too, and the positions of images and videos (M-RoPE) have four times as many
+//! (in the logs since vLLM 0.16).
 
 use super::fields::{Fields, TOKENS, WIDTH};
 use super::nested::TEXT_KEYS;
@@ -70,9 +71,7 @@ fn part(f: &Fields<'_>, scaling: Option<&Fields<'_>>, width: u64) -> Option<u64>
         return Some(rotated.min(width));
     }
     let share = ["partial_rotary_factor", "rotary_pct"].iter().find_map(|key| {
-        f.get(key)
-            .or_else(|| scaling.and_then(|scaling| scaling.get(key)))
-            .and_then(|value| thousandths(value))
+        f.get(key).or_else(|| scaling.and_then(|scaling| scaling.get(key))).and_then(thousandths)
     });
     // A latent cache rotates its own few features, which are the width already.
     width.checked_mul(share.unwrap_or(1000)).map(|rotated| rotated.div_ceil(1000))

@@ -97,13 +97,13 @@ fn fit_says_what_of_it_fits_a_gpu() {
     let (code, small) = fit("--fit T4");
     assert_eq!((code, &small["fit"]["fits"], &small["fit"]["fewestRanks"]), (3, &false.into(), &2.into()));
     assert_eq!(small["fit"]["finestPrecision"], "fp8");
-    let (code, large) = fit("--fit 20480");
+    let (code, large) = fit("--fit 21504");
     assert_eq!((code, &large["fit"]["fits"]), (0, &true.into()));
     // What is said to fit does, and a token more does not.
     let longest = large["fit"]["longestContext"].as_u64().expect("a context");
     assert!(longest > 8192);
-    assert_eq!(fit_at(longest, "--fit 20480").0, 0);
-    assert_eq!(fit_at(longest + 1, "--fit 20480").0, 3);
+    assert_eq!(fit_at(longest, "--fit 21504").0, 0);
+    assert_eq!(fit_at(longest + 1, "--fit 21504").0, 3);
     assert!(fit("").1.get("fit").is_none());
 }
 
