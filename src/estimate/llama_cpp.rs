@@ -34,9 +34,7 @@ pub(super) fn compute_buffer(
     let copies = if stage.of > 1 { mask.checked_mul(2).ok_or(Overflow)? } else { 0 };
     let streams = stream.checked_mul(4).ok_or(Overflow)?;
     let layer = if workload.options.without_flash_attention {
-        // The scores of every head, in 32 bits, and the mask as it is handed over.
-        let scores = floats(cells.checked_mul(u128::from(shape.heads)).ok_or(Overflow)?)?;
-        add(&[scores, floats(cells)?, copies, streams])?
+        every_score(u128::from(shape.heads), cells, tokens, stream)?.checked_add(copies).ok_or(Overflow)?
     } else {
         add(&[mask, copies, streams])?.max(add(&[wide, stream])?)
     };

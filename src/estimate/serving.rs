@@ -136,7 +136,12 @@ fn gpu(
     let activations = activations::stage(shape, workload, profile, loading.element_bytes(), layout, stage)?;
     let overhead = overhead::gpu(shape, workload, profile, loading.element_bytes(), layout, stage)?;
     let rounding = loading.rounding(shape, workload, profile, layout, stage)?;
-    let parts = [overhead.context, overhead.libraries, overhead.tables, rounding, overhead.graphs];
+    let made = overhead.tables.plus(rounding)?;
+    // Of a config it is asked what an engine loads, and that is what engines log; of files, what is in them.
+    let made_counts_as = if loading.is_of_files(shape) { "overhead" } else { "weights" };
+    let (made_of_weights, made_beside) =
+        if made_counts_as == "weights" { (made, Bytes::ZERO) } else { (Bytes::ZERO, made) };
+    let parts = [overhead.context, overhead.libraries, made_beside, overhead.graphs];
     let overhead_total = parts.into_iter().try_fold(Bytes::ZERO, Bytes::plus)?;
 
     let exact = |component, formula, bytes, confidence| Term {
@@ -169,14 +174,14 @@ fn gpu(
         (4, 5),
         (6, 5),
     )?);
-    for (what, bytes, low, high) in [
-        ("libraries and communication buffers", overhead.libraries, (1, 2), (3, 2)),
-        ("tables made of the weights", overhead.tables, (1, 1), (1, 1)),
-        ("rounding of the allocator's blocks", rounding, (1, 2), (3, 2)),
-        ("graphs of every batch size", overhead.graphs, (1, 2), (2, 1)),
+    for (component, what, bytes, low, high) in [
+        ("overhead", "libraries and communication buffers", overhead.libraries, (1, 2), (3, 2)),
+        (made_counts_as, "tables made while loading", overhead.tables, (1, 1), (1, 1)),
+        (made_counts_as, "rounding of the allocator's blocks", rounding, (1, 2), (3, 2)),
+        ("overhead", "graphs of every batch size", overhead.graphs, (1, 2), (2, 1)),
     ] {
         if bytes > Bytes::ZERO {
-            terms.push(ranged("overhead", format!("{what} ({})", profile.source), bytes, low, high)?);
+            terms.push(ranged(component, format!("{what} ({})", profile.source), bytes, low, high)?);
         }
     }
     let mut slots = Bytes::ZERO;
@@ -187,7 +192,7 @@ fn gpu(
             format!("LoRA: {} adapters of rank {} on {matrices} matrices", adapters.count, adapters.rank);
         terms.push(ranged("overhead", formula, slots, (1, 1), (1, 1))?);
     }
-    let weights = weights.plus(draft_weights)?;
+    let weights = weights.plus(draft_weights)?.plus(made_of_weights)?;
     Ok(Gpu {
         components: Components {
             weights,
@@ -198,7 +203,7 @@ fn gpu(
         },
         terms,
         logged: Logged {
-            model: weights.plus(overhead.tables)?.plus(rounding)?.plus(slots)?,
+            model: weights.plus(made_beside)?.plus(slots)?,
             activations: activations.bytes,
             non_torch: overhead.libraries,
             graphs: overhead.graphs,

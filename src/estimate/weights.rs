@@ -285,6 +285,12 @@ impl Loading {
         })
     }
 
+    /// Whether the weights are counted as a file stores them, or by the seed's rule, rather than as an engine loads them.
+    pub(super) fn is_of_files(&self, shape: &ModelShape) -> bool {
+        matches!(self.scheme, Scheme::Bare { .. } | Scheme::Stored)
+            || shape.tensors.iter().any(|tensor| tensor.stored_bytes.is_some())
+    }
+
     /// What the allocator holds beyond the weights on one GPU of a stage.
     ///
     /// # Errors

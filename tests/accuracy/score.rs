@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use loadline::estimate::{Estimate, Workload, estimate};
 use loadline::model::{ModelShape, Role, hf_config};
 use loadline::precision::{CachePrecision, Engine, Precision};
-use loadline::units::Margin;
+use loadline::units::{Bytes, Margin};
 
 use super::left_out;
 use super::table::{self, Row};
@@ -19,7 +19,7 @@ pub(crate) enum Quantity {
     CachePerToken,
     /// vLLM: weights, activation peak, non-torch memory and graphs on one GPU.
     AllButCache,
-    /// vLLM: everything on one GPU at its peak, against what is required of the card.
+    /// vLLM: everything on one GPU at its peak but the cache, against what is required of the card for it.
     Peak,
     /// llama.cpp: the cache.
     Cache,
@@ -36,7 +36,9 @@ impl Quantity {
             Self::Weights => "Weights per GPU, GiB",
             Self::CachePerToken => "KV cache per token over all GPUs, bytes",
             Self::AllButCache => "Weights, activations, libraries and graphs per GPU, GiB",
-            Self::Peak => "Peak per GPU with context and cache, against what is required of it, GiB",
+            Self::Peak => {
+                "Peak per GPU with the CUDA context but without the cache, against what is required of it, GiB"
+            }
             Self::Cache => "KV cache and recurrent state, MiB",
             Self::Compute => "Compute buffer of the largest GPU, MiB",
         }
@@ -209,9 +211,7 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         });
     };
     if let Some(measured) = row.number("weights_gib") {
-        // What the engine logs as loaded includes what it makes of the weights meanwhile.
-        let beside = overhead(&estimate, "tables") + overhead(&estimate, "rounding");
-        push(Quantity::Weights, measured, gib(gpu.weights.0 + beside));
+        push(Quantity::Weights, measured, gib(gpu.weights.0));
     }
     if let (Some(kv), Some(tokens)) = (row.number("kv_gib"), row.number("kv_tokens")) {
         let gpus = integer(estimate.gpus);
@@ -228,10 +228,12 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         let counted =
             gpu.weights.0 + gpu.activations.0 + gpu.overhead.0 - overhead(&estimate, "CUDA context");
         push(Quantity::AllButCache, measured, gib(counted));
-        // What the process held at its peak, against what Loadline asks of the card, with the same cache on both sides.
-        let required = Margin::DEFAULT.apply(estimate.total_per_gpu).map_err(|error| error.to_string())?;
+        // What the process held at its peak besides the cache, against what Loadline asks of the card for it: the cache, whose size
+        // is known, would hide the rest.
+        let without = Bytes(estimate.total_per_gpu.0 - gpu.kv_cache.0);
+        let required = Margin::DEFAULT.apply(without).map_err(|error| error.to_string())?;
         let context = noted_context(row).unwrap_or(0.51);
-        push(Quantity::Peak, measured + context + gib(gpu.kv_cache.0), gib(required.0));
+        push(Quantity::Peak, measured + context, gib(required.0));
     }
     Ok(())
 }
