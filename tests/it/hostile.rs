@@ -300,7 +300,7 @@ fn configs() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Gives inputs to every parser. Those that they are meant for must come near what they are to be kept from.
 fn check(inputs: Vec<(&'static str, Vec<u8>)>, meant_for: &[&str]) {
-    let mut most = [0_u64; PARSERS.len()];
+    let mut most = [(0_u64, ""); PARSERS.len()];
     let mut wrong = Vec::new();
     for (name, input) in inputs {
         for (parser, most) in PARSERS.into_iter().zip(&mut most) {
@@ -308,11 +308,12 @@ fn check(inputs: Vec<(&'static str, Vec<u8>)>, meant_for: &[&str]) {
             if let Err(problem) = taken.check(parser, input.len()) {
                 wrong.push(format!("{problem}: {name}"));
             }
-            *most = (*most).max(taken.memory);
+            *most = (*most).max((taken.memory, name));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    for (parser, most) in PARSERS.into_iter().zip(most) {
+    for (parser, (most, name)) in PARSERS.into_iter().zip(most) {
+        eprintln!("{}: {} KiB for {name}", parser.name, most.div_ceil(1024));
         assert!(most > 1 << 20 || !meant_for.contains(&parser.name), "{}: only {most} bytes", parser.name);
     }
 }

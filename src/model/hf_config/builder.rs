@@ -5,7 +5,7 @@ use crate::model::{Confidence, Layer, ModelShape, ParseError, Role, ShapeSource,
 use crate::units::MAX_PARAMETERS;
 
 /// The most tensors of one model: real ones have some thousands.
-const MAX_TENSORS: usize = 200_000;
+const MAX_TENSORS: usize = 100_000;
 
 /// A shape that grows tensor by tensor. The first failure is kept, and what follows it is ignored.
 #[derive(Debug)]
