@@ -18,6 +18,7 @@ mod decoder;
 mod deepseek_v4;
 mod dense;
 mod dense_families;
+mod dual;
 mod encoder;
 mod encoder_head;
 mod encoder_variants;
@@ -169,7 +170,8 @@ fn reader(model_type: &str, f: &Fields<'_>) -> Option<Reader> {
     if model_type == "deepseek_v2" && f.flag("use_mla").unwrap_or_default() == Some(false) {
         return Some(|_, f, b| moe::build("deepseek", f, b));
     }
-    let families: [(&[&str], Reader); 15] = [
+    let families: [(&[&str], Reader); 16] = [
+        (dual::TYPES, dual::build),
         (moe::TYPES, moe::build),
         (mla::TYPES, mla::build),
         (attention_free::TYPES, attention_free::build),

@@ -293,7 +293,7 @@ fn attention(model_type: &str, f: &Fields<'_>, dims: &Dims) -> Result<Gqa, Parse
         "olmoe" | "flex_olmo" => QkNorm::Full,
         _ => QkNorm::None,
     };
-    let value_dim = f.positive_or("v_head_dim", WIDTH, dims.head_dim)?;
+    let value_dim = f.number("v_head_dim", WIDTH)?.filter(|dim| *dim > 0).unwrap_or(dims.head_dim);
     Ok(Gqa {
         heads: dims.heads,
         kv_heads: f.positive_or("num_attention_groups", HEADS, dims.kv_heads)?,

@@ -6,7 +6,7 @@ use super::mllama;
 use super::nested::{TEXT_KEYS, text};
 use super::tower::{Tower, project, tower_heads};
 use super::{audio, class_defaults, florence, omni, projectors};
-use crate::model::{Confidence, ParseError, Role, Split};
+use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
 pub(super) const TYPES: &[&str] = &[
@@ -135,7 +135,7 @@ fn without_description(
             let channels = f.positive_or("num_channels", FACTOR, 3)?.min(64);
             project(b, "vision_embed_tokens", (hidden, channels * side * side), true);
         }
-        "gemma3n" => gemma3n(f, b),
+        "gemma3n" => gemma3n(f, b)?,
         // The text model alone.
         "gemma4" | "gemma3" => b.shape.multimodal = false,
         "llama4" => llama4_default(b, hidden),
@@ -273,15 +273,25 @@ fn tower(
     Ok(())
 }
 
-/// Gemma 3n: a MobileNet-V5 tower, which its config only names, and an audio tower. Together with the text model they
-/// come to the published 5.4 and 7.8 billion parameters.
-fn gemma3n(f: &Fields<'_>, b: &mut Builder) {
-    b.matrices("model.vision_tower", Role::Vision, 1, 300_000_000, 1, Split::Replicated);
-    if f.has("audio_config") {
-        b.matrices("model.audio_tower", Role::Vision, 1, 680_000_000, 1, Split::Replicated);
+/// Gemma 3n: a MobileNet-V5 tower, which its config only names, and an audio tower. Their parameters are those that
+/// transformers makes, and come with the text model to the published 7,849,978,192 of E4B.
+fn gemma3n(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let hidden = b.shape.hidden_size;
+    let towers = [
+        ("vision", 294_126_912, 2048, f.object("vision_config")?),
+        ("audio", 681_348_640, 1536, f.object("audio_config")?),
+    ];
+    for (kind, parameters, default, config) in towers {
+        let Some(config) = config else { continue };
+        let own = config.positive_or("hidden_size", WIDTH, default)?;
+        let marks = config.positive_or("vocab_size", super::fields::VOCABULARY, 128)?;
+        b.matrices(&format!("model.{kind}_tower"), Role::Vision, 1, parameters, 1, Split::Replicated);
+        project(b, &format!("model.embed_{kind}.embedding"), (marks, own), false);
+        project(b, &format!("model.embed_{kind}.embedding_projection"), (hidden, own), false);
+        b.norm(&format!("model.embed_{kind}.hard_embedding_norm"), own, false);
+        b.norm(&format!("model.embed_{kind}.soft_embedding_norm"), own, false);
     }
-    b.shape.weights_confidence = Confidence::Derived;
-    b.note("The vision and audio towers are counted by their published size, not tensor by tensor.");
+    Ok(())
 }
 
 /// The tower and the merger of Qwen2-VL and Qwen2.5-VL; the latter's is gated.
