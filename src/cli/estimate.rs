@@ -125,22 +125,6 @@ struct TrainingArguments {
     offload: Vec<Offload>,
 }
 
-impl ServingArguments {
-    /// A cache that the engine does not have would be estimated and never run.
-    fn check(&self) -> Result<(), Failure> {
-        let known = self.engine.cache_precisions();
-        if known.contains(&self.cache_precision) {
-            return Ok(());
-        }
-        let names: Vec<&str> = known.iter().map(|known| known.as_str()).collect();
-        Err(Failure::usage(format!(
-            "--cache-precision {}: {} has no such cache",
-            self.cache_precision, self.engine
-        ))
-        .hint(format!("write one of {}, or another --engine", names.join(", "))))
-    }
-}
-
 impl TrainingArguments {
     /// What is given for adapters must not be ignored where there are none.
     fn check(&self) -> Result<(), Failure> {
@@ -165,7 +149,6 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
         return list_gpus(arguments.output, printer);
     }
     arguments.training.check()?;
-    arguments.serving.check()?;
     if let Some(comparison) = arguments.compare {
         comparison.check(arguments.training.training, arguments.training.gpus)?;
     }

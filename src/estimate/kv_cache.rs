@@ -336,7 +336,12 @@ impl Cache {
 
     /// Keys and values of an encoder's output, which every decoder layer keeps beside its own.
     fn cross_attention(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
-        let Some(tokens) = shape.encoder_tokens else { return Ok(0) };
+        // A text is read as long as it is written, at most; a picture or a recording has a length of its own.
+        let tokens = match shape.encoder_tokens {
+            None => return Ok(0),
+            Some(tokens) if shape.multimodal => tokens,
+            Some(tokens) => tokens.max(self.context),
+        };
         let mut total: u128 = 0;
         for attention in layers.iter().filter_map(|layer| layer.attention) {
             let held = u128::from(tokens).checked_mul(u128::from(self.sequences)).ok_or(Overflow)?;

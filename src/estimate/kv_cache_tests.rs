@@ -238,3 +238,32 @@ fn tokens_never_make_an_empty_pool() {
         assert!(cache(&full(32, 8, 128), &workload) >= 131_072, "{engine}");
     }
 }
+
+#[test]
+fn a_cache_that_the_engine_does_not_have_is_estimated_with_a_note() {
+    let shape = crate::model::assumed::shape(crate::units::Parameters(8_000_000_000));
+    for (engine, cache_precision, precision, noted) in [
+        (Engine::Vllm, CachePrecision::Q80, None, true),
+        (Engine::Vllm, CachePrecision::Fp8, None, false),
+        (Engine::Vllm, CachePrecision::Fp32, None, true),
+        (Engine::Vllm, CachePrecision::Fp32, Some(crate::precision::Precision::Fp32), true),
+        (Engine::Sglang, CachePrecision::Q40, None, true),
+        (Engine::LlamaCpp, CachePrecision::Fp8, None, true),
+        (Engine::LlamaCpp, CachePrecision::Q80, None, false),
+        (Engine::None, CachePrecision::Q80, None, false),
+    ] {
+        let workload = Workload { engine, cache_precision, precision, ..workload() };
+        let estimate = estimate(&shape, &workload).expect("an estimate");
+        let note = format!("{engine} has no {cache_precision} cache");
+        let found = estimate.notes.iter().any(|found| found.contains(&note));
+        assert_eq!(found, noted, "{engine} {cache_precision} {precision:?}: {:?}", estimate.notes);
+    }
+    let llama = include_bytes!("../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
+    let llama = crate::model::hf_config::parse(llama, "model").expect("a config");
+    let whole = Workload {
+        cache_precision: CachePrecision::Fp32,
+        precision: Some(crate::precision::Precision::Fp32),
+        ..workload()
+    };
+    assert!(estimate(&llama, &whole).expect("an estimate").notes.iter().all(|note| !note.contains("cache")));
+}

@@ -77,7 +77,9 @@ fn a_draft_model_brings_its_weights_and_its_cache() {
     let base = estimate(&shape, &workload()).expect("an estimate");
     let alone = estimate(&draft, &workload()).expect("an estimate");
     let both = with(&shape, &workload(), guesses(5, Draft::Model("llama-3.2-1b".to_owned())));
-    assert_eq!(both.per_gpu.weights.0, base.per_gpu.weights.0 + alone.per_gpu.weights.0);
+    // All but the draft's own rotary tables, which are small.
+    let more = both.per_gpu.weights.0 - base.per_gpu.weights.0;
+    assert!(more <= alone.per_gpu.weights.0 && more * 100 > alone.per_gpu.weights.0 * 99, "{more}");
     assert_eq!(both.per_gpu.kv_cache.0, base.per_gpu.kv_cache.0 + alone.per_gpu.kv_cache.0);
     // Six rows of logits are sampled where there was one.
     assert!(both.per_gpu.activations >= base.per_gpu.activations);

@@ -8,7 +8,7 @@ use super::{
     Components, Estimate, EstimateError, Logged, Term, Workload, activations, adapters, overhead, speculation,
 };
 use crate::model::{Confidence, ModelShape, ShapeSource};
-use crate::precision::Engine;
+use crate::precision::{CachePrecision, Engine};
 use crate::units::{Bytes, Overflow};
 
 /// The context that is assumed where neither the user nor the model names one.
@@ -114,11 +114,25 @@ fn complete(
     };
     workload.context = Some(context);
     workload.precision = Some(loading.precision);
+    notes.extend(no_such_cache(&workload, loading));
     workload.cache_precision = kv_cache::resolve(shape, &workload, loading);
     // No pass is longer than all that is held.
     let held = context.saturating_mul(workload.sequences);
     workload.batched_tokens = Some(workload.batched_tokens.unwrap_or(profile.batched_tokens.min(held)));
     Ok(workload)
+}
+
+/// That the engine would not start with such a cache. It is estimated all the same: other builds may have it.
+fn no_such_cache(workload: &Workload, loading: &Loading) -> Option<String> {
+    let (engine, asked) = (workload.engine, workload.cache_precision);
+    let known = engine.cache_precisions();
+    // The model's own type needs no asking for.
+    let own = asked == CachePrecision::Fp32 && loading.element_bytes() == 4;
+    if own || known.contains(&asked) {
+        return None;
+    }
+    let names: Vec<&str> = known.iter().map(|known| known.as_str()).collect();
+    Some(format!("{engine} has no {asked} cache, and would not start; it has {}.", names.join(", ")))
 }
 
 /// What one GPU of a stage needs.
@@ -136,12 +150,11 @@ fn gpu(
     let activations = activations::stage(shape, workload, profile, loading.element_bytes(), layout, stage)?;
     let overhead = overhead::gpu(shape, workload, profile, loading.element_bytes(), layout, stage)?;
     let rounding = loading.rounding(shape, workload, profile, layout, stage)?;
-    let made = overhead.tables.plus(rounding)?;
     // Of a config it is asked what an engine loads, and that is what engines log; of files, what is in them.
-    let made_counts_as = if loading.is_of_files(shape) { "overhead" } else { "weights" };
-    let (made_of_weights, made_beside) =
-        if made_counts_as == "weights" { (made, Bytes::ZERO) } else { (Bytes::ZERO, made) };
-    let parts = [overhead.context, overhead.libraries, made_beside, overhead.graphs];
+    let tables_are = if loading.is_of_files(shape) { "overhead" } else { "weights" };
+    let (tables_loaded, tables_beside) =
+        if tables_are == "weights" { (overhead.tables, Bytes::ZERO) } else { (Bytes::ZERO, overhead.tables) };
+    let parts = [overhead.context, overhead.libraries, tables_beside, rounding, overhead.graphs];
     let overhead_total = parts.into_iter().try_fold(Bytes::ZERO, Bytes::plus)?;
 
     let exact = |component, formula, bytes, confidence| Term {
@@ -176,8 +189,8 @@ fn gpu(
     )?);
     for (component, what, bytes, low, high) in [
         ("overhead", "libraries and communication buffers", overhead.libraries, (1, 2), (3, 2)),
-        (made_counts_as, "tables made while loading", overhead.tables, (1, 1), (1, 1)),
-        (made_counts_as, "rounding of the allocator's blocks", rounding, (1, 2), (3, 2)),
+        (tables_are, "tables made while loading", overhead.tables, (1, 1), (1, 1)),
+        ("overhead", "rounding of the allocator's blocks", rounding, (1, 2), (3, 2)),
         ("overhead", "graphs of every batch size", overhead.graphs, (1, 2), (2, 1)),
     ] {
         if bytes > Bytes::ZERO {
@@ -192,7 +205,7 @@ fn gpu(
             format!("LoRA: {} adapters of rank {} on {matrices} matrices", adapters.count, adapters.rank);
         terms.push(ranged("overhead", formula, slots, (1, 1), (1, 1))?);
     }
-    let weights = weights.plus(draft_weights)?.plus(made_of_weights)?;
+    let weights = weights.plus(draft_weights)?.plus(tables_loaded)?;
     Ok(Gpu {
         components: Components {
             weights,
@@ -203,7 +216,7 @@ fn gpu(
         },
         terms,
         logged: Logged {
-            model: weights.plus(made_beside)?.plus(slots)?,
+            model: weights.plus(tables_beside)?.plus(rounding)?.plus(slots)?,
             activations: activations.bytes,
             non_torch: overhead.libraries,
             graphs: overhead.graphs,

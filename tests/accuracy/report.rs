@@ -257,8 +257,8 @@ How to read it
 - A row is compared at its own context, batch and parallelism. Of a row whose log names no `max_num_seqs`, 1024 is taken, the default
   of vLLM on the H100 that it ran on.
 - What vLLM logs as loaded weights includes what it makes of them while it loads: the rotary tables of every position, for latent
-  attention a copy of the second projection, and what the allocator rounds up. Of a config Loadline counts them as weights, which is
-  what an engine loads; of files it counts the files' bytes as weights, and these as overhead.
+  attention a copy of the second projection, and what the allocator rounds up. Loadline counts the first two as weights where it is
+  given a config (of files it counts the files' bytes), and the last as overhead; it is added here.
 - Where a model's config is not among the fixtures, that of a model of exactly the same shape stands in.
 - A row that is not scored has its reason beside it. \"Outside, not explained\" is what it says.
 

@@ -211,7 +211,8 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         });
     };
     if let Some(measured) = row.number("weights_gib") {
-        push(Quantity::Weights, measured, gib(gpu.weights.0));
+        // What the engine logs as loaded includes what the allocator rounds up.
+        push(Quantity::Weights, measured, gib(gpu.weights.0 + overhead(&estimate, "rounding")));
     }
     if let (Some(kv), Some(tokens)) = (row.number("kv_gib"), row.number("kv_tokens")) {
         let gpus = integer(estimate.gpus);

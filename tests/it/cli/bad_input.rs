@@ -69,15 +69,6 @@ fn every_flag_says_what_it_takes() {
         ("--parameters 8B --compare method", &["--compare method", "hint: add --training"]),
         ("--parameters 8B --training full --compare sharding", &["--compare sharding", "--gpus 8"]),
         ("--parameters 8B --training full --compare tensor", &["--compare tensor", "--compare sharding"]),
-        (
-            "--parameters 8B --cache-precision q8_0",
-            &["--cache-precision q8_0", "vllm", "auto, fp16, bf16, fp8"],
-        ),
-        ("--parameters 8B --cache-precision q4_0 --engine sglang", &["--cache-precision q4_0", "sglang"]),
-        (
-            "--parameters 8B --cache-precision fp8 --engine llama-cpp",
-            &["--cache-precision fp8", "llama-cpp", "q8_0"],
-        ),
         ("--parameters 8B --cache-precision fp4", &["--cache-precision", "fp4", "fp8"]),
         ("--parameters 8B --precision int3", &["--precision", "int3", "int4"]),
         ("--parameters 8B --pipeline 0", &["--pipeline", "\"0\"", "from 1 to 1024"]),
