@@ -252,7 +252,7 @@ fn a_cache_that_the_engine_does_not_have_is_estimated_with_a_note() {
         (Engine::LlamaCpp, CachePrecision::Q80, None, false),
         (Engine::None, CachePrecision::Q80, None, false),
     ] {
-        let workload = Workload { engine, cache_precision, precision, ..workload() };
+        let workload = Workload { precision, cache_precision, engine, ..workload() };
         let estimate = estimate(&shape, &workload).expect("an estimate");
         let note = format!("{engine} has no {cache_precision} cache");
         let found = estimate.notes.iter().any(|found| found.contains(&note));

@@ -1,5 +1,6 @@
 //! The comparison as a page of documentation.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use loadline::estimate::{Workload, estimate};
@@ -45,20 +46,27 @@ pub(crate) fn meets(point: &Point) -> bool {
 /// The page.
 pub(crate) fn page(scores: &Scores) -> String {
     let mut page = String::from(INTRODUCTION);
-    page.push_str("\n| Figure | Held to | Rows | Met | Median error | Largest |\n| --- | --- | ---: | ---: | ---: | ---: |\n");
+    page.push_str("\n| Figure | Held to | Rows | Met | Models | Met | Median error | Largest |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
     for quantity in Quantity::ALL {
         let points = scored(scores, quantity);
         let met = points.iter().filter(|point| meets(point)).count();
+        // A model meets a goal where every row of it does: many rows repeat a model.
+        let mut models: BTreeMap<&str, bool> = BTreeMap::new();
+        for point in &points {
+            *models.entry(&point.model).or_insert(true) &= meets(point);
+        }
         let mut errors: Vec<f64> = points.iter().map(|point| point.error()).collect();
         errors.sort_by(|a, b| a.abs().total_cmp(&b.abs()));
         let median = errors.get(errors.len() / 2).copied().unwrap_or_default();
         let largest = errors.last().copied().unwrap_or_default();
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {met} | {:+.2} % | {:+.2} % |",
+            "| {} | {} | {} | {met} | {} | {} | {:+.2} % | {:+.2} % |",
             quantity.title(),
             goal(quantity),
             points.len(),
+            models.len(),
+            models.values().filter(|&&met| met).count(),
             median * 100.0,
             largest * 100.0
         );
