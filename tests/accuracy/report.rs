@@ -116,7 +116,7 @@ pub(crate) fn shown(value: f64) -> String {
 /// A model whose size is published: of the catalog, or of a config among the fixtures.
 struct Size {
     published: Published,
-    /// Whether it was found, or is no more than the name says.
+    /// Whether it was found, or is no more than one digit.
     found: bool,
     shape: Option<ModelShape>,
 }
@@ -180,7 +180,7 @@ fn sizes(page: &mut String) {
 struct Config {
     model: String,
     shape: Result<ModelShape, String>,
-    /// What is published of its size, and whether that was found or is no more than the name says.
+    /// What is published of its size, and whether that was found or is no more than one digit.
     published: Option<(Published, bool)>,
 }
 
@@ -279,11 +279,11 @@ const SIZES: &str = "
 
 What Loadline counts from a config, against what is published. The published number is one of three: what the Hub adds up over the tensors of
 the repository, as public lists quote it (to the parameter); what the publisher's paper, card or file sizes say (to two or three digits); or,
-where neither was found, what the name says, which is checked to half of its last digit only. Where the Hub's sum holds more than the
-model (layers that only draft tokens, an embedding stored twice) the same is added to the count. `loadline estimate --list-models -o wide`
-says where each number of the catalog was read, `tests/fixtures/configs/sources.csv` those of the configs.
+where neither was found, the one digit that the name or the model's page says, which is checked to half of it only. Where the Hub's sum
+holds more than the model (layers that only draft tokens, an embedding stored twice) the same is added to the count.
+`loadline estimate --list-models -o wide` says where each number of the catalog was read, `tests/fixtures/configs/sources.csv` those of the configs.
 
-| Models | How many | Published to the parameter | To two or three digits | By the name alone | Counted to the parameter | Within 0.02 % | Largest error |
+| Models | How many | Published to the parameter | To two or three digits | To one digit | Counted to the parameter | Within 0.02 % | Largest error |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 ";
 

@@ -6,7 +6,7 @@
 //!
 //! The published numbers are none of ours: nearly all are what the Hub adds up over the tensors of the repository, as public
 //! lists quote it; the rest are of the publisher's paper, card or files. A number without `verified` was not found: it is
-//! what the name says.
+//! the single digit that the name or the publisher's page says.
 
 use std::sync::OnceLock;
 
@@ -35,7 +35,7 @@ pub struct Entry {
     pub counts: Vec<Counts>,
     /// The page of the model.
     pub source: String,
-    /// Where the number was read; `None` if none was found, and the number is that of the name.
+    /// Where the number was read; `None` if no more than a single digit was found.
     pub verified: Option<String>,
     config: Value,
 }
@@ -158,10 +158,21 @@ mod tests {
     /// Models whose published number counts what their config does not declare, or the other way round, and what that is.
     const EXPLAINED: &[(&str, &str)] = &[
         ("ernie-4.5-21b-a3b", "a draft layer that the config does not declare"),
+        ("florence-2-large", "a table of cosines and the zeroes that are added to the logits"),
         ("gemma-3n-e2b", "towers that are counted by their rounded size"),
         ("gemma-3n-e4b", "towers that are counted by their rounded size"),
         ("gemma-4-e2b", "keys and values of layers that use those of others"),
+        ("longcat-flash", "a draft layer that the config does not declare"),
         ("mimo-v2-flash", "draft layers that the config does not declare"),
+    ];
+
+    /// Models of which nothing more precise than one digit was found, and what says it.
+    const UNVERIFIED: &[(&str, &str)] = &[
+        (
+            "granite-speech-3.3-8b",
+            "the publisher's collection on the Hub says 9B, of which the name has the text model",
+        ),
+        ("xverse-7b", "the name"),
     ];
 
     #[test]
@@ -188,15 +199,19 @@ mod tests {
 
     #[test]
     fn a_size_that_is_published_to_the_parameter_is_counted_to_two_hundredths_of_a_per_cent() {
-        let mut exact = 0;
+        let (mut exact, mut wrong) = (0, Vec::new());
         for entry in entries().iter().filter(|entry| entry.verified.is_some() && entry.digits.is_none()) {
             let shape = entry.shape().expect("understood");
             let counted = entry.published().count(&shape).expect("it fits");
             let near = u128::from(counted.abs_diff(entry.parameters)) * 5000 <= u128::from(entry.parameters);
             let explained = EXPLAINED.iter().any(|(name, _)| *name == entry.name);
-            assert_eq!(!near, explained, "{}: counted {counted}, published {}", entry.name, entry.parameters);
+            if near == explained {
+                let own = if explained { ", yet explained" } else { "" };
+                wrong.push(format!("{}: counted {counted}, published {}{own}", entry.name, entry.parameters));
+            }
             exact += usize::from(counted == entry.parameters);
         }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert!(exact >= 180, "only {exact} are counted to the parameter");
     }
 
@@ -208,13 +223,17 @@ mod tests {
                 Some(place) => {
                     assert!(place.starts_with("https://"), "{name}: {place}");
                     assert!(entry.digits.is_none_or(|digits| (2..=4).contains(&digits)), "{name}");
+                    // No model has a round number of parameters: what ends so was rounded.
+                    assert!(entry.digits.is_some() || !entry.parameters.is_multiple_of(100_000), "{name}");
                 }
-                // The name says one or two digits, and no more is known.
+                // One or two digits are said, and no more is known.
                 None => assert!(entry.digits.is_some_and(|digits| digits <= 2), "{name}"),
             }
         }
         let unknown: Vec<_> = entries().iter().filter(|entry| entry.verified.is_none()).collect();
-        assert!(unknown.len() <= 1, "{unknown:?}");
+        let unknown: Vec<_> = unknown.iter().map(|entry| entry.name.as_str()).collect();
+        let said: Vec<_> = UNVERIFIED.iter().map(|(name, _)| *name).collect();
+        assert_eq!(unknown, said);
     }
 
     #[test]

@@ -129,7 +129,7 @@ fn without(arguments: &str, flags: &str) -> String {
 fn what_a_gpu_has_room_for_fits_it_and_no_more() {
     for (arguments, gpu) in [
         (format!("{QWEN} --precision bf16 --context 4096"), "20480"),
-        (format!("{GEMMA} --precision int4 --context 4096"), "L40S"),
+        (format!("{GEMMA} --precision int4 --context 4096"), "RTX-4090"),
         ("--parameters 8B --training qlora".to_owned(), "RTX-4090"),
         ("--parameters 8B --training full --gpus 8 --sharding zero3".to_owned(), "A100-40GB"),
     ] {

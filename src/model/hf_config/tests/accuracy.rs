@@ -32,24 +32,31 @@ fn rows() -> std::collections::HashMap<String, Row> {
     text.lines().skip(1).filter_map(read).collect()
 }
 
-/// Configs whose published number counts what they do not declare, or the other way round, and what that is.
+/// Configs whose published number counts what they do not declare, or the other way round, or is so round that one per cent
+/// is less than half of its last digit; and what that is.
 const EXPLAINED: &[(&str, &str)] = &[
+    ("EleutherAI__gpt-neo-1.3B", "a size that is published to the hundred million, of thirteen"),
     ("MiniMaxAI__MiniMax-M3", "a vision tower that this copy of the config leaves out"),
     ("XiaomiMiMo__MiMo-V2-Flash", "draft layers that the config does not declare"),
+    ("albert__albert-base-v2", "a size that is published to the million, of eleven"),
     ("google__gemma-4-E2B-it", "keys and values of layers that use those of others"),
+    ("meituan-longcat__LongCat-Flash-Chat", "a draft layer that the config does not declare"),
+    ("microsoft__Florence-2-large", "a table of cosines and the zeroes that are added to the logits"),
 ];
 
 #[test]
 fn every_real_config_has_its_published_size() {
     let rows = rows();
-    let (mut exact, mut unverified) = (0, Vec::new());
+    let (mut exact, mut unverified, mut wrong) = (0, Vec::new(), Vec::new());
     for fixture in fixtures() {
         let stem = &fixture.stem;
         let shape = fixture.parse().unwrap_or_else(|error| panic!("{stem}: {error}"));
         let row = rows.get(stem).unwrap_or_else(|| panic!("sources.csv has no size of {stem}"));
         let published = &row.published;
         let counted = published.count(&shape).expect("it fits");
-        assert!(published.agrees(counted), "{stem}: counted {counted}, {published:?}");
+        if !published.agrees(counted) {
+            wrong.push(format!("{stem}: counted {counted}, {published:?}"));
+        }
         if row.place.is_empty() {
             unverified.push(stem.clone());
             continue;
@@ -57,15 +64,21 @@ fn every_real_config_has_its_published_size() {
         assert!(row.place.starts_with("https://"), "{stem}: {}", row.place);
         let off = u128::from(counted.abs_diff(published.parameters));
         let whole = u128::from(published.parameters);
-        assert!(off * 100 <= whole, "{stem}: counted {counted}, {published:?}");
+        let explained = EXPLAINED.iter().any(|(name, _)| name == stem);
+        if off * 100 > whole && !explained {
+            wrong.push(format!("{stem}: counted {counted}, {published:?}, more than one per cent off"));
+        }
         if published.digits.is_none() {
-            let explained = EXPLAINED.iter().any(|(name, _)| name == stem);
-            assert_eq!(off * 5000 > whole, explained, "{stem}: counted {counted}, {published:?}");
+            if (off * 5000 > whole) != explained {
+                wrong.push(format!("{stem}: counted {counted}, {published:?}, explained: {explained}"));
+            }
             exact += usize::from(off == 0);
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(exact >= 165, "only {exact} are counted to the parameter");
-    assert_eq!(unverified, ["xverse__XVERSE-7B"], "nothing more precise than the name was found");
+    let single_digit = ["ibm-granite__granite-speech-3.3-8b", "xverse__XVERSE-7B"];
+    assert_eq!(unverified, single_digit, "nothing more precise than one digit was found");
 }
 
 #[test]
