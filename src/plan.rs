@@ -20,6 +20,7 @@ use crate::model::{ModelShape, ShapeSource};
 use crate::units::Margin;
 
 pub use alternatives::alternatives;
+pub use engine::uncounted;
 pub use source::{ResolveError, SourceRef, published_size, resolve_pure, spec_source};
 
 /// The object that is planned.

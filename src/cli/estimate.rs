@@ -8,7 +8,7 @@ use crate::estimate::{
     AttentionKernel, Checkpointing, EstimateError, Method, Offload, Optimizer, Sharding, Workload, estimate,
 };
 use crate::model::catalog;
-use crate::plan::{PlanError, workload};
+use crate::plan::{self, PlanError, workload};
 use crate::precision::{CachePrecision, Engine, Precision};
 use crate::render::json::{self, CardDocument};
 use crate::render::{hints as words, table};
@@ -162,6 +162,13 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     document.comparison =
         arguments.compare.map(|comparison| comparison.rows(&subject, arguments.fit.as_ref()));
     document.notes.extend(hints(&subject));
+    let uncounted = plan::uncounted(arguments.serving.engine, &arguments.serving.arguments);
+    if !uncounted.is_empty() {
+        document.notes.push(format!(
+            "Not counted, as nothing is known of it that changes memory: {}.",
+            uncounted.join(", ")
+        ));
+    }
     let fits = document.fit.as_ref().is_none_or(|fit| fit.fits);
     let status = if fits { ExitStatus::Fine } else { ExitStatus::DoesNotFit };
     if let Some(text) = arguments.output.document(&document)? {

@@ -38,7 +38,7 @@ pub(super) fn stage(
     match &speculation.draft {
         Draft::Text => Ok(None),
         Draft::OwnHeads => own_heads(shape, workload, profile, loading, layout, stage, cache).map(Some),
-        Draft::Head => head(shape, workload, layout, stage, cache).map(Some),
+        Draft::Head => head(shape, layout, stage, cache).map(Some),
         Draft::Model(name) => model(name, workload, profile, cache).map(Some),
     }
 }
@@ -96,12 +96,10 @@ fn own_heads(
 /// and an output matrix of its own; the embedding is the model's (EAGLE-3).
 fn head(
     shape: &ModelShape,
-    workload: &Workload,
     layout: &Layout,
     stage: &Stage,
     cache: &Cache,
 ) -> Result<Extra, EstimateError> {
-    let _ = workload;
     let ranks = u128::from(layout.tensor.max(1));
     let hidden = u128::from(shape.hidden_size);
     let queries = u128::from(shape.heads).checked_mul(u128::from(shape.head_dim)).ok_or(Overflow)?;

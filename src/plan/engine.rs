@@ -182,6 +182,69 @@ pub(super) fn read(engine: &EngineSpec) -> Result<Told, PlanError> {
     Ok(told)
 }
 
+/// What of the arguments is not counted: flags that do not change memory as far as is known, and those that are misspelt.
+#[must_use]
+pub fn uncounted(engine: Engine, arguments: &[String]) -> Vec<String> {
+    let names = names(engine);
+    let lists = [names.context, names.sequences, names.cache, names.tensor, names.pipeline, names.batch];
+    let options = option_flags(engine);
+    let is_known = |name: &str| lists.iter().any(|list| list.contains(&name)) || options.contains(&name);
+    let mut uncounted: Vec<String> =
+        flags(arguments).filter(|flag| !is_known(&flag.name)).map(|flag| shorten(&flag.name)).collect();
+    let of_flags: Vec<usize> = flags(arguments).flat_map(|flag| flag.at..flag.at + flag.span).collect();
+    let alone = arguments.iter().enumerate().filter(|(at, _)| !of_flags.contains(at));
+    uncounted.extend(alone.map(|(_, word)| shorten(word)));
+    uncounted
+}
+
+/// The flags that `vllm`, `sglang`, `llama_cpp` and `tgi` read.
+const fn option_flags(engine: Engine) -> &'static [&'static str] {
+    match engine {
+        Engine::Vllm => &[
+            "--enable-lora",
+            "--no-enable-lora",
+            "--max-loras",
+            "--max-lora-rank",
+            "--enforce-eager",
+            "--no-enforce-eager",
+            "--enable-expert-parallel",
+            "-ep",
+            "--no-enable-expert-parallel",
+            "--speculative-config",
+            "-sc",
+        ],
+        Engine::Sglang => &[
+            "--enable-lora",
+            "--lora-paths",
+            "--max-loras-per-batch",
+            "--max-lora-rank",
+            "--disable-cuda-graph",
+            "--ep-size",
+            "--ep",
+            "--expert-parallel-size",
+            "--speculative-algorithm",
+            "--speculative-draft-model-path",
+            "--speculative-draft-model",
+            "--speculative-num-draft-tokens",
+        ],
+        Engine::LlamaCpp => &[
+            "-fa",
+            "--flash-attn",
+            "-ngl",
+            "--gpu-layers",
+            "--n-gpu-layers",
+            "-ncmoe",
+            "--n-cpu-moe",
+            "-cmoe",
+            "--cpu-moe",
+            "-ot",
+            "--override-tensor",
+        ],
+        Engine::Tgi => &["--cuda-graphs", "--speculate"],
+        Engine::Transformers | Engine::None => &[],
+    }
+}
+
 /// llama.cpp's server divides its context among the sequences.
 fn per_sequence(all: Said<u64>, sequences: u64) -> Result<Said<u64>, PlanError> {
     let each = all.value.checked_div(sequences).unwrap_or(0);
@@ -409,7 +472,7 @@ fn tgi(arguments: &[String]) -> Result<Options, PlanError> {
     let mut options = Options::default();
     for flag in flags(arguments) {
         match flag.name.as_str() {
-            "--cuda-graphs" | "-c" => options.eager = flag.value == Some("0"),
+            "--cuda-graphs" => options.eager = flag.value == Some("0"),
             "--speculate" => {
                 let tokens = number(&flag, "tokens", MOST_GUESSES)?.value;
                 options.speculation = Some(Speculation { tokens, draft: Draft::Text });

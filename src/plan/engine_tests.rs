@@ -156,6 +156,33 @@ fn options_that_change_memory_are_read() {
 }
 
 #[test]
+fn what_is_not_counted_is_named() {
+    for (engine, args, expected) in [
+        (Engine::Vllm, &["--max-model-len", "8192", "--enable-lora"][..], &[][..]),
+        (Engine::Vllm, &["--max-modl-len", "8192", "--seed=1"], &["--max-modl-len", "--seed"]),
+        (Engine::Vllm, &["serve", "meta/llama", "-tp", "2"], &["serve", "meta/llama"]),
+        (Engine::LlamaCpp, &["-ngl", "20", "-fa", "off", "-t", "8"], &["-t"]),
+        (Engine::None, &["--max-model-len", "8192"], &["--max-model-len"]),
+    ] {
+        let args: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
+        assert_eq!(uncounted(engine, &args), expected, "{args:?}");
+    }
+    // Every flag that changes an option is among those that are known to.
+    for (engine, args) in [
+        (Engine::Vllm, &["--enable-lora"][..]),
+        (Engine::Vllm, &["--enforce-eager"]),
+        (Engine::Vllm, &["--enable-expert-parallel"]),
+        (Engine::Sglang, &["--disable-cuda-graph"]),
+        (Engine::LlamaCpp, &["--cpu-moe"]),
+        (Engine::Tgi, &["--speculate", "2"]),
+    ] {
+        assert_ne!(options(engine, args), Options::default(), "{args:?}");
+        let args: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
+        assert!(uncounted(engine, &args).is_empty(), "{args:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_counted_is_refused_with_what_would_be_right() {
     for (engine, args, parts) in [
         (

@@ -97,6 +97,10 @@ fn refused_in_the_status() {
         for _ in 0..100 {
             deep = json!({"a": deep});
         }
+        // Its class would say what it is.
+        let mut unknown = dense.clone();
+        unknown["model_type"] = json!("made-up");
+        unknown["architectures"] = json!(["MadeUpForCausalLM"]);
         let tensor3 = json!({"model": {"config": dense}, "parallelism": {"tensor": 3}});
         let cases: [(&str, Value, &[&str]); 7] = [
             ("tensor3", tensor3, &["tensor", "3"]),
@@ -104,7 +108,7 @@ fn refused_in_the_status() {
             ("negative", with("num_hidden_layers", json!(-1)), &["num_hidden_layers", "-1"]),
             ("huge", with("vocab_size", json!(9_223_372_036_854_775_807_i64)), &["vocab_size"]),
             ("truncated", json!({"model": {"config": without}}), &["num_hidden_layers"]),
-            ("unknown", with("model_type", json!("made-up")), &["made-up"]),
+            ("unknown", json!({"model": {"config": unknown}}), &["made-up"]),
             ("deep", json!({"model": {"config": deep}}), &["config"]),
         ];
         for (name, spec, _) in &cases {
