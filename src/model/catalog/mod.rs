@@ -159,8 +159,6 @@ mod tests {
     const EXPLAINED: &[(&str, &str)] = &[
         ("ernie-4.5-21b-a3b", "a draft layer that the config does not declare"),
         ("florence-2-large", "a table of cosines and the zeroes that are added to the logits"),
-        ("gemma-3n-e2b", "towers that are counted by their rounded size"),
-        ("gemma-3n-e4b", "towers that are counted by their rounded size"),
         ("gemma-4-e2b", "keys and values of layers that use those of others"),
         ("longcat-flash", "a draft layer that the config does not declare"),
         ("mimo-v2-flash", "draft layers that the config does not declare"),
