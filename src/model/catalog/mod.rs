@@ -170,7 +170,6 @@ mod tests {
             "granite-speech-3.3-8b",
             "the publisher's collection on the Hub says 9B, of which the name has the text model",
         ),
-        ("siglip-so400m-patch14-384", "the model page says 0.9B; the class in transformers counts the same"),
         ("xverse-7b", "the name"),
     ];
 
