@@ -94,12 +94,7 @@ fn own_heads(
 
 /// A head of which nothing is known but its kind: one layer like the model's widest, a matrix that merges three hidden states,
 /// and an output matrix of its own; the embedding is the model's (EAGLE-3).
-fn head(
-    shape: &ModelShape,
-    layout: &Layout,
-    stage: &Stage,
-    cache: &Cache,
-) -> Result<Extra, EstimateError> {
+fn head(shape: &ModelShape, layout: &Layout, stage: &Stage, cache: &Cache) -> Result<Extra, EstimateError> {
     let ranks = u128::from(layout.tensor.max(1));
     let hidden = u128::from(shape.hidden_size);
     let queries = u128::from(shape.heads).checked_mul(u128::from(shape.head_dim)).ok_or(Overflow)?;

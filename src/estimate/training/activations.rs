@@ -137,12 +137,12 @@ pub(super) fn demands(
         let beyond = product(&[width.residual.saturating_sub(2), layers, shape.hidden_size, tokens])?;
         // Gradients on their way through a layer take about half of what it keeps.
         let work = widest.scaled(3, 2)?.plus(dequantised)?;
-        let spare_of_loss =
+        let hundredths =
             if sharding::shards_weights(training.sharding) { SPARE_LOSS_SHARDED } else { SPARE_LOSS };
         ways.push(Demand {
             stored: inputs.plus(width.within(beyond))?,
             transient: loss.plus(width.head)?.max(work),
-            spare: loss.scaled(spare_of_loss, 100)?.max(work.scaled(SPARE_LAYER, 100)?),
+            spare: loss.scaled(hundredths, 100)?.max(work.scaled(SPARE_LAYER, 100)?),
         });
     }
     Ok(ways)
