@@ -194,7 +194,12 @@ fn gpu(
         ("overhead", "graphs of every batch size", overhead.graphs, (1, 2), (2, 1)),
     ] {
         if bytes > Bytes::ZERO {
-            terms.push(ranged(component, format!("{what} ({})", profile.source), bytes, low, high)?);
+            let mut term = ranged(component, format!("{what} ({})", profile.source), bytes, low, high)?;
+            if component == "weights" {
+                // A row per position of the config's own widths: as sure as the tensors.
+                term.confidence = loading.confidence;
+            }
+            terms.push(term);
         }
     }
     let mut slots = Bytes::ZERO;
