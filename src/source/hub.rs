@@ -131,12 +131,7 @@ impl Model<'_> {
                     "check model.huggingFace.repository and revision",
                 ));
             };
-            let mut shape = hf_config::parse(&config, self.repository).map_err(|error| self.parse(error))?;
-            shape.notes.push(
-                "The repository has no safetensors files: the weights are counted from config.json."
-                    .to_owned(),
-            );
-            return Ok(shape);
+            return self.counted_from_config(revision, &config, "The repository has no safetensors files");
         };
         let (read, tensors) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let headers = in_parallel(&files, |file| {
@@ -157,7 +152,15 @@ impl Model<'_> {
                 return Err(self.parse(ParseError::TooLarge { what: "safetensors header", problem }));
             }
             Ok(header)
-        })?;
+        });
+        let headers = match (headers, &config) {
+            (Err(error), Some(config)) if is_too_much(&error) => {
+                // The largest models have more headers than are read; their configs are as short as any.
+                let why = "The headers of its files are more than is read";
+                return self.counted_from_config(revision, config, why).map_err(|_| error);
+            }
+            (headers, _) => headers?,
+        };
         let quant = match &config {
             Some(config) if weight_files::may_have_quant_config(config, &headers) => {
                 match self.get(revision, weight_files::QUANT_CONFIG, None, MAX_CONFIG)? {
@@ -169,6 +172,23 @@ impl Model<'_> {
         };
         safetensors::shape_with_quant(&headers, config.as_deref(), quant.as_deref(), self.repository)
             .map_err(|error| self.parse(error))
+    }
+
+    /// The model as its config counts it, and why the files do not.
+    fn counted_from_config(
+        &self,
+        revision: &str,
+        config: &[u8],
+        why: &str,
+    ) -> Result<ModelShape, SourceError> {
+        let quant = match self.get(revision, weight_files::QUANT_CONFIG, None, MAX_CONFIG)? {
+            Answer::Found(found) => Some(found.bytes),
+            Answer::Missing { .. } => None,
+        };
+        let mut shape = hf_config::parse_with_quant(config, quant.as_deref(), self.repository)
+            .map_err(|error| self.parse(error))?;
+        shape.notes.push(format!("{why}: the weights are counted from config.json."));
+        Ok(shape)
     }
 
     /// The safetensors files of the model: those that the index names, or the only one; `None` if it has none.
@@ -279,6 +299,14 @@ impl Model<'_> {
         let host = self.endpoint.split("://").nth(1).unwrap_or(self.endpoint);
         SourceError::NotFound { of: self.of(), endpoint: host.to_owned(), missing, remedy }
     }
+}
+
+/// Whether what was to be read is in order, but more than is read.
+const fn is_too_much(error: &SourceError) -> bool {
+    matches!(
+        error,
+        SourceError::TooLarge { .. } | SourceError::Parse { error: ParseError::TooLarge { .. }, .. }
+    )
 }
 
 /// A GGUF file at an address.

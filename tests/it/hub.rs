@@ -140,6 +140,33 @@ fn a_header_longer_than_the_first_range_is_read_to_its_end() {
 }
 
 #[test]
+fn a_model_with_more_headers_than_are_read_is_counted_from_its_config() {
+    let server = Server::start(|seen, _| match seen.path.rsplit('/').next().unwrap_or_default() {
+        "config.json" => Reply::File(CONFIG.to_vec(), Some(COMMIT)),
+        "model.safetensors.index.json" => {
+            let files: Vec<String> =
+                (0..6).map(|at| format!(r#""t{at}":"shard-{at}.safetensors""#)).collect();
+            let index = format!(r#"{{"weight_map":{{{}}}}}"#, files.join(","));
+            Reply::File(index.into_bytes(), Some(COMMIT))
+        }
+        file if file.starts_with("shard-") => {
+            // Headers may end in spaces: 15 MiB each, 90 MiB together.
+            const LENGTH: usize = 15 << 20;
+            let mut header = u64::try_from(LENGTH).expect("small").to_le_bytes().to_vec();
+            header.extend(&safetensors(&[(file, "BF16", &[4])])[8..]);
+            header.resize(8 + LENGTH, b' ');
+            let total = u64::try_from(header.len()).expect("small") + 8;
+            Reply::Sparse(header, total)
+        }
+        _ => missing("EntryNotFound"),
+    });
+    let shape = sources(&server).resolve(&hub("org/model")).expect("resolves");
+    assert_eq!((shape.source, shape.parameters), (ShapeSource::Config, PARAMETERS));
+    let note = "The headers of its files are more than is read: the weights are counted from config.json.";
+    assert!(shape.notes.iter().any(|found| found == note), "{:?}", shape.notes);
+}
+
+#[test]
 fn a_gguf_header_is_read_in_growing_ranges() {
     let file = llama_gguf(2, 300_000).bytes();
     assert!(file.len() > 3 << 20, "{} bytes", file.len());
