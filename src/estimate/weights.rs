@@ -324,7 +324,9 @@ impl Loading {
         (rows, columns, count): (u64, u64, u64),
     ) -> Result<u128, Overflow> {
         let bits = match self.scheme {
-            Scheme::Quantized(format, _) if tensor.quantizable => format.element_bits(),
+            Scheme::Quantized(format, _) if tensor.quantizable && !self.leaves(shape, tensor) => {
+                format.element_bits()
+            }
             Scheme::Checkpoint(format) if tensor.quantizable && !self.ignored.matches(&tensor.name) => {
                 format.element_bits()
             }
@@ -362,7 +364,7 @@ impl Loading {
         match self.scheme {
             Scheme::Uniform(bits) => times(format::Format::Plain(bits), rows, columns),
             Scheme::Quantized(format, rest) => {
-                if tensor.quantizable {
+                if tensor.quantizable && !self.leaves(shape, tensor) {
                     let (rows, columns) = self.padded(shape, engine, tensor, rows, columns);
                     times(format, rows, columns)
                 } else {
@@ -394,6 +396,13 @@ impl Loading {
             }
             Scheme::Bare { .. } => Err(Overflow),
         }
+    }
+
+    /// What the publisher of a model leaves alone in a format of its own: of gpt-oss, MXFP4 is that of the experts.
+    fn leaves(&self, shape: &ModelShape, tensor: &Tensor) -> bool {
+        self.precision == Precision::Mxfp4
+            && shape.architecture == "gpt_oss"
+            && tensor.role == Role::Attention
     }
 
     /// The experts of gpt-oss with their hidden width in multiples of 256, as vLLM's kernels for Hopper want them (gpt-oss-20b: 12.8

@@ -236,3 +236,48 @@ fn seventy_billion_parameters_need_four_cards() {
     assert!(needed(1) > h200, "{}", needed(1));
     assert!(needed(2) > h100 && needed(2) <= h200, "{}", needed(2));
 }
+
+/// The weights on one GPU of a model in 16 bits that is quantised on paper, against what an engine logged for a real checkpoint
+/// in that format, in ten-thousandths of a GiB. Sources: the rows of that id in tests/fixtures/measured. The GGUF types are held
+/// to llama.cpp's published sizes in `gguf_mix`.
+#[test]
+fn a_model_quantised_on_paper_is_as_large_as_the_real_checkpoint() {
+    use Precision as P;
+    macro_rules! config {
+        ($name:literal) => {
+            include_bytes!(concat!("../../tests/fixtures/configs/", $name, ".json")).as_slice()
+        };
+    }
+    let llama = LLAMA;
+    let qwen = config!("Qwen__Qwen3-8B");
+    for (row, json, precision, tensor, measured) in [
+        ("llmdplan-v019-w4a16-redhatai-lla-tp1pp1dp1--8192-dtf16", llama, P::GptqInt4, 1, 53_800_u64),
+        ("h-qwen25-7b-gptq", config!("Qwen__Qwen2.5-7B-Instruct"), P::GptqInt4, 1, 51_811),
+        ("idx-llama31-8b-awq-kaitchup", llama, P::AwqInt4, 1, 53_748),
+        ("h-qwen3-8b-awq", qwen, P::AwqInt4, 1, 57_071),
+        ("idx-qwen25-72b-awq-a40-tp2", config!("Qwen__Qwen2.5-72B-Instruct"), P::AwqInt4, 2, 193_952),
+        ("idx-llama31-8b-bnb4", llama, P::Nf4, 1, 53_421),
+        ("llmdplan-v019-meta-llama-llama-3--tp1pp1dp1--8192-qfp8", llama, P::Fp8, 1, 84_900),
+        ("h-exaone4-32b-fp8", config!("LGAI-EXAONE__EXAONE-4.0-32B"), P::Fp8, 1, 309_891),
+        ("llmdplan-v019-w8a8-redhatai-llam-tp1pp1dp1--8192-dtf16", llama, P::Int8, 1, 84_900),
+        ("h-qwen3-8b-fp8", qwen, P::Fp8Block, 1, 88_000),
+        ("h-qwen3-30b-fp8-gb10", config!("Qwen__Qwen3-30B-A3B"), P::Fp8Block, 1, 290_435),
+        ("h-llama31-8b-nvfp4", llama, P::Nvfp4, 1, 56_473),
+        (
+            "gpt-oss-20b, vLLM 0.11 on H100 (llm-d-planner)",
+            config!("openai__gpt-oss-20b"),
+            P::Mxfp4,
+            1,
+            134_700,
+        ),
+        ("llmdplan-emp-gptoss120b", config!("openai__gpt-oss-120b"), P::Mxfp4, 1, 643_800),
+    ] {
+        let mut base = hf_config::parse(json, "model").expect("a config");
+        base.quantization = None;
+        base.stored_precision = Some(P::Bf16);
+        let workload = Workload { tensor, ..as_precision(precision) };
+        let found = estimate(&base, &workload).expect("fits").per_gpu.weights.0;
+        let measured = measured * (GIB / 10_000);
+        assert!(found.abs_diff(measured) * 50 <= measured, "{row}: {found} of {measured}");
+    }
+}
