@@ -10,6 +10,7 @@ mod source;
 mod tensor;
 #[cfg(test)]
 mod tests;
+pub(crate) mod utilization;
 mod workload;
 
 use crate::api::ModelDeploymentSpec;

@@ -230,7 +230,11 @@ const USUAL_CONTEXT: u64 = 8192;
 fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let serving = &arguments.serving;
-    let spec = ModelDeploymentSpec { precision: serving.precision, ..ModelDeploymentSpec::default() };
+    let spec = ModelDeploymentSpec {
+        precision: serving.precision,
+        safety_margin: Some(arguments.margin.to_string()),
+        ..ModelDeploymentSpec::default()
+    };
     let Some(method) = arguments.training.training else {
         return ModelDeploymentSpec {
             context: Some(ContextSpec {

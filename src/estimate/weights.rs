@@ -28,8 +28,8 @@ enum Scheme {
     Bare { bits: u64, per: u64 },
     /// Every tensor at so many bits.
     Uniform(u64),
-    /// The quantizable tensors in a format, the rest at so many bits.
-    Quantized(format::Format, u64),
+    /// The quantizable tensors in a format, the rest at 16 bits.
+    Quantized(format::Format),
     /// The same, but for the modules that the checkpoint leaves alone.
     Checkpoint(format::Format),
     /// Per tensor, as llama.cpp's quantiser assigns them.
@@ -125,7 +125,7 @@ fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
             Precision::Fp32 => (own, Scheme::Uniform(32)),
             Precision::Fp16 | Precision::Bf16 => (workload.precision.unwrap_or(own), Scheme::Uniform(16)),
             _ if headers => (own, Scheme::Stored),
-            _ => (own, format::of(own).map_or(Scheme::Mix(own), |format| Scheme::Quantized(format, 16))),
+            _ => (own, format::of(own).map_or(Scheme::Mix(own), |format| Scheme::Quantized(format))),
         };
         return Loading { precision, confidence, notes, scheme, ignored };
     }
@@ -148,8 +148,8 @@ fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
             Scheme::Bare { bits, per }
         }
         // vLLM quantises at load with bitsandbytes' compressed statistics.
-        Precision::Nf4 if workload.engine == Engine::Vllm => Scheme::Quantized(format::NF4_NESTED, 16),
-        other => format::of(other).map_or(Scheme::Mix(other), |format| Scheme::Quantized(format, 16)),
+        Precision::Nf4 if workload.engine == Engine::Vllm => Scheme::Quantized(format::NF4_NESTED),
+        other => format::of(other).map_or(Scheme::Mix(other), |format| Scheme::Quantized(format)),
     };
     // The tensors are known, but not which of them a quantiser would have left alone.
     let confidence = match scheme {
@@ -323,15 +323,7 @@ impl Loading {
         tensor: &Tensor,
         (rows, columns, count): (u64, u64, u64),
     ) -> Result<u128, Overflow> {
-        let bits = match self.scheme {
-            Scheme::Quantized(format, _) if tensor.quantizable && !self.leaves(shape, tensor) => {
-                format.element_bits()
-            }
-            Scheme::Checkpoint(format) if tensor.quantizable && !self.ignored.matches(&tensor.name) => {
-                format.element_bits()
-            }
-            _ => None,
-        };
+        let bits = self.quantised(shape, tensor).and_then(format::Format::element_bits);
         let Some(bits) = bits else { return self.tensor(shape, engine, tensor, (rows, columns, count)) };
         let (rows, columns) = self.padded(shape, engine, tensor, rows, columns);
         let elements = product(rows, columns, count)?;
@@ -363,22 +355,13 @@ impl Loading {
         };
         match self.scheme {
             Scheme::Uniform(bits) => times(format::Format::Plain(bits), rows, columns),
-            Scheme::Quantized(format, rest) => {
-                if tensor.quantizable && !self.leaves(shape, tensor) {
+            Scheme::Quantized(_) | Scheme::Checkpoint(_) => match self.quantised(shape, tensor) {
+                Some(format) => {
                     let (rows, columns) = self.padded(shape, engine, tensor, rows, columns);
                     times(format, rows, columns)
-                } else {
-                    times(format::Format::Plain(rest), rows, columns)
                 }
-            }
-            Scheme::Checkpoint(format) => {
-                if tensor.quantizable && !self.ignored.matches(&tensor.name) {
-                    let (rows, columns) = self.padded(shape, engine, tensor, rows, columns);
-                    times(format, rows, columns)
-                } else {
-                    times(format::HALF, rows, columns)
-                }
-            }
+                None => times(format::HALF, rows, columns),
+            },
             Scheme::Mix(precision) => times(gguf_mix::format(precision, tensor, shape), rows, columns),
             Scheme::Stored => {
                 let Some(stored) = tensor.stored_bytes else {
@@ -396,6 +379,16 @@ impl Loading {
             }
             Scheme::Bare { .. } => Err(Overflow),
         }
+    }
+
+    /// The format of a tensor that the scheme quantises; `None` for one that it leaves alone.
+    fn quantised(&self, shape: &ModelShape, tensor: &Tensor) -> Option<format::Format> {
+        let (format, leaves) = match self.scheme {
+            Scheme::Quantized(format) => (format, self.leaves(shape, tensor)),
+            Scheme::Checkpoint(format) => (format, self.ignored.matches(&tensor.name)),
+            _ => return None,
+        };
+        (tensor.quantizable && !leaves).then_some(format)
     }
 
     /// What the publisher of a model leaves alone in a format of its own: of gpt-oss, MXFP4 is that of the experts.
@@ -447,7 +440,7 @@ impl Loading {
             Scheme::Uniform(bits) => {
                 format!("{parameters} parameters x {} bytes ({}){over}", bits / 8, self.precision)
             }
-            Scheme::Quantized(..) | Scheme::Checkpoint(_) => format!(
+            Scheme::Quantized(_) | Scheme::Checkpoint(_) => format!(
                 "{parameters} parameters: the linear layers as {}, the rest at 16 bits{over}",
                 self.precision
             ),

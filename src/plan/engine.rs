@@ -5,9 +5,9 @@
 
 use std::str::FromStr;
 
-use super::PlanError;
 use super::arguments::{Flag, flags};
 use super::check::whole;
+use super::{PlanError, utilization};
 use crate::api::v1alpha1::EngineSpec;
 use crate::estimate::{Adapters, Draft, Options, Speculation};
 use crate::precision::{CachePrecision, Engine};
@@ -46,8 +46,8 @@ impl<T: PartialEq + std::fmt::Display> Said<T> {
         match spec {
             Some(spec) if spec != self.value => Err(PlanError::invalid(
                 "engine.args",
-                format!("{} {} contradicts spec.{field}, which is {spec}", self.flag, shorten(&self.written)),
-                format!("remove one of the two; spec.{field} alone is enough"),
+                format!("{} {} contradicts {field}, which is {spec}", self.flag, shorten(&self.written)),
+                format!("remove one of the two; {field} alone is enough"),
             )),
             _ => Ok(self.value),
         }
@@ -212,6 +212,7 @@ const fn option_flags(engine: Engine) -> &'static [&'static str] {
             "--no-enable-expert-parallel",
             "--speculative-config",
             "-sc",
+            utilization::FLAG,
         ],
         Engine::Sglang => &[
             "--enable-lora",
@@ -271,7 +272,7 @@ fn number(flag: &Flag<'_>, what: &str, largest: u64) -> Result<Said<u64>, PlanEr
             "write a whole number such as 8192",
         ));
     };
-    let value = whole(&field(flag), count, what, largest)?;
+    let value = whole(&format!("{} {}", field(flag), flag.name), count, what, largest)?;
     Ok(Said { value, flag: flag.name.clone(), written: written.to_owned() })
 }
 
@@ -344,7 +345,9 @@ fn speculation(flag: &Flag<'_>) -> Result<Speculation, PlanError> {
         None if model == Some("ngram") || model == Some("[ngram]") => Draft::Text,
         None | Some("draft_model") => match model {
             Some(model) => Draft::Model(model.to_owned()),
-            None => return Err(invalid("it names neither a method nor a model".to_owned(), example)),
+            None => {
+                return Err(invalid(format!("{} names neither a method nor a model", flag.name), example));
+            }
         },
         Some(other) => {
             return Err(invalid(

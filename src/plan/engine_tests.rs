@@ -231,6 +231,6 @@ fn the_spec_and_the_arguments_may_only_say_the_same() {
     let error = said().agree("context.length", Some(4096)).expect_err("refused").to_string();
     assert_eq!(
         error,
-        "spec.engine.args: --max-model-len 8192 contradicts spec.context.length, which is 4096; remove one of the two; spec.context.length alone is enough"
+        "spec.engine.args: --max-model-len 8192 contradicts context.length, which is 4096; remove one of the two; context.length alone is enough"
     );
 }

@@ -1,8 +1,8 @@
 //! From a spec to the workload that is estimated.
 
-use super::PlanError;
-use super::check::whole;
+use super::check::{self, whole};
 use super::engine::{self, Said};
+use super::{PlanError, utilization};
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{TensorParallel, TrainingSpec};
 use crate::estimate::{AttentionKernel, Checkpointing, Optimizer, Options, Sharding, Training, Workload};
@@ -35,6 +35,9 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
         return Ok(Asked { workload: training_workload(spec, training, shape)?, tensor_auto: false });
     }
     let told = spec.engine.as_ref().map(engine::read).transpose()?.unwrap_or_default();
+    if let Some(engine) = &spec.engine {
+        utilization::check(engine.name, engine.args.as_deref().unwrap_or_default(), check::margin(spec)?)?;
+    }
     let context = spec.context.clone().unwrap_or_default();
     let length =
         context.length.map(|length| whole("context.length", length, "tokens", MOST_TOKENS)).transpose()?;

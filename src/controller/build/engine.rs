@@ -128,7 +128,7 @@ pub(super) fn launch(subject: Subject<'_>, plan: &Plan) -> Result<Launch, PlanEr
     let mut own = own_arguments(engine, workload, &weights, &loading)?;
     let told = fraction::own(flags(extra));
     own.extend(match engine {
-        Engine::Vllm => fraction::vllm(plan.margin, told.as_ref())?,
+        Engine::Vllm => fraction::vllm(plan.margin, told.as_ref()),
         Engine::Sglang => {
             fraction::sglang(&plan.estimate.per_gpu, plan.estimate.total_per_gpu, told.as_ref())
         }
