@@ -125,7 +125,7 @@ fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
             Precision::Fp32 => (own, Scheme::Uniform(32)),
             Precision::Fp16 | Precision::Bf16 => (workload.precision.unwrap_or(own), Scheme::Uniform(16)),
             _ if headers => (own, Scheme::Stored),
-            _ => (own, format::of(own).map_or(Scheme::Mix(own), |format| Scheme::Quantized(format))),
+            _ => (own, format::of(own).map_or(Scheme::Mix(own), Scheme::Quantized)),
         };
         return Loading { precision, confidence, notes, scheme, ignored };
     }
@@ -149,7 +149,7 @@ fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
         }
         // vLLM quantises at load with bitsandbytes' compressed statistics.
         Precision::Nf4 if workload.engine == Engine::Vllm => Scheme::Quantized(format::NF4_NESTED),
-        other => format::of(other).map_or(Scheme::Mix(other), |format| Scheme::Quantized(format)),
+        other => format::of(other).map_or(Scheme::Mix(other), Scheme::Quantized),
     };
     // The tensors are known, but not which of them a quantiser would have left alone.
     let confidence = match scheme {

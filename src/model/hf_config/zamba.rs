@@ -15,16 +15,21 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     if model_type == "zamba" { first(f, b) } else { second(f, b) }
 }
 
-/// The first: one shared block, which reads the stream and the embeddings side by side, and Mamba-1 in groups.
-fn first(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let dims = Dims::read(f, b)?;
-    let hidden = dims.hidden;
-    let style = Style {
+/// The names that both have.
+fn style(f: &Fields<'_>) -> Result<Style, ParseError> {
+    Ok(Style {
         tied: f.flag_or("tie_word_embeddings", true)?,
         norm: "model.final_layernorm",
         norms: &["input_layernorm"],
         ..LLAMA
-    };
+    })
+}
+
+/// The first: one shared block, which reads the stream and the embeddings side by side, and Mamba-1 in groups.
+fn first(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    let dims = Dims::read(f, b)?;
+    let hidden = dims.hidden;
+    let style = style(f)?;
     let groups = f.positive_or("n_mamba_heads", HEADS, 2)?;
     let inner = hidden * f.positive_or("mamba_expand", FACTOR, 2)?;
     let states = f.positive_or("mamba_d_state", WIDTH, 16)?;
@@ -99,12 +104,7 @@ fn first(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
 fn second(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
     let hidden = dims.hidden;
-    let style = Style {
-        tied: f.flag_or("tie_word_embeddings", true)?,
-        norm: "model.final_layernorm",
-        norms: &["input_layernorm"],
-        ..LLAMA
-    };
+    let style = style(f)?;
     let expand = f.positive_or("mamba_expand", FACTOR, 2)?;
     let mamba = Mamba2 {
         inner: hidden * expand,
