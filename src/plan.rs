@@ -2,26 +2,23 @@
 //! line all call, so that they cannot disagree. Pure.
 
 mod alternatives;
-pub(crate) mod arguments;
 mod check;
-mod engine;
 mod placement;
 mod source;
 mod tensor;
 #[cfg(test)]
 mod tests;
-pub(crate) mod utilization;
 mod workload;
 
 use crate::api::ModelDeploymentSpec;
-use crate::decide::{Decision, Policy, Reason, Request, Requirement, Verdict, decide};
+use crate::decide::{Decision, Policy, Request, Requirement, Verdict, decide};
 use crate::estimate::{Estimate, EstimateError, Workload, estimate};
 use crate::inventory::{Inventory, Owner};
 use crate::model::{ModelShape, ShapeSource};
+use crate::refusal::Refusal;
 use crate::units::Margin;
 
 pub use alternatives::alternatives;
-pub use engine::uncounted;
 pub use source::{ResolveError, SourceRef, published_size, resolve_pure, spec_source};
 
 /// The object that is planned.
@@ -58,74 +55,12 @@ pub struct Plan {
     pub decision: Decision,
 }
 
-/// Why an object has no plan. Nothing changes it but a change of the spec, or of what the spec refers to.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// A field has a value that cannot be right.
-    #[error("spec.{field}: {problem}; {remedy}")]
-    Invalid {
-        /// The field below `spec`.
-        field: String,
-        /// What is wrong, with the value.
-        problem: String,
-        /// What would be right.
-        remedy: String,
-    },
-    /// A field asks for what this version does not do.
-    #[error("spec.{field}: not supported yet; {remedy}")]
-    NotSupported {
-        /// The field below `spec`.
-        field: String,
-        /// What to do instead.
-        remedy: String,
-    },
-    /// The workload contradicts the model.
-    #[error("spec.{0}")]
-    Estimate(EstimateError),
-}
-
-impl PlanError {
-    /// The reason that stands for it.
-    #[must_use]
-    pub const fn reason(&self) -> Reason {
-        match self {
-            Self::Invalid { .. } | Self::Estimate(_) => Reason::InvalidSpec,
-            Self::NotSupported { .. } => Reason::NotSupported,
-        }
-    }
-}
-
-impl PlanError {
-    /// A field with a value that cannot be right.
-    fn invalid(field: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), problem: problem.into(), remedy: remedy.into() }
-    }
-
-    /// A field that this version does not act on.
-    fn not_supported(field: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::NotSupported { field: field.into(), remedy: remedy.into() }
-    }
-}
-
-impl From<EstimateError> for PlanError {
-    fn from(error: EstimateError) -> Self {
-        match error {
-            EstimateError::Invalid { .. } => Self::Estimate(error),
-            EstimateError::Overflow(_) => Self::invalid(
-                "model",
-                "the estimate is larger than 2^64 bytes",
-                "no GPU has that much: check the model's size and the context's length and sequences",
-            ),
-        }
-    }
-}
-
 /// Checks what a spec says by itself, without its model: all that the CRD's schema and rules refuse is refused here too,
 /// and what this version does not do.
 ///
 /// # Errors
-/// See [`PlanError`].
-pub fn check(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
+/// See [`Refusal`].
+pub fn check(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
     spec_source(spec)?;
     check::unsupported(spec)?;
     check::fields(spec)?;
@@ -137,8 +72,8 @@ pub fn check(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
 /// Plans one object against a cluster.
 ///
 /// # Errors
-/// See [`PlanError`].
-pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> Result<Plan, PlanError> {
+/// See [`Refusal`].
+pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> Result<Plan, Refusal> {
     let spec = subject.spec;
     check(spec)?;
     let margin = check::margin(spec)?;
@@ -176,13 +111,13 @@ pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> 
 /// The workload that a spec asks for, with what the model's shape fills in. `tensor: auto` is 1: only a cluster can tell.
 ///
 /// # Errors
-/// [`PlanError::Invalid`] for a number that cannot be right.
-pub fn workload(spec: &ModelDeploymentSpec, shape: &ModelShape) -> Result<Workload, PlanError> {
+/// [`Refusal::Invalid`] for a number that cannot be right.
+pub fn workload(spec: &ModelDeploymentSpec, shape: &ModelShape) -> Result<Workload, Refusal> {
     Ok(workload::read(spec, Some(shape))?.workload)
 }
 
 /// What the nodes must have for an estimate.
-fn required(estimate: &Estimate, margin: Margin) -> Result<Requirement, PlanError> {
+fn required(estimate: &Estimate, margin: Margin) -> Result<Requirement, Refusal> {
     let per_gpu = margin.apply(estimate.total_per_gpu).map_err(EstimateError::Overflow)?;
     Ok(Requirement { per_gpu, gpus: estimate.gpus })
 }

@@ -4,12 +4,14 @@ use clap::Args;
 
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{ContextSpec, EngineSpec, ParallelismSpec, TensorParallel, TrainingSpec};
+use crate::engine;
 use crate::estimate::{
     AttentionKernel, Checkpointing, EstimateError, Method, Offload, Optimizer, Sharding, Workload, estimate,
 };
 use crate::model::catalog;
-use crate::plan::{self, PlanError, workload};
+use crate::plan::workload;
 use crate::precision::{CachePrecision, Engine, Precision};
+use crate::refusal::Refusal;
 use crate::render::json::{self, CardDocument};
 use crate::render::{hints as words, table};
 use crate::units::{Margin, shorten};
@@ -162,7 +164,7 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     document.comparison =
         arguments.compare.map(|comparison| comparison.rows(&subject, arguments.fit.as_ref()));
     document.notes.extend(hints(&subject));
-    let uncounted = plan::uncounted(arguments.serving.engine, &arguments.serving.arguments);
+    let uncounted = engine::uncounted(arguments.serving.engine, &arguments.serving.arguments);
     if !uncounted.is_empty() {
         document.notes.push(format!(
             "Not counted, as nothing is known of it that changes memory: {}.",
@@ -275,18 +277,18 @@ fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
 }
 
 /// An error in the words of the command line: the flag instead of the field.
-pub(super) fn explained(error: PlanError) -> Failure {
+pub(super) fn explained(error: Refusal) -> Failure {
     let named = |field: &str, problem: &str, remedy: &str| {
         let flag = flag(field).map_or_else(|| field.to_owned(), |flag| format!("--{flag}"));
         Failure::error(format!("{flag}: {}", in_flags(problem))).hint(in_flags(remedy))
     };
     match error {
-        PlanError::Invalid { field, problem, remedy } => named(&field, &problem, &remedy),
-        PlanError::NotSupported { field, remedy } => named(&field, "not supported yet", &remedy),
-        PlanError::Estimate(EstimateError::Invalid { field, problem, remedy }) => {
+        Refusal::Invalid { field, problem, remedy } => named(&field, &problem, &remedy),
+        Refusal::NotSupported { field, remedy } => named(&field, "not supported yet", &remedy),
+        Refusal::Estimate(EstimateError::Invalid { field, problem, remedy }) => {
             named(field, &problem, &remedy)
         }
-        PlanError::Estimate(EstimateError::Overflow(overflow)) => Failure::error(overflow.to_string()),
+        Refusal::Estimate(EstimateError::Overflow(overflow)) => Failure::error(overflow.to_string()),
     }
 }
 

@@ -7,7 +7,8 @@ use clap::Args;
 
 use crate::model::content::Content;
 use crate::model::{ModelShape, ShapeSource, assumed, catalog, hf_config};
-use crate::plan::{PlanError, published_size};
+use crate::plan::published_size;
+use crate::refusal::Refusal;
 use crate::source::{SourceError, SourceRef, identify};
 use crate::units::{Parameters, shorten};
 
@@ -84,10 +85,10 @@ impl ModelArguments {
                 shape.notes.push(note);
                 Ok(shape)
             }
-            Err(PlanError::Invalid { field, problem, remedy }) => {
+            Err(Refusal::Invalid { field, problem, remedy }) => {
                 // Here the config is a file, not a field.
                 let problem = problem.replace("model.config", &input::name(path));
-                Err(super::estimate::explained(PlanError::Invalid { field, problem, remedy }).into())
+                Err(super::estimate::explained(Refusal::Invalid { field, problem, remedy }).into())
             }
             Err(error) => Err(super::estimate::explained(error).into()),
         }

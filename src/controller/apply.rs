@@ -9,11 +9,11 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::build::{self, Built, FIELD_MANAGER};
 use super::error::{Error, within};
 use super::memory::{Attempt, Memory};
 use super::status::{Child, Workload};
 use crate::api::{ModelDeployment, ModelDeploymentStatus, conditions};
+use crate::launch::{self, Built, FIELD_MANAGER};
 use crate::telemetry::Metrics;
 
 /// How long a Deployment that the server refuses is not offered again, unless it is another by then.
@@ -82,7 +82,7 @@ pub async fn workload(
     }
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let applied = within("Deployment", deployments.patch(&name, &parameters, &Patch::Apply(wanted))).await;
-    let digest = build::digest_of(wanted).unwrap_or_default().to_owned();
+    let digest = launch::digest_of(wanted).unwrap_or_default().to_owned();
     match applied {
         Ok(applied) => {
             memory.attempted(&key, Attempt::Applied { digest, generation: applied.metadata.generation });
@@ -111,7 +111,7 @@ pub async fn workload(
 /// Why the server refuses what is to be applied, if it said so a short while ago.
 fn still_refused<'a>(last: &'a Attempt, wanted: &Value) -> Option<&'a str> {
     match last {
-        Attempt::Refused { digest, why, at } if Some(digest.as_str()) == build::digest_of(wanted) => {
+        Attempt::Refused { digest, why, at } if Some(digest.as_str()) == launch::digest_of(wanted) => {
             (at.elapsed() < REFUSED).then_some(why.as_str())
         }
         _ => None,
@@ -126,15 +126,15 @@ fn is_to_be_applied(wanted: &Value, live: &Deployment, last: Option<&Attempt>) -
     let value = serde_json::to_value(live).map_err(|source| Error::Json { what: "Deployment", source })?;
     let is_untouched = match last {
         Some(Attempt::Applied { digest, generation }) => {
-            Some(digest.as_str()) == build::digest_of(wanted) && *generation == live.metadata.generation
+            Some(digest.as_str()) == launch::digest_of(wanted) && *generation == live.metadata.generation
         }
         _ => false,
     };
     Ok(if is_untouched {
         let metadata = |value: &Value| value.get("metadata").cloned().unwrap_or_default();
-        build::differs(&metadata(wanted), &metadata(&value))
+        launch::differs(&metadata(wanted), &metadata(&value))
     } else {
-        build::differs(wanted, &value)
+        launch::differs(wanted, &value)
     })
 }
 

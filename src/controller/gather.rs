@@ -12,7 +12,8 @@ use super::resolve::Model;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::KeyRef;
 use crate::model::{ModelShape, catalog};
-use crate::plan::{self, PlanError, ResolveError};
+use crate::plan::{self, ResolveError};
+use crate::refusal::Refusal;
 use crate::source::{self, SourceError, SourceRef, Token};
 use crate::units::shorten;
 
@@ -32,7 +33,7 @@ pub enum Gathered {
     /// It is being read.
     Pending,
     /// The spec cannot be right.
-    Refused(PlanError),
+    Refused(Refusal),
     /// It could not be had.
     Unresolved(Unresolved),
 }

@@ -9,7 +9,8 @@ use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::decide::Reason;
 use crate::inventory::Inventory;
 use crate::model::ModelShape;
-use crate::plan::{Plan, PlanError};
+use crate::plan::Plan;
+use crate::refusal::Refusal;
 
 use super::resolve;
 use super::status::Difference;
@@ -25,7 +26,7 @@ pub struct Tracked {
     /// Its model.
     pub shape: Arc<ModelShape>,
     /// What came of it.
-    pub plan: Result<Box<Plan>, PlanError>,
+    pub plan: Result<Box<Plan>, Refusal>,
 }
 
 impl Tracked {

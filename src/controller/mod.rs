@@ -1,11 +1,10 @@
 //! The controller: gather -> resolve -> build -> apply -> status, for every ModelDeployment, whenever its spec, its
 //! workload or the cluster changes.
 //!
-//! [`build`], [`resolve`], [`status`] and [`events::transitions`] are pure; [`gather`] and [`apply`] talk to the API
+//! [`resolve`], [`status`] and [`events::transitions`] are pure; [`gather`] and [`apply`] talk to the API
 //! server; [`run`] ties them together. There is one replica: leader election is to go around [`run`].
 
 pub mod apply;
-pub mod build;
 pub mod error;
 pub mod events;
 pub mod gather;
@@ -36,12 +35,12 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use self::build::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use self::error::{Error, within};
 use self::hub::Hub;
 use self::memory::Memory;
 use self::reconcile::{Context, Guarded};
 use crate::cluster::{self, Views};
+use crate::launch::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
 

@@ -6,11 +6,11 @@ use crate::api::ModelDeployment;
 use crate::api::v1alpha1::TensorParallel;
 use crate::decide::{Reason, Verdict};
 use crate::inventory::Inventory;
+use crate::launch::{self, Built};
 use crate::model::ModelShape;
 use crate::plan::{self, Plan};
+use crate::refusal::Refusal;
 use crate::render::Found;
-
-use super::build::{self, Built};
 
 /// A model's shape, and what else is known of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,13 +69,13 @@ fn kept(
         return None;
     }
     let stages = parallelism.pipeline.unwrap_or(1);
-    let gpus = build::requested_count(present)?;
+    let gpus = launch::requested_count(present)?;
     let ranks = gpus.checked_div(stages).filter(|ranks| ranks.checked_mul(stages) == Some(gpus))?;
     let resolved = resolve_as_is(&with_ranks(object, ranks), model, inventory, Some(present));
     let Some(Built::Deployment(wanted)) = &resolved.built else { return None };
     let live = serde_json::to_value(present).ok()?;
     // What the estimate comes to is in the affinity and in the arguments.
-    let is_of_spec = !build::differs(wanted.pointer("/spec/template")?, live.pointer("/spec/template")?);
+    let is_of_spec = !launch::differs(wanted.pointer("/spec/template")?, live.pointer("/spec/template")?);
     let stays = is_any_ready(Some(present)) || may_fit(&resolved) || !may_fit(anew);
     (is_of_spec && stays).then_some(Resolved { kept: Some(ranks), ..resolved })
 }
@@ -111,20 +111,23 @@ fn resolve_as_is(
         return Resolved::without_workload(Found::Planned(Box::new(planned)));
     }
     let metadata = &object.metadata;
-    let subject = build::Subject {
+    let subject = launch::Subject {
         namespace: metadata.namespace.as_deref().unwrap_or_default(),
         name: metadata.name.as_deref().unwrap_or_default(),
         uid: metadata.uid.as_deref().unwrap_or_default(),
         spec: &object.spec,
         shape: &model.shape,
         catalog_repository: model.catalog_repository.as_deref(),
-        resource: build::resource(
+        resource: launch::resource(
             &planned.decision,
-            present.and_then(build::requested),
+            present.and_then(launch::requested),
             is_any_ready(present),
         ),
+        estimate: &planned.estimate,
+        margin: planned.margin,
+        requirement: planned.requirement,
     };
-    match build::build(subject, &planned) {
+    match launch::build(subject) {
         Ok(built) => Resolved { found: Found::Planned(Box::new(planned)), built: Some(built), kept: None },
         Err(error) => Resolved::without_workload(Found::Refused(error)),
     }
@@ -133,12 +136,8 @@ fn resolve_as_is(
 /// The plan alone.
 ///
 /// # Errors
-/// See [`plan::PlanError`].
-pub fn plan(
-    object: &ModelDeployment,
-    shape: &ModelShape,
-    inventory: &Inventory,
-) -> Result<Plan, plan::PlanError> {
+/// See [`Refusal`].
+pub fn plan(object: &ModelDeployment, shape: &ModelShape, inventory: &Inventory) -> Result<Plan, Refusal> {
     let subject = plan::Subject {
         namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
         name: object.metadata.name.as_deref().unwrap_or_default(),

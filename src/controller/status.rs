@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 
-use super::build::{self, Nothing};
 use crate::api::ModelDeploymentStatus;
 use crate::api::conditions::{
     self, ESTIMATED, Finding, PLACEABLE, READY, RECONCILING, STALLED, Truth, WorkloadReason,
@@ -15,6 +14,7 @@ use crate::api::v1alpha1::{
 };
 use crate::decide::{ClassVerdict, Decision, Reason, Requirement, Verdict};
 use crate::inventory::Memory;
+use crate::launch::{self, Nothing};
 use crate::plan::Plan;
 use crate::render::text::clip;
 use crate::render::{self, Found, Origin, Outcome};
@@ -129,7 +129,7 @@ pub fn status(
         summary: plan.map(summary),
         replicas: child.map_or(0, |child| child.replicas),
         ready_replicas: child.map_or(0, |child| child.ready),
-        selector: Some(build::selector(facts.name)),
+        selector: Some(launch::selector(facts.name)),
         conditions: conditions::merge(before, &findings, facts.generation, now),
     }
 }

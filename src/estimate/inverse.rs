@@ -251,7 +251,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::default())]
 
         #[test]
         fn the_largest_margin_fits_and_a_thousandth_more_does_not(memory in 1_u64..(1 << 50), estimate in 1_u64..(1 << 50)) {

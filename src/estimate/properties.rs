@@ -13,7 +13,7 @@ use crate::model::{
 use crate::precision::{CachePrecision, Engine, Precision};
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
 }
 
 fn engines() -> impl Strategy<Value = Engine> {

@@ -90,7 +90,7 @@ mod tests {
         }
     }
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::default())]
 
         #[test]
         fn a_whole_number_is_read_as_itself_in_every_notation(number in any::<u64>(), small in 0_u64..1_000_000) {

@@ -280,7 +280,7 @@ fn redaction_takes_out_names_and_leaves_gpus() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn a_snapshot_reads_back_as_it_was(snapshot in any_snapshot()) {

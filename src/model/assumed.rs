@@ -136,7 +136,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::default())]
 
         #[test]
         fn a_larger_model_never_keeps_less(small in 1..MAX_PARAMETERS, more in 0..MAX_PARAMETERS, magnitude in 0_u32..50) {

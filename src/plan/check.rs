@@ -1,21 +1,21 @@
 //! What is refused of a spec by itself: fields that this version does not act on, and values out of range.
 
-use super::PlanError;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{AdmissionMode, HuggingFaceRef, KeyRef, PlacementMode};
 use crate::inventory::Vendor;
+use crate::refusal::Refusal;
 use crate::units::{Margin, shorten};
 
 /// Refuses what this version does not do: nothing that a user writes is silently ignored.
-pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
+pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
     if spec.admission == Some(AdmissionMode::Enforce) {
-        return Err(PlanError::not_supported(
+        return Err(Refusal::not_supported(
             "admission",
             "Enforce needs the admission webhook, which this version does not have: use Warn, or gate with `loadline plan`",
         ));
     }
     if spec.training.is_some() && spec.template.is_some() {
-        return Err(PlanError::not_supported(
+        return Err(Refusal::not_supported(
             "template",
             "no workload is made of training: leave the template out, and give your own pods the node affinity",
         ));
@@ -24,7 +24,7 @@ pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
     match placement.mode {
         None | Some(PlacementMode::NodeAffinity) => {}
         Some(mode @ (PlacementMode::Gated | PlacementMode::ResourceClaim)) => {
-            return Err(PlanError::not_supported(
+            return Err(Refusal::not_supported(
                 "placement.mode",
                 format!("{mode:?} is for a later version: use NodeAffinity, or leave it out"),
             ));
@@ -32,7 +32,7 @@ pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
     }
     match placement.vendors.as_deref() {
         // An empty list is out of range, which `fields` says.
-        Some(vendors @ [_, ..]) if !vendors.contains(&Vendor::Nvidia) => Err(PlanError::not_supported(
+        Some(vendors @ [_, ..]) if !vendors.contains(&Vendor::Nvidia) => Err(Refusal::not_supported(
             "placement.vendors",
             "only nvidia's memory labels are read so far: add nvidia, or leave it out",
         )),
@@ -41,9 +41,9 @@ pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
 }
 
 /// Refuses values out of range, as the CRD's schema and rules do.
-pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
+pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
     if !(0..=10_000).contains(&spec.replicas) {
-        return Err(PlanError::invalid(
+        return Err(Refusal::invalid(
             "replicas",
             format!("{} is not a number of replicas", spec.replicas),
             "write a whole number from 0 to 10000",
@@ -57,7 +57,7 @@ pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
             ("parallelism", spec.parallelism.is_some(), "training.gpus and training.sharding"),
         ] {
             if is_set {
-                return Err(PlanError::invalid(
+                return Err(Refusal::invalid(
                     field,
                     "it is for serving, and training is set",
                     format!("set {instead} instead, or remove training"),
@@ -68,7 +68,7 @@ pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
     let Some(template) = &spec.template else { return Ok(()) };
     let is_object = |value: &serde_json::Value| value.is_object();
     if !is_object(template) {
-        return Err(PlanError::invalid(
+        return Err(Refusal::invalid(
             "template",
             "it is not an object",
             "write a pod template with metadata and spec",
@@ -78,14 +78,14 @@ pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
         ["metadata", "spec"].iter().find(|part| template.get(**part).is_some_and(|part| !is_object(part)))
     {
         let field = format!("template.{part}");
-        return Err(PlanError::invalid(
+        return Err(Refusal::invalid(
             field,
             "it is not an object",
             "write it as in a pod template, or leave it out",
         ));
     }
     if let Some(name) = template.pointer("/spec/nodeName") {
-        return Err(PlanError::invalid(
+        return Err(Refusal::invalid(
             "template.spec.nodeName",
             format!(
                 "{} goes past the scheduler, so nothing would check the node's GPUs",
@@ -98,7 +98,7 @@ pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
 }
 
 /// Refuses texts and lists longer or shorter than the CRD's schema lets in.
-fn lengths(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
+fn lengths(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
     let model = &spec.model;
     let text = |field: &str, text: Option<&String>, least: usize, most: usize| {
         let length = text.map(|text| text.chars().count());
@@ -142,9 +142,9 @@ fn lengths(spec: &ModelDeploymentSpec) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn range(field: &str, length: Option<usize>, least: usize, most: usize, what: &str) -> Result<(), PlanError> {
+fn range(field: &str, length: Option<usize>, least: usize, most: usize, what: &str) -> Result<(), Refusal> {
     match length {
-        Some(length) if !(least..=most).contains(&length) => Err(PlanError::invalid(
+        Some(length) if !(least..=most).contains(&length) => Err(Refusal::invalid(
             field,
             format!("it has {length} {what}"),
             format!("write {least} to {most} {what}"),
@@ -154,27 +154,15 @@ fn range(field: &str, length: Option<usize>, least: usize, most: usize, what: &s
 }
 
 /// The safety margin, written as the CRD's rule has it: no blanks, no leading zero.
-pub(super) fn margin(spec: &ModelDeploymentSpec) -> Result<Margin, PlanError> {
+pub(super) fn margin(spec: &ModelDeploymentSpec) -> Result<Margin, Refusal> {
     spec.safety_margin.as_deref().map_or(Ok(Margin::DEFAULT), |text| {
         let parsed = text.parse().ok().filter(|_| text.starts_with(|c: char| matches!(c, '1'..='9')));
         parsed.filter(|_| text.trim() == text).ok_or_else(|| {
-            PlanError::invalid(
+            Refusal::invalid(
                 "safetyMargin",
                 format!("\"{}\" is not a safety margin", shorten(text)),
                 "write a decimal from 1.0 to 10.0 with at most three decimals, such as \"1.2\"",
             )
         })
     })
-}
-
-/// A whole number of a range, as a field of the API has it.
-pub(super) fn whole(field: &str, value: i64, what: &str, largest: u64) -> Result<u64, PlanError> {
-    match u64::try_from(value) {
-        Ok(value) if (1..=largest).contains(&value) => Ok(value),
-        _ => Err(PlanError::invalid(
-            field,
-            format!("{value} is not a number of {what}"),
-            format!("write a whole number from 1 to {largest}"),
-        )),
-    }
 }

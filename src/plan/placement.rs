@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1 as core;
 use serde_json::Value;
 
-use super::PlanError;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::SharingMode;
 use crate::decide::{Policy, Toleration};
+use crate::refusal::Refusal;
 use crate::units::shorten;
 
 /// Where an object's pods may run. A selector or toleration of the pod template binds the scheduler as much as one of
 /// `placement`, so both count.
-pub(super) fn policy(spec: &ModelDeploymentSpec) -> Result<Policy, PlanError> {
+pub(super) fn policy(spec: &ModelDeploymentSpec) -> Result<Policy, Refusal> {
     let placement = spec.placement.clone().unwrap_or_default();
     let mut policy = Policy {
         vendors: placement.vendors.unwrap_or_default(),
@@ -33,26 +33,26 @@ pub(super) fn policy(spec: &ModelDeploymentSpec) -> Result<Policy, PlanError> {
 }
 
 /// A part of a pod template's spec.
-fn part<T: serde::de::DeserializeOwned>(spec: &Value, name: &str) -> Result<Option<T>, PlanError> {
+fn part<T: serde::de::DeserializeOwned>(spec: &Value, name: &str) -> Result<Option<T>, Refusal> {
     spec.get(name).filter(|value| !value.is_null()).map(|value| T::deserialize(value)).transpose().map_err(
         |error| {
             let field = format!("template.spec.{name}");
-            PlanError::invalid(field, shorten(&error.to_string()), "write it as in a pod template")
+            Refusal::invalid(field, shorten(&error.to_string()), "write it as in a pod template")
         },
     )
 }
 
-fn select(policy: &mut Policy, selector: BTreeMap<String, String>, field: &str) -> Result<(), PlanError> {
+fn select(policy: &mut Policy, selector: BTreeMap<String, String>, field: &str) -> Result<(), Refusal> {
     for (key, value) in selector {
         if !is_label_key(&key) || !is_label_part(&value, true) {
-            return Err(PlanError::invalid(
+            return Err(Refusal::invalid(
                 field,
                 format!("\"{}: {}\" is not a label", shorten(&key), shorten(&value)),
                 "write a label's key and a value of at most 63 letters, digits, '-', '_' and '.'",
             ));
         }
         if let Some(other) = policy.node_selector.get(&key).filter(|other| **other != value) {
-            return Err(PlanError::invalid(
+            return Err(Refusal::invalid(
                 field,
                 format!("{key} is to be \"{value}\" here and \"{other}\" in placement.nodeSelector"),
                 "no node has both: set it in one place",
@@ -81,10 +81,10 @@ fn is_label_part(text: &str, may_be_empty: bool) -> bool {
             && ends(text.chars().last()))
 }
 
-fn tolerate(policy: &mut Policy, tolerations: &[core::Toleration], field: &str) -> Result<(), PlanError> {
+fn tolerate(policy: &mut Policy, tolerations: &[core::Toleration], field: &str) -> Result<(), Refusal> {
     for (index, toleration) in tolerations.iter().enumerate() {
         let error = |part: &str, problem: String, remedy: &str| {
-            PlanError::invalid(format!("{field}[{index}].{part}"), problem, remedy)
+            Refusal::invalid(format!("{field}[{index}].{part}"), problem, remedy)
         };
         let exists = match toleration.operator.as_deref() {
             None | Some("" | "Equal") => false,

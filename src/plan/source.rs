@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::PlanError;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{HuggingFaceRef, KeyRef, ModelSource};
 use crate::model::{ModelShape, ParseError, assumed, catalog, hf_config};
+use crate::refusal::Refusal;
 use crate::units::{Parameters, shorten};
 
 /// Where a model's shape is to be learned.
@@ -32,7 +32,7 @@ pub enum SourceRef<'a> {
 pub enum ResolveError {
     /// The spec names no model, or one that cannot be right.
     #[error(transparent)]
-    Spec(#[from] PlanError),
+    Spec(#[from] Refusal),
     /// The inline config is not one that is understood.
     #[error("spec.model.config: {0}")]
     Config(ParseError),
@@ -44,8 +44,8 @@ const SOURCES: &str = "parameters, huggingFace, gguf, config, configMapRef, cata
 /// Which of the model sources a spec sets: exactly one, but that `parameters` may accompany `config`.
 ///
 /// # Errors
-/// [`PlanError::Invalid`] if it sets none or several, or one that cannot be right.
-pub fn spec_source(spec: &ModelDeploymentSpec) -> Result<SourceRef<'_>, PlanError> {
+/// [`Refusal::Invalid`] if it sets none or several, or one that cannot be right.
+pub fn spec_source(spec: &ModelDeploymentSpec) -> Result<SourceRef<'_>, Refusal> {
     let model = &spec.model;
     let set: Vec<&str> = [
         ("parameters", model.parameters.is_some() && model.config.is_none()),
@@ -59,9 +59,9 @@ pub fn spec_source(spec: &ModelDeploymentSpec) -> Result<SourceRef<'_>, PlanErro
     .filter_map(|(name, is_set)| is_set.then_some(name))
     .collect();
     match set.as_slice() {
-        [] => Err(PlanError::invalid("model", "no source is set", format!("set one of {SOURCES}"))),
+        [] => Err(Refusal::invalid("model", "no source is set", format!("set one of {SOURCES}"))),
         [_] => one_source(model),
-        several => Err(PlanError::invalid(
+        several => Err(Refusal::invalid(
             "model",
             format!("{} are set together", several.join(" and ")),
             format!("set exactly one of {SOURCES}; parameters may also accompany config"),
@@ -69,7 +69,7 @@ pub fn spec_source(spec: &ModelDeploymentSpec) -> Result<SourceRef<'_>, PlanErro
     }
 }
 
-fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
+fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, Refusal> {
     let ModelSource { parameters, hugging_face, gguf, config, config_map_ref, catalog } = model;
     // Read even beside a config, where it is the published size.
     let size = parameters.as_deref().map(parse_parameters).transpose()?;
@@ -77,11 +77,7 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
         return if config.is_object() {
             Ok(SourceRef::Config(config))
         } else {
-            Err(PlanError::invalid(
-                "model.config",
-                "it is not an object",
-                "write the content of a config.json",
-            ))
+            Err(Refusal::invalid("model.config", "it is not an object", "write the content of a config.json"))
         };
     }
     if let Some(hub) = hugging_face {
@@ -92,7 +88,7 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
     if let Some(gguf) = gguf {
         return match (&gguf.url, &gguf.hugging_face) {
             (Some(url), None) if url.starts_with("https://") => Ok(SourceRef::GgufUrl(url)),
-            (Some(url), None) => Err(PlanError::invalid(
+            (Some(url), None) => Err(Refusal::invalid(
                 "model.gguf.url",
                 format!("\"{}\" is not an https address", shorten(url)),
                 "begin it with https://",
@@ -100,7 +96,7 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
             (None, Some(hub)) => {
                 check_repository(hub, "model.gguf.huggingFace")?;
                 if hub.file.is_none() {
-                    return Err(PlanError::invalid(
+                    return Err(Refusal::invalid(
                         "model.gguf.huggingFace.file",
                         "it is not set",
                         "name the file in the repository, such as model-Q4_K_M.gguf",
@@ -108,7 +104,7 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
                 }
                 Ok(SourceRef::HuggingFaceGguf(hub))
             }
-            _ => Err(PlanError::invalid(
+            _ => Err(Refusal::invalid(
                 "model.gguf",
                 "it must have exactly one of url and huggingFace",
                 "set one of them",
@@ -122,14 +118,14 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, PlanError> {
         return Ok(SourceRef::Catalog(name));
     }
     let size =
-        size.ok_or_else(|| PlanError::invalid("model", "no source is set", format!("set one of {SOURCES}")))?;
+        size.ok_or_else(|| Refusal::invalid("model", "no source is set", format!("set one of {SOURCES}")))?;
     Ok(SourceRef::Parameters(size))
 }
 
-fn parse_parameters(text: &str) -> Result<Parameters, PlanError> {
+fn parse_parameters(text: &str) -> Result<Parameters, Refusal> {
     // The CRD's rule has no room for blanks.
     text.parse().ok().filter(|_| text.trim() == text).ok_or_else(|| {
-        PlanError::invalid(
+        Refusal::invalid(
             "model.parameters",
             format!("\"{}\" is not a parameter count", shorten(text)),
             "write a number of 1 to 1000T with an optional suffix K, M, B or T, such as \"8B\", \"1.2B\", \"500M\" or \"8030261248\"",
@@ -137,14 +133,14 @@ fn parse_parameters(text: &str) -> Result<Parameters, PlanError> {
     })
 }
 
-fn check_repository(hub: &HuggingFaceRef, field: &str) -> Result<(), PlanError> {
+fn check_repository(hub: &HuggingFaceRef, field: &str) -> Result<(), Refusal> {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric())
             && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     };
     match hub.repository.split_once('/') {
         Some((organisation, name)) if part(organisation) && part(name) => Ok(()),
-        _ => Err(PlanError::invalid(
+        _ => Err(Refusal::invalid(
             format!("{field}.repository"),
             format!("\"{}\" is not a repository", shorten(&hub.repository)),
             "write organisation/name, such as meta-llama/Llama-3.1-8B-Instruct",
@@ -163,7 +159,7 @@ pub fn resolve_pure(spec: &ModelDeploymentSpec) -> Option<Result<ModelShape, Res
         Ok(SourceRef::Parameters(parameters)) => Some(Ok(assumed::shape(parameters))),
         Ok(SourceRef::Config(config)) => Some(from_config(spec, config)),
         Ok(SourceRef::Catalog(name)) => Some(catalog::shape(name).ok_or_else(|| {
-            ResolveError::Spec(PlanError::invalid(
+            ResolveError::Spec(Refusal::invalid(
                 "model.catalog",
                 format!("\"{}\" is not in the catalog", shorten(name)),
                 "`loadline estimate --list-models` lists the names; for any other model set huggingFace, config or parameters",
@@ -197,12 +193,12 @@ fn from_config(spec: &ModelDeploymentSpec, config: &Value) -> Result<ModelShape,
 ///
 /// # Errors
 /// If it is: the error names both sizes.
-pub fn published_size(shape: &ModelShape, published: Parameters) -> Result<String, PlanError> {
+pub fn published_size(shape: &ModelShape, published: Parameters) -> Result<String, Refusal> {
     let counted = Parameters(shape.parameters);
     let (small, large) = if counted < published { (counted, published) } else { (published, counted) };
     let differs = u128::from(large.0) * 2 > u128::from(small.0) * 3;
     if differs && shape.experts.is_none() {
-        return Err(PlanError::invalid(
+        return Err(Refusal::invalid(
             "model.parameters",
             format!("{published} is not the size of the model in model.config, which has {counted}"),
             format!("write \"{counted}\", leave parameters out, or correct the config"),

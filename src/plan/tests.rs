@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::v1alpha1::TensorParallel;
+use crate::decide::Reason;
 use crate::estimate::{Checkpointing, Sharding};
 use crate::inventory::testing::{golden, gpu_node, gpu_pod, node};
 use crate::inventory::{Node, Pod, Snapshot};
@@ -36,7 +37,7 @@ fn spec(fields: Value) -> ModelDeploymentSpec {
     serde_json::from_value(object).unwrap()
 }
 
-fn plan_on(fields: Value, shape: &ModelShape, nodes: Vec<Node>, pods: Vec<Pod>) -> Result<Plan, PlanError> {
+fn plan_on(fields: Value, shape: &ModelShape, nodes: Vec<Node>, pods: Vec<Pod>) -> Result<Plan, Refusal> {
     let inventory = Inventory::new(Snapshot::new(nodes, pods));
     plan(Subject { namespace: "default", name: "m", spec: &spec(fields) }, shape, &inventory)
 }

@@ -1,13 +1,13 @@
 //! From a spec to the workload that is estimated.
 
-use super::check::{self, whole};
-use super::engine::{self, Said};
-use super::{PlanError, utilization};
+use super::check;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{TensorParallel, TrainingSpec};
+use crate::engine::{self, Said, utilization};
 use crate::estimate::{AttentionKernel, Checkpointing, Optimizer, Options, Sharding, Training, Workload};
 use crate::model::{ModelShape, ShapeSource};
 use crate::precision::{CachePrecision, Engine};
+use crate::refusal::{Refusal, whole};
 use crate::units::shorten;
 
 /// Tokens that are assumed where the model does not say how many it was made for.
@@ -30,7 +30,7 @@ pub(super) struct Asked {
 }
 
 /// The workload of a spec; its model's shape, where it is known, fills in the context.
-pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Result<Asked, PlanError> {
+pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Result<Asked, Refusal> {
     if let Some(training) = &spec.training {
         return Ok(Asked { workload: training_workload(spec, training, shape)?, tensor_auto: false });
     }
@@ -53,7 +53,7 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
         }
         Some(TensorParallel::Word(word)) if word == "auto" => (Some(1), true),
         Some(TensorParallel::Word(word)) => {
-            return Err(PlanError::invalid(
+            return Err(Refusal::invalid(
                 "parallelism.tensor",
                 format!("\"{}\" is not a number of ranks", shorten(word)),
                 "write a whole number from 1 to 1024, or auto",
@@ -87,7 +87,7 @@ fn either<T: PartialEq + std::fmt::Display>(
     field: &str,
     spec: Option<T>,
     told: Option<Said<T>>,
-) -> Result<Option<T>, PlanError> {
+) -> Result<Option<T>, Refusal> {
     match told {
         Some(told) => told.agree(field, spec).map(Some),
         None => Ok(spec),
@@ -106,7 +106,7 @@ fn training_workload(
     spec: &ModelDeploymentSpec,
     training: &TrainingSpec,
     shape: Option<&ModelShape>,
-) -> Result<Workload, PlanError> {
+) -> Result<Workload, Refusal> {
     let number = |field: &str, value: Option<i64>, what: &str, largest: u64, default: u64| {
         value.map_or(Ok(default), |value| whole(&format!("training.{field}"), value, what, largest))
     };

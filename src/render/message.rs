@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use crate::decide::{ClassVerdict, Decision, LARGEST_GPU_MADE, Reason, Requirement, Suggestion, Verdict};
 use crate::estimate::{Components, Estimate};
 use crate::inventory::GpuPool;
-use crate::plan::{Plan, PlanError};
+use crate::plan::Plan;
+use crate::refusal::Refusal;
 use crate::units::{Bytes, Margin};
 
 use super::node::{node_message, product};
@@ -47,7 +48,7 @@ pub fn message(plan: &Plan) -> String {
 
 /// The message of a spec that is refused.
 #[must_use]
-pub fn plan_error(error: &PlanError) -> String {
+pub fn plan_error(error: &Refusal) -> String {
     clip(printable(&error.to_string()))
 }
 

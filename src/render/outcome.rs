@@ -1,7 +1,8 @@
 //! What came of one object, whether or not it has a plan: what every format of `plan` prints.
 
 use crate::decide::{Reason, Verdict};
-use crate::plan::{Plan, PlanError};
+use crate::plan::Plan;
+use crate::refusal::Refusal;
 
 use super::message;
 use super::text::{clip, printable};
@@ -34,7 +35,7 @@ pub enum Found {
     /// It has a plan.
     Planned(Box<Plan>),
     /// Its spec is refused.
-    Refused(PlanError),
+    Refused(Refusal),
     /// It is not a ModelDeployment as the schema wants it: every fault, with its path.
     Malformed(Vec<String>),
     /// Its model's shape could not be had.

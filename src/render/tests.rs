@@ -9,8 +9,9 @@ use crate::decide::{
 use crate::estimate::{Components, Estimate, Term, Workload};
 use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Taint, Vendor};
 use crate::model::Confidence;
-use crate::plan::{Plan, PlanError};
+use crate::plan::Plan;
 use crate::precision::{CachePrecision, Engine, Precision};
+use crate::refusal::Refusal;
 use crate::units::{Bytes, GIB, MIB, Margin};
 
 const LABEL: &str = "nvidia.com/gpu.memory";
@@ -387,7 +388,7 @@ fn colour_is_only_where_it_is_asked_for() {
 
 #[test]
 fn a_refused_spec_is_told_in_its_own_words() {
-    let error = PlanError::Invalid {
+    let error = Refusal::Invalid {
         field: "safetyMargin".to_owned(),
         problem: "\"0.5\" is below 1.0".to_owned(),
         remedy: "use \"1.2\"".to_owned(),
@@ -408,7 +409,7 @@ fn every_reason_is_documented() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn hostile_names_neither_steer_the_terminal_nor_fill_the_message(

@@ -186,7 +186,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::default())]
 
         #[test]
         fn the_parts_add_up_to_the_printed_sum(parts in prop::collection::vec(0_u64..(1 << 40), 1..7)) {

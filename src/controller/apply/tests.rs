@@ -2,9 +2,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controller::build::{Nothing, Subject, build};
 use crate::controller::testing::{Answer, Recorded, object, plan, refusal, shape};
 use crate::inventory::Inventory;
+use crate::launch::{self, Nothing, Subject, build};
 
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/team-a/deployments/llama";
 const APPLY: &str =
@@ -19,6 +19,7 @@ fn llama() -> ModelDeployment {
 
 fn wanted() -> Built {
     let (object, shape) = (llama(), shape());
+    let plan = plan(&object, 20, &Inventory::default());
     let subject = Subject {
         namespace: "team-a",
         name: "llama",
@@ -27,8 +28,11 @@ fn wanted() -> Built {
         shape: &shape,
         catalog_repository: None,
         resource: "nvidia.com/gpu",
+        estimate: &plan.estimate,
+        margin: plan.margin,
+        requirement: plan.requirement,
     };
-    build(subject, &plan(&object, 20, &Inventory::default())).unwrap()
+    build(subject).unwrap()
 }
 
 /// The Deployment as the server has it: with what was applied, its own defaults and a status.
@@ -247,7 +251,7 @@ async fn what_the_server_refuses_is_not_offered_again_until_it_is_another() {
     }
     assert_eq!(server.calls(), [format!("GET {DEPLOYMENT}"), APPLY.to_owned()]);
     let Built::Deployment(mut other) = wanted() else { panic!("a Deployment") };
-    other["metadata"]["annotations"][build::APPLIED_ANNOTATION] = json!("another");
+    other["metadata"]["annotations"][launch::APPLIED_ANNOTATION] = json!("another");
     workload(writer, &llama(), Some(&Built::Deployment(other)), None).await.unwrap();
     assert_eq!(server.calls().len(), 4);
 }

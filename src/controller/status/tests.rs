@@ -5,7 +5,7 @@ use crate::api::v1alpha1::ModelDeploymentStatus;
 use crate::controller::testing::{cluster, object, plan};
 use crate::inventory::testing::{golden, gpu_node, gpu_pod, node};
 use crate::inventory::{Inventory, Node};
-use crate::plan::PlanError;
+use crate::refusal::Refusal;
 
 fn at(second: i64) -> jiff::Timestamp {
     jiff::Timestamp::from_second(second).unwrap()
@@ -40,13 +40,13 @@ fn one(node: Node) -> Inventory {
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn each_case_has_its_conditions() {
-    let refused = PlanError::Invalid {
+    let refused = Refusal::Invalid {
         field: "context.length".to_owned(),
         problem: "0 tokens".to_owned(),
         remedy: "write at least 1".to_owned(),
     };
     let unsupported =
-        PlanError::NotSupported { field: "placement.mode".to_owned(), remedy: "use NodeAffinity".to_owned() };
+        Refusal::NotSupported { field: "placement.mode".to_owned(), remedy: "use NodeAffinity".to_owned() };
     let busy = cluster(vec![gpu_node("l4", 23034, 4)], vec![gpu_pod("other", "l4", 4)]);
     let nearly = cluster(vec![gpu_node("l4", 23034, 4)], vec![gpu_pod("other", "l4", 3)]);
     let mut cordoned = gpu_node("l4", 23034, 4);

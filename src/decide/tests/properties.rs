@@ -35,7 +35,7 @@ fn any_requirement() -> impl AnyStrategy<Value = Requirement> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn nothing_selected_is_smaller_than_the_requirement(

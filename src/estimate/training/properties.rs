@@ -105,7 +105,7 @@ fn total(shape: &ModelShape, workload: &Workload, training: &Training) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn more_tokens_sequences_or_rank_never_need_less(

@@ -11,7 +11,7 @@ fn any_number() -> impl Strategy<Value = i64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn a_plan_is_an_error_that_names_its_field_or_selects_nothing_too_small(

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::decide::Reason;
 
 #[test]
 #[allow(clippy::too_many_lines)] // A table.

@@ -234,7 +234,7 @@ fn exaggerate(value: &mut serde_json::Value, choices: &mut impl Iterator<Item = 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn no_change_to_a_real_config_makes_the_parser_panic(

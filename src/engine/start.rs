@@ -4,30 +4,89 @@
 //! engines' own documentation: docs.vllm.ai (Engine Arguments), docs.sglang.io (Server Arguments), llama.cpp
 //! tools/server/README.md, huggingface.co/docs/text-generation-inference (Launcher arguments).
 
-use super::arguments::{self, Managed};
-use super::{Nothing, Subject, fraction};
-use crate::estimate::Workload;
-use crate::plan::arguments::flags;
-use crate::plan::{Plan, PlanError};
+use super::arguments::flags;
+use super::combine::{self, Managed};
+use super::fraction;
+use crate::api::ModelDeploymentSpec;
+use crate::estimate::{Estimate, Workload};
+use crate::model::ModelShape;
 use crate::precision::{CachePrecision, Engine, Precision};
+use crate::refusal::Refusal;
+use crate::units::Margin;
+
+/// What is to be served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    /// The object's spec.
+    pub(crate) spec: &'a ModelDeploymentSpec,
+    /// The model's shape.
+    pub(crate) shape: &'a ModelShape,
+    /// The repository that a catalog entry stands for.
+    pub(crate) catalog_repository: Option<&'a str>,
+    /// What it was estimated to take.
+    pub(crate) estimate: &'a Estimate,
+    /// The safety margin.
+    pub(crate) margin: Margin,
+}
 
 /// How the container that serves the model is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Start {
+pub(crate) struct Start {
     /// The value of `app.kubernetes.io/name`.
-    pub(super) application: &'static str,
+    pub(crate) application: &'static str,
     /// The image, unless the template has one.
-    pub(super) image: Option<String>,
+    pub(crate) image: Option<String>,
     /// The command, where the image's own will not do.
-    pub(super) command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// Loadline's arguments and the user's; `None` leaves the image's own.
-    pub(super) arguments: Option<Vec<String>>,
+    pub(crate) arguments: Option<Vec<String>>,
     /// Where it answers, and the path that says that the model is loaded.
-    pub(super) endpoint: Option<(u16, &'static str)>,
+    pub(crate) endpoint: Option<(u16, &'static str)>,
+}
+
+/// Why nothing is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nothing {
+    /// Training is estimated only.
+    Training,
+    /// `engine.name: none` and no template.
+    NoEngine,
+    /// Nothing says where the weights are.
+    NoModel,
+    /// The engine has no image of its own.
+    NoImage(Engine),
+    /// The repository's weights cannot be loaded at the precision that was estimated.
+    NoCheckpoint {
+        /// The repository.
+        repository: String,
+        /// The precision.
+        precision: Precision,
+        /// The engine.
+        engine: Engine,
+    },
+}
+
+impl std::fmt::Display for Nothing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Training => f.write_str("estimate only: no workload is made of training"),
+            Self::NoEngine => f.write_str("estimate only: engine.name is none and there is no template"),
+            Self::NoModel => f.write_str(
+                "estimate only: nothing says where the weights are; set model.huggingFace, engine.image or template to run it",
+            ),
+            Self::NoImage(engine) => {
+                write!(f, "estimate only: {engine} has no default image; set engine.image or template to run it")
+            }
+            Self::NoCheckpoint { repository, precision, engine } => write!(
+                f,
+                "estimate only: {engine} cannot load {repository} as {precision}; name a repository that holds {precision}, or set engine.image or template, to run it"
+            ),
+        }
+    }
 }
 
 /// Whether anything is to run.
-pub(super) enum Launch {
+pub(crate) enum Launch {
     /// Nothing, and why.
     Nothing(Nothing),
     /// This.
@@ -86,9 +145,9 @@ const fn profile(engine: Engine) -> Profile {
 }
 
 /// What is to run for an object, if anything.
-pub(super) fn launch(subject: Subject<'_>, plan: &Plan) -> Result<Launch, PlanError> {
-    let spec = subject.spec;
-    let workload = &plan.estimate.workload;
+pub(crate) fn start(question: Question<'_>) -> Result<Launch, Refusal> {
+    let Question { spec, estimate, .. } = question;
+    let workload = &estimate.workload;
     let engine = workload.engine;
     let image = spec.engine.as_ref().and_then(|engine| engine.image.clone());
     let extra = spec.engine.as_ref().and_then(|engine| engine.args.as_deref()).unwrap_or_default();
@@ -105,8 +164,8 @@ pub(super) fn launch(subject: Subject<'_>, plan: &Plan) -> Result<Launch, PlanEr
     }
 
     let named_by_user = flags(extra).any(|flag| profile.model_flags.contains(&flag.name.as_str()));
-    let weights = if named_by_user { Weights::Unsaid } else { weights(subject) };
-    let loading = loading(subject, workload, engine);
+    let weights = if named_by_user { Weights::Unsaid } else { weights(question) };
+    let loading = loading(question, workload, engine);
     let weights = match (weights, &loading) {
         (Weights::Repository { repository, .. }, Loading::Impossible) if !brought => {
             return Ok(Launch::Nothing(Nothing::NoCheckpoint {
@@ -128,13 +187,11 @@ pub(super) fn launch(subject: Subject<'_>, plan: &Plan) -> Result<Launch, PlanEr
     let mut own = own_arguments(engine, workload, &weights, &loading)?;
     let told = fraction::own(flags(extra));
     own.extend(match engine {
-        Engine::Vllm => fraction::vllm(plan.margin, told.as_ref()),
-        Engine::Sglang => {
-            fraction::sglang(&plan.estimate.per_gpu, plan.estimate.total_per_gpu, told.as_ref())
-        }
+        Engine::Vllm => fraction::vllm(question.margin, told.as_ref()),
+        Engine::Sglang => fraction::sglang(&estimate.per_gpu, estimate.total_per_gpu, told.as_ref()),
         _ => None,
     });
-    let arguments = arguments::combine(engine, own, extra)?;
+    let arguments = combine::combine(engine, own, extra)?;
     Ok(Launch::Run(Start {
         application,
         image: image.or_else(|| profile.image.map(str::to_owned)),
@@ -144,8 +201,8 @@ pub(super) fn launch(subject: Subject<'_>, plan: &Plan) -> Result<Launch, PlanEr
     }))
 }
 
-fn weights(subject: Subject<'_>) -> Weights<'_> {
-    let model = &subject.spec.model;
+fn weights(question: Question<'_>) -> Weights<'_> {
+    let model = &question.spec.model;
     let gguf = model.gguf.as_ref();
     let reference = model.hugging_face.as_ref().or_else(|| gguf.and_then(|gguf| gguf.hugging_face.as_ref()));
     if let Some(reference) = reference {
@@ -158,7 +215,7 @@ fn weights(subject: Subject<'_>) -> Weights<'_> {
     if let Some(url) = gguf.and_then(|gguf| gguf.url.as_deref()) {
         return Weights::Url(url);
     }
-    match subject.catalog_repository {
+    match question.catalog_repository {
         Some(repository) => Weights::Repository { repository, revision: None, file: None },
         None => Weights::Unsaid,
     }
@@ -176,11 +233,11 @@ enum Loading {
     Impossible,
 }
 
-fn loading(subject: Subject<'_>, workload: &Workload, engine: Engine) -> Loading {
+fn loading(question: Question<'_>, workload: &Workload, engine: Engine) -> Loading {
     let Some(wanted) = workload.precision else { return Loading::AsStored };
     let stored =
-        subject.shape.quantization.as_ref().map(|own| own.precision).or(subject.shape.stored_precision);
-    let is_quantized = subject.shape.quantization.is_some();
+        question.shape.quantization.as_ref().map(|own| own.precision).or(question.shape.stored_precision);
+    let is_quantized = question.shape.quantization.is_some();
     match (engine, wanted) {
         _ if is_quantized && stored == Some(wanted) => Loading::AsStored,
         // A GGUF file is loaded as it is.
@@ -201,7 +258,7 @@ fn own_arguments(
     workload: &Workload,
     weights: &Weights<'_>,
     loading: &Loading,
-) -> Result<Vec<Managed>, PlanError> {
+) -> Result<Vec<Managed>, Refusal> {
     match engine {
         Engine::Vllm => vllm(workload, weights, loading),
         Engine::Sglang => sglang(workload, weights, loading),
@@ -216,7 +273,7 @@ fn batch(flag: &'static str, aliases: &'static [&'static str], workload: &Worklo
     workload.batched_tokens.map(|tokens| Managed::of(flag, aliases, tokens, "engine.args"))
 }
 
-fn vllm(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<Vec<Managed>, PlanError> {
+fn vllm(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<Vec<Managed>, Refusal> {
     let cache = match workload.cache_precision {
         // The model's own 16-bit type; there is no float16 to ask for.
         CachePrecision::Auto | CachePrecision::Fp16 => None,
@@ -237,7 +294,7 @@ fn vllm(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result
     Ok(own)
 }
 
-fn sglang(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<Vec<Managed>, PlanError> {
+fn sglang(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<Vec<Managed>, Refusal> {
     let cache = match workload.cache_precision {
         CachePrecision::Auto | CachePrecision::Fp16 => None,
         CachePrecision::Bf16 => Some("bf16"),
@@ -268,7 +325,7 @@ fn sglang(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Resu
     Ok(own)
 }
 
-fn llama_cpp(workload: &Workload, weights: &Weights<'_>) -> Result<Vec<Managed>, PlanError> {
+fn llama_cpp(workload: &Workload, weights: &Weights<'_>) -> Result<Vec<Managed>, Refusal> {
     let cache = match workload.cache_precision {
         CachePrecision::Auto | CachePrecision::Fp16 => "f16",
         CachePrecision::Fp32 => "f32",
@@ -300,9 +357,8 @@ fn llama_cpp(workload: &Workload, weights: &Weights<'_>) -> Result<Vec<Managed>,
     own.push(Managed::of("--host", &[], "0.0.0.0", "engine"));
     // The context of all sequences together: the server divides it among them.
     if let Some(length) = workload.context {
-        let all = length
-            .checked_mul(workload.sequences)
-            .ok_or(PlanError::Estimate(crate::units::Overflow.into()))?;
+        let all =
+            length.checked_mul(workload.sequences).ok_or(Refusal::Estimate(crate::units::Overflow.into()))?;
         own.push(Managed::of("-c", &["--ctx-size"], all, "context"));
     }
     own.push(Managed::of("-np", &["--parallel"], workload.sequences, "context.sequences"));
@@ -321,14 +377,14 @@ fn llama_cpp(workload: &Workload, weights: &Weights<'_>) -> Result<Vec<Managed>,
     Ok(own)
 }
 
-fn tgi(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<Vec<Managed>, PlanError> {
+fn tgi(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<Vec<Managed>, Refusal> {
     let cache = match workload.cache_precision {
         CachePrecision::Auto | CachePrecision::Fp16 | CachePrecision::Bf16 => None,
         CachePrecision::Fp8 => Some("fp8_e4m3fn"),
         other => return Err(no_such_cache(Engine::Tgi, other, "auto, fp16, bf16 or fp8")),
     };
     if workload.pipeline > 1 {
-        return Err(PlanError::Invalid {
+        return Err(Refusal::Invalid {
             field: "parallelism.pipeline".to_owned(),
             problem: format!("{} with engine tgi, which has no pipeline stages", workload.pipeline),
             remedy: "set parallelism.pipeline: 1 and parallelism.tensor, or another engine".to_owned(),
@@ -336,9 +392,8 @@ fn tgi(workload: &Workload, weights: &Weights<'_>, loading: &Loading) -> Result<
     }
     let mut own = model("--model-id", weights, true);
     if let Some(length) = workload.context {
-        let all = length
-            .checked_mul(workload.sequences)
-            .ok_or(PlanError::Estimate(crate::units::Overflow.into()))?;
+        let all =
+            length.checked_mul(workload.sequences).ok_or(Refusal::Estimate(crate::units::Overflow.into()))?;
         own.push(Managed::of("--max-total-tokens", &[], length, "context.length"));
         own.push(Managed::of("--max-input-tokens", &[], length.saturating_sub(1).max(1), "context.length"));
         own.push(Managed::of("--max-batch-total-tokens", &[], all, "context"));
@@ -387,8 +442,8 @@ fn quantize(flag: &'static str, aliases: &'static [&'static str], loading: &Load
     }
 }
 
-fn no_such_cache(engine: Engine, cache: CachePrecision, known: &str) -> PlanError {
-    PlanError::Invalid {
+fn no_such_cache(engine: Engine, cache: CachePrecision, known: &str) -> Refusal {
+    Refusal::Invalid {
         field: "context.cachePrecision".to_owned(),
         problem: format!("{cache} is not a cache that {engine} can hold"),
         remedy: format!("set one of {known}, or another engine"),

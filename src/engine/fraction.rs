@@ -1,10 +1,10 @@
 //! The fraction of a GPU that an engine plans with, so that on the smallest GPU that is picked the cache that was estimated has
 //! room, and what the engine does not count has room beside it.
 
-use super::arguments::Managed;
+use super::arguments::Flag;
+use super::combine::Managed;
+use super::utilization::{DEFAULT, FLAG, needed, written};
 use crate::estimate::Components;
-use crate::plan::arguments::Flag;
-use crate::plan::utilization::{DEFAULT, FLAG, needed, written};
 use crate::units::{Bytes, Margin};
 
 const SGLANG_FLAG: &str = "--mem-fraction-static";
@@ -33,7 +33,7 @@ pub(super) fn own<'a>(flags: impl Iterator<Item = Flag<'a>>) -> Option<Flag<'a>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::arguments::flags;
+    use crate::engine::arguments::flags;
     use crate::units::GIB;
 
     #[test]

@@ -3,9 +3,9 @@
 
 use std::fmt::Display;
 
-use crate::plan::PlanError;
-use crate::plan::arguments::{Flag, flags};
+use super::arguments::{Flag, flags};
 use crate::precision::Engine;
+use crate::refusal::Refusal;
 use crate::units::shorten;
 
 /// An argument that follows from the spec.
@@ -43,7 +43,7 @@ impl Managed {
 const ALONE: &[&str] = &["--data-parallel-size", "-dp", "--dp-size", "--dp", "--nnodes"];
 
 /// Loadline's arguments, then the user's without those that say the same again.
-pub(super) fn combine(engine: Engine, own: Vec<Managed>, extra: &[String]) -> Result<Vec<String>, PlanError> {
+pub(super) fn combine(engine: Engine, own: Vec<Managed>, extra: &[String]) -> Result<Vec<String>, Refusal> {
     let mut said_again = Vec::new();
     for flag in flags(extra) {
         if let Some(managed) = own.iter().find(|managed| managed.is_named(&flag.name)) {
@@ -55,7 +55,7 @@ pub(super) fn combine(engine: Engine, own: Vec<Managed>, extra: &[String]) -> Re
         let multiplies =
             matches!(engine, Engine::Vllm | Engine::Sglang) && ALONE.contains(&flag.name.as_str());
         if multiplies && flag.value != Some("1") {
-            return Err(PlanError::Invalid {
+            return Err(Refusal::Invalid {
                 field: "engine.args".to_owned(),
                 problem: format!("{} makes one replica take more GPUs than were counted", written(&flag)),
                 remedy: "remove it, and set replicas for more copies".to_owned(),
@@ -68,8 +68,8 @@ pub(super) fn combine(engine: Engine, own: Vec<Managed>, extra: &[String]) -> Re
     Ok(own.chain(extra).collect())
 }
 
-fn contradiction(flag: &Flag<'_>, managed: &Managed) -> PlanError {
-    PlanError::Invalid {
+fn contradiction(flag: &Flag<'_>, managed: &Managed) -> Refusal {
+    Refusal::Invalid {
         field: "engine.args".to_owned(),
         problem: format!(
             "{} contradicts {} {}, which follows from spec.{}",

@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::{PodTemplateSpec, Toleration};
 use serde_json::{Map, Value, json};
 
 use super::affinity::{self, Wish};
-use super::engine::Start;
 use super::{Subject, affinity::preferred};
+use crate::engine::Start;
 use crate::inventory::Vendor;
-use crate::plan::{Plan, PlanError};
+use crate::refusal::Refusal;
 use crate::units::shorten;
 
 /// The container that serves the model.
@@ -21,12 +21,7 @@ const SHARED_MEMORY: (&str, &str) = ("shared-memory", "/dev/shm");
 const MOST_TERMS: usize = 64;
 
 /// The pod template of an object.
-pub(super) fn pods(
-    subject: Subject<'_>,
-    plan: &Plan,
-    start: &Start,
-    labels: &Value,
-) -> Result<Value, PlanError> {
+pub(super) fn pods(subject: Subject<'_>, start: &Start, labels: &Value) -> Result<Value, Refusal> {
     let mut pods = match &subject.spec.template {
         Some(template) => checked(template)?,
         None => json!({}),
@@ -41,7 +36,7 @@ pub(super) fn pods(
     if spec.get("containers").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         spec.insert("containers".to_owned(), json!([{"name": CONTAINER}]));
     }
-    let gpus = plan.requirement.gpus;
+    let gpus = subject.requirement.gpus;
     let serving = serving(spec);
     let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
     for (at, container) in containers.into_iter().flatten().enumerate() {
@@ -71,12 +66,12 @@ pub(super) fn pods(
     }
     select(subject, spec)?;
     tolerate(subject, spec);
-    place(subject, plan, spec)?;
+    place(subject, spec)?;
     Ok(pods)
 }
 
 /// The user's template, if the API server would understand it.
-fn checked(template: &Value) -> Result<Value, PlanError> {
+fn checked(template: &Value) -> Result<Value, Refusal> {
     // What is left empty is what Kubernetes' defaults, and Loadline's, are for.
     let mut filled = template.clone();
     if let Some(containers) = filled.pointer_mut("/spec/containers").and_then(Value::as_array_mut) {
@@ -119,7 +114,7 @@ fn serve(
     container: &mut Map<String, Value>,
     start: &Start,
     gpus: u64,
-) -> Result<(), PlanError> {
+) -> Result<(), Refusal> {
     let templated = subject.spec.template.is_some();
     let engine = subject.spec.engine.as_ref();
     let own_image = container.get("image").and_then(Value::as_str).map(str::to_owned);
@@ -206,7 +201,7 @@ fn requested<'a>(container: &'a Map<String, Value>, resource: &str) -> Option<&'
 }
 
 /// Asks for the GPUs.
-fn request(resource: &str, container: &mut Map<String, Value>, gpus: u64) -> Result<(), PlanError> {
+fn request(resource: &str, container: &mut Map<String, Value>, gpus: u64) -> Result<(), Refusal> {
     let wanted = gpus.to_string();
     if let Some(own) = requested(container, resource) {
         let own = own.as_str().map_or_else(|| own.to_string(), str::to_owned);
@@ -233,7 +228,7 @@ fn request(resource: &str, container: &mut Map<String, Value>, gpus: u64) -> Res
 }
 
 /// The node selector, as labels of the pod's own.
-fn select(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), PlanError> {
+fn select(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refusal> {
     let wanted = subject.spec.placement.as_ref().and_then(|placement| placement.node_selector.as_ref());
     for (key, value) in wanted.into_iter().flatten() {
         let own = spec.get("nodeSelector").and_then(|selector| selector.get(key)).and_then(Value::as_str);
@@ -278,15 +273,15 @@ fn tolerate(subject: Subject<'_>, spec: &mut Map<String, Value>) {
 
 /// Node affinity: each of the user's required terms and each of Loadline's, in one; the user's preferences, then
 /// Loadline's.
-fn place(subject: Subject<'_>, plan: &Plan, spec: &mut Map<String, Value>) -> Result<(), PlanError> {
+fn place(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refusal> {
     let placement = subject.spec.placement.as_ref();
     let wish = Wish {
         resource: subject.resource,
-        requirement: plan.requirement,
+        requirement: subject.requirement,
         sharing: placement.and_then(|placement| placement.sharing).unwrap_or_default(),
         strategy: placement.and_then(|placement| placement.strategy).unwrap_or_default(),
     };
-    let own = affinity::required(wish).map_err(|overflow| PlanError::Estimate(overflow.into()))?;
+    let own = affinity::required(wish).map_err(|overflow| Refusal::Estimate(overflow.into()))?;
     let affinity = spec.entry("affinity").or_insert_with(|| json!({}));
     if affinity.is_null() {
         *affinity = json!({});
@@ -372,7 +367,7 @@ fn name_of(container: &Map<String, Value>) -> String {
     shorten(container.get("name").and_then(Value::as_str).unwrap_or_default())
 }
 
-fn not_an_object(path: &str) -> PlanError {
+fn not_an_object(path: &str) -> Refusal {
     invalid(
         &format!("template.{path}"),
         "not an object".to_owned(),
@@ -380,6 +375,6 @@ fn not_an_object(path: &str) -> PlanError {
     )
 }
 
-fn invalid(field: &str, problem: String, remedy: String) -> PlanError {
-    PlanError::Invalid { field: field.to_owned(), problem, remedy }
+fn invalid(field: &str, problem: String, remedy: String) -> Refusal {
+    Refusal::Invalid { field: field.to_owned(), problem, remedy }
 }

@@ -6,11 +6,11 @@
 use std::str::FromStr;
 
 use super::arguments::{Flag, flags};
-use super::check::whole;
-use super::{PlanError, utilization};
+use super::utilization;
 use crate::api::v1alpha1::EngineSpec;
 use crate::estimate::{Adapters, Draft, Options, Speculation};
 use crate::precision::{CachePrecision, Engine};
+use crate::refusal::{Refusal, whole};
 use crate::units::shorten;
 
 const MOST: u64 = 100_000_000;
@@ -22,19 +22,19 @@ const MOST_GUESSES: u64 = 1024;
 
 /// What the arguments say.
 #[derive(Debug, Default)]
-pub(super) struct Told {
-    pub(super) context: Option<Said<u64>>,
-    pub(super) sequences: Option<Said<u64>>,
-    pub(super) cache_precision: Option<Said<CachePrecision>>,
-    pub(super) tensor: Option<Said<u64>>,
-    pub(super) pipeline: Option<Said<u64>>,
-    pub(super) batched_tokens: Option<u64>,
-    pub(super) options: Options,
+pub(crate) struct Told {
+    pub(crate) context: Option<Said<u64>>,
+    pub(crate) sequences: Option<Said<u64>>,
+    pub(crate) cache_precision: Option<Said<CachePrecision>>,
+    pub(crate) tensor: Option<Said<u64>>,
+    pub(crate) pipeline: Option<Said<u64>>,
+    pub(crate) batched_tokens: Option<u64>,
+    pub(crate) options: Options,
 }
 
 /// A value, and the flag and words that say it.
 #[derive(Debug)]
-pub(super) struct Said<T> {
+pub(crate) struct Said<T> {
     value: T,
     flag: String,
     written: String,
@@ -42,9 +42,9 @@ pub(super) struct Said<T> {
 
 impl<T: PartialEq + std::fmt::Display> Said<T> {
     /// This value, unless the spec has another one.
-    pub(super) fn agree(self, field: &str, spec: Option<T>) -> Result<T, PlanError> {
+    pub(crate) fn agree(self, field: &str, spec: Option<T>) -> Result<T, Refusal> {
         match spec {
-            Some(spec) if spec != self.value => Err(PlanError::invalid(
+            Some(spec) if spec != self.value => Err(Refusal::invalid(
                 "engine.args",
                 format!("{} {} contradicts {field}, which is {spec}", self.flag, shorten(&self.written)),
                 format!("remove one of the two; {field} alone is enough"),
@@ -143,7 +143,7 @@ const fn names(engine: Engine) -> Names {
 ///
 /// # Errors
 /// A value that is none, or an argument whose memory cannot be counted.
-pub(super) fn read(engine: &EngineSpec) -> Result<Told, PlanError> {
+pub(crate) fn read(engine: &EngineSpec) -> Result<Told, Refusal> {
     let names = names(engine.name);
     let arguments = engine.args.as_deref().unwrap_or_default();
     let mut told = Told::default();
@@ -247,12 +247,12 @@ const fn option_flags(engine: Engine) -> &'static [&'static str] {
 }
 
 /// llama.cpp's server divides its context among the sequences.
-fn per_sequence(all: Said<u64>, sequences: u64) -> Result<Said<u64>, PlanError> {
+fn per_sequence(all: Said<u64>, sequences: u64) -> Result<Said<u64>, Refusal> {
     let each = all.value.checked_div(sequences).unwrap_or(0);
     if each.checked_mul(sequences) == Some(all.value) && each > 0 {
         return Ok(Said { value: each, ..all });
     }
-    Err(PlanError::invalid(
+    Err(Refusal::invalid(
         "engine.args",
         format!("{} {} cannot be divided among {sequences} sequences", all.flag, all.value),
         format!("write a multiple of {sequences}, or set context.length and context.sequences instead"),
@@ -263,10 +263,10 @@ fn field(flag: &Flag<'_>) -> String {
     format!("engine.args[{}]", flag.at)
 }
 
-fn number(flag: &Flag<'_>, what: &str, largest: u64) -> Result<Said<u64>, PlanError> {
+fn number(flag: &Flag<'_>, what: &str, largest: u64) -> Result<Said<u64>, Refusal> {
     let written = flag.value.unwrap_or_default();
     let Ok(count) = written.parse::<i64>() else {
-        return Err(PlanError::invalid(
+        return Err(Refusal::invalid(
             field(flag),
             format!("{} has \"{}\", which is not a number of {what}", flag.name, shorten(written)),
             "write a whole number such as 8192",
@@ -276,13 +276,13 @@ fn number(flag: &Flag<'_>, what: &str, largest: u64) -> Result<Said<u64>, PlanEr
     Ok(Said { value, flag: flag.name.clone(), written: written.to_owned() })
 }
 
-fn cache(flag: &Flag<'_>, known: &[(&str, CachePrecision)]) -> Result<Said<CachePrecision>, PlanError> {
+fn cache(flag: &Flag<'_>, known: &[(&str, CachePrecision)]) -> Result<Said<CachePrecision>, Refusal> {
     let written = flag.value.unwrap_or_default();
     if let Some((_, value)) = known.iter().find(|(name, _)| *name == written) {
         return Ok(Said { value: *value, flag: flag.name.clone(), written: written.to_owned() });
     }
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    Err(PlanError::invalid(
+    Err(Refusal::invalid(
         field(flag),
         format!("{} has \"{}\", which cannot be counted", flag.name, shorten(written)),
         format!("write one of {}, or leave it out and set context.cachePrecision", names.join(", ")),
@@ -296,7 +296,7 @@ fn is_on(flag: &Flag<'_>) -> bool {
         .is_some_and(|value| ["false", "0", "off", "no"].iter().any(|no| value.eq_ignore_ascii_case(no)))
 }
 
-fn vllm(arguments: &[String]) -> Result<Options, PlanError> {
+fn vllm(arguments: &[String]) -> Result<Options, Refusal> {
     let mut options = Options::default();
     // The defaults of `--max-loras` and `--max-lora-rank`.
     let (mut adapters, mut slots) = (false, Adapters { count: 1, rank: 16 });
@@ -312,7 +312,7 @@ fn vllm(arguments: &[String]) -> Result<Options, PlanError> {
             "--no-enable-expert-parallel" => options.expert_parallel = false,
             "--speculative-config" | "-sc" => options.speculation = Some(speculation(&flag)?),
             name if name.starts_with("--speculative-config.") || name.starts_with("-sc.") => {
-                return Err(PlanError::invalid(
+                return Err(Refusal::invalid(
                     field(&flag),
                     format!("{} is one key of several, which are not read one by one", flag.name),
                     "write --speculative-config with a JSON object",
@@ -326,9 +326,9 @@ fn vllm(arguments: &[String]) -> Result<Options, PlanError> {
 }
 
 /// vLLM's `--speculative-config`: who guesses is told by `method`, else by `model`.
-fn speculation(flag: &Flag<'_>) -> Result<Speculation, PlanError> {
+fn speculation(flag: &Flag<'_>) -> Result<Speculation, Refusal> {
     let written = flag.value.unwrap_or_default();
-    let invalid = |problem: String, remedy: &str| PlanError::invalid(field(flag), problem, remedy);
+    let invalid = |problem: String, remedy: &str| Refusal::invalid(field(flag), problem, remedy);
     let example = "write such as {\"method\": \"mtp\", \"num_speculative_tokens\": 1}";
     let Ok(serde_json::Value::Object(config)) = serde_json::Value::from_str(written) else {
         return Err(invalid(
@@ -373,7 +373,7 @@ fn speculation(flag: &Flag<'_>) -> Result<Speculation, PlanError> {
     Ok(Speculation { tokens, draft })
 }
 
-fn sglang(arguments: &[String]) -> Result<Options, PlanError> {
+fn sglang(arguments: &[String]) -> Result<Options, Refusal> {
     let mut options = Options::default();
     // The default of `--max-loras-per-batch`; the rank is that of the adapters, which are not read.
     let (mut adapters, mut count, mut rank) = (None, 8, None);
@@ -395,7 +395,7 @@ fn sglang(arguments: &[String]) -> Result<Options, PlanError> {
     }
     if let Some(flag) = adapters {
         let Some(rank) = rank else {
-            return Err(PlanError::invalid(
+            return Err(Refusal::invalid(
                 field(&flag),
                 format!("{} without --max-lora-rank: the room for adapters cannot be counted", flag.name),
                 "add --max-lora-rank with the largest rank among the adapters, such as 16",
@@ -411,7 +411,7 @@ fn sglang(arguments: &[String]) -> Result<Options, PlanError> {
             ("STANDALONE", Some(model)) => Draft::Model(model.to_owned()),
             ("NGRAM", _) => Draft::Text,
             _ => {
-                return Err(PlanError::invalid(
+                return Err(Refusal::invalid(
                     field(&flag),
                     format!("{} {} cannot be counted", flag.name, shorten(written)),
                     "use EAGLE, EAGLE3, NEXTN, NGRAM, or STANDALONE with --speculative-draft-model-path",
@@ -424,7 +424,7 @@ fn sglang(arguments: &[String]) -> Result<Options, PlanError> {
     Ok(options)
 }
 
-fn llama_cpp(arguments: &[String]) -> Result<Options, PlanError> {
+fn llama_cpp(arguments: &[String]) -> Result<Options, Refusal> {
     let mut options = Options::default();
     for flag in flags(arguments) {
         match flag.name.as_str() {
@@ -439,7 +439,7 @@ fn llama_cpp(arguments: &[String]) -> Result<Options, PlanError> {
                 options.host_expert_layers = Some(MOST);
             }
             name @ ("-md" | "--model-draft" | "--lora" | "--lora-scaled" | "--mmproj") => {
-                return Err(PlanError::not_supported(
+                return Err(Refusal::not_supported(
                     field(&flag),
                     format!(
                         "{name} loads a second file, which is not counted: leave it out, or use engine none and say what it needs by safetyMargin"
@@ -453,7 +453,7 @@ fn llama_cpp(arguments: &[String]) -> Result<Options, PlanError> {
 }
 
 /// `-ngl`: a number, or a word for all. As many as there are, or more, is all.
-fn gpu_layers(flag: &Flag<'_>) -> Result<Option<u64>, PlanError> {
+fn gpu_layers(flag: &Flag<'_>) -> Result<Option<u64>, Refusal> {
     /// What people write for all layers, and no model has.
     const ALL: u64 = 999;
     if matches!(flag.value, Some("all" | "auto" | "-1")) {
@@ -471,7 +471,7 @@ fn all_experts_on_host(pattern: &str) -> bool {
     tensors.contains("exps") && !tensors.contains(|c: char| c.is_ascii_digit())
 }
 
-fn tgi(arguments: &[String]) -> Result<Options, PlanError> {
+fn tgi(arguments: &[String]) -> Result<Options, Refusal> {
     let mut options = Options::default();
     for flag in flags(arguments) {
         match flag.name.as_str() {
@@ -481,7 +481,7 @@ fn tgi(arguments: &[String]) -> Result<Options, PlanError> {
                 options.speculation = Some(Speculation { tokens, draft: Draft::Text });
             }
             "--lora-adapters" => {
-                return Err(PlanError::not_supported(
+                return Err(Refusal::not_supported(
                     field(&flag),
                     "adapters of tgi are not counted: use vllm with --enable-lora, or leave them out",
                 ));
@@ -493,5 +493,5 @@ fn tgi(arguments: &[String]) -> Result<Options, PlanError> {
 }
 
 #[cfg(test)]
-#[path = "engine_tests.rs"]
+#[path = "read_tests.rs"]
 mod tests;

@@ -9,9 +9,10 @@ use crate::controller::testing::{cluster, object, plan, shape};
 use crate::decide::{Policy, Reason, Request, Requirement, Verdict, decide};
 use crate::inventory::Inventory;
 use crate::inventory::testing::node;
+use crate::precision::{Engine, Precision};
 use crate::units::{Bytes, GIB, MIB};
 
-fn built(spec: &Value, gib: u64, catalog_repository: Option<&str>) -> Result<Built, PlanError> {
+fn built(spec: &Value, gib: u64, catalog_repository: Option<&str>) -> Result<Built, Refusal> {
     let object = object(spec);
     let shape = shape();
     let plan = plan(&object, gib, &Inventory::default());
@@ -23,8 +24,11 @@ fn built(spec: &Value, gib: u64, catalog_repository: Option<&str>) -> Result<Bui
         shape: &shape,
         catalog_repository,
         resource: "nvidia.com/gpu",
+        estimate: &plan.estimate,
+        margin: plan.margin,
+        requirement: plan.requirement,
     };
-    build(subject, &plan)
+    build(subject)
 }
 
 fn deployment(spec: &Value, gib: u64) -> Value {
@@ -266,8 +270,11 @@ fn a_name_that_is_no_label_value_is_refused() {
         shape: &shape,
         catalog_repository: None,
         resource: "nvidia.com/gpu",
+        estimate: &plan.estimate,
+        margin: plan.margin,
+        requirement: plan.requirement,
     };
-    assert!(build(subject, &plan).unwrap_err().to_string().contains("at most 63 characters"));
+    assert!(build(subject).unwrap_err().to_string().contains("at most 63 characters"));
 }
 
 #[test]
@@ -275,18 +282,23 @@ fn the_cluster_never_rolls_the_pods() {
     let object =
         object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
     let shape = shape();
-    let subject = Subject {
-        namespace: "team-a",
-        name: "llama",
-        uid: "0a",
-        spec: &object.spec,
-        shape: &shape,
-        catalog_repository: None,
-        resource: "nvidia.com/gpu",
+    let built_in = |inventory: &Inventory| {
+        let plan = plan(&object, 22, inventory);
+        build(Subject {
+            namespace: "team-a",
+            name: "llama",
+            uid: "0a",
+            spec: &object.spec,
+            shape: &shape,
+            catalog_repository: None,
+            resource: "nvidia.com/gpu",
+            estimate: &plan.estimate,
+            margin: plan.margin,
+            requirement: plan.requirement,
+        })
     };
-    let empty = build(subject, &plan(&object, 22, &Inventory::default()));
     let golden = cluster(crate::inventory::testing::golden(), Vec::new());
-    assert_eq!(empty, build(subject, &plan(&object, 22, &golden)));
+    assert_eq!(built_in(&Inventory::default()), built_in(&golden));
 }
 
 #[test]
@@ -323,8 +335,11 @@ fn slices_are_asked_for_by_their_own_labels() {
         shape: &shape,
         catalog_repository: None,
         resource: "nvidia.com/mig-3g.40gb",
+        estimate: &plan.estimate,
+        margin: plan.margin,
+        requirement: plan.requirement,
     };
-    let Ok(Built::Deployment(deployment)) = build(subject, &plan) else { panic!("a Deployment") };
+    let Ok(Built::Deployment(deployment)) = build(subject) else { panic!("a Deployment") };
     let typed: Deployment = serde_json::from_value(*deployment.clone()).unwrap();
     assert_eq!(requested(&typed), Some("nvidia.com/mig-3g.40gb"));
     let text = yaml(&deployment);
@@ -419,7 +434,7 @@ fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::default())]
 
     /// A pod is bound only where `decide` would have it, and wherever `decide` says that it fits it can be bound.
     #[test]

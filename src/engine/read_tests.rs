@@ -1,6 +1,6 @@
 use super::*;
 
-fn told(name: Engine, args: &[&str]) -> Result<Told, PlanError> {
+fn told(name: Engine, args: &[&str]) -> Result<Told, Refusal> {
     let args = args.iter().map(|word| (*word).to_owned()).collect();
     read(&EngineSpec { name, image: None, args: Some(args) })
 }

@@ -1,8 +1,8 @@
 //! The fraction of a GPU that vLLM plans with: enough for the estimate on the smallest GPU that may be picked.
 
-use super::PlanError;
 use super::arguments::flags;
 use crate::precision::Engine;
+use crate::refusal::Refusal;
 use crate::units::{Margin, shorten};
 
 /// `--gpu-memory-utilization`, untold (vLLM 0.19).
@@ -25,7 +25,7 @@ pub(crate) fn written(thousandths: u64) -> String {
 }
 
 /// Refuses a fraction that is none, or less than the estimate needs.
-pub(super) fn check(engine: Engine, arguments: &[String], margin: Margin) -> Result<(), PlanError> {
+pub(crate) fn check(engine: Engine, arguments: &[String], margin: Margin) -> Result<(), Refusal> {
     // The last one counts.
     let Some(flag) = flags(arguments).filter(|flag| engine == Engine::Vllm && flag.name == FLAG).last()
     else {
@@ -34,12 +34,12 @@ pub(super) fn check(engine: Engine, arguments: &[String], margin: Margin) -> Res
     let text = flag.value.unwrap_or_default();
     let field = format!("engine.args[{}]", flag.at);
     match thousandths(text) {
-        None => Err(PlanError::invalid(
+        None => Err(Refusal::invalid(
             field,
             format!("{FLAG} has \"{}\", which is not a fraction", shorten(text)),
             "write a decimal from 0.1 to 1.0, such as 0.9",
         )),
-        Some(told) if told < needed(margin) => Err(PlanError::invalid(
+        Some(told) if told < needed(margin) => Err(Refusal::invalid(
             field,
             format!(
                 "{FLAG} {} is less than what was estimated, on the smallest GPU that may be picked",

@@ -5,20 +5,19 @@
 //! by their labels.
 
 pub mod affinity;
-mod arguments;
-mod engine;
-mod fraction;
 mod template;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use crate::api::ModelDeploymentSpec;
-use crate::decide::{Decision, Verdict};
+use crate::decide::{Decision, Requirement, Verdict};
+use crate::engine;
+use crate::estimate::Estimate;
 use crate::inventory::MODEL_DEPLOYMENT_LABEL;
 use crate::model::ModelShape;
-use crate::plan::{Plan, PlanError};
-use crate::precision::{Engine, Precision};
+use crate::refusal::Refusal;
+use crate::units::Margin;
 
 /// Who writes the workload, in `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "loadline-controller";
@@ -50,6 +49,12 @@ pub struct Subject<'a> {
     pub catalog_repository: Option<&'a str>,
     /// The resource that the pods request, such as `nvidia.com/gpu`.
     pub resource: &'a str,
+    /// What it needs.
+    pub estimate: &'a Estimate,
+    /// The safety margin.
+    pub margin: Margin,
+    /// What the nodes must have.
+    pub requirement: Requirement,
 }
 
 /// The resource that the pods are to request: the one they request already, unless it is of no use; else the decision's.
@@ -94,6 +99,8 @@ fn requested_gpus(deployment: &Deployment) -> Option<(&str, &str)> {
         .find(|(resource, _)| resource.starts_with("nvidia.com/"))
 }
 
+pub use crate::engine::Nothing;
+
 /// What a plan comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Built {
@@ -101,47 +108,6 @@ pub enum Built {
     Nothing(Nothing),
     /// The Deployment, as it is to be applied.
     Deployment(Box<Value>),
-}
-
-/// Why nothing is to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Nothing {
-    /// Training is estimated only.
-    Training,
-    /// `engine.name: none` and no template.
-    NoEngine,
-    /// Nothing says where the weights are.
-    NoModel,
-    /// The engine has no image of its own.
-    NoImage(Engine),
-    /// The repository's weights cannot be loaded at the precision that was estimated.
-    NoCheckpoint {
-        /// The repository.
-        repository: String,
-        /// The precision.
-        precision: Precision,
-        /// The engine.
-        engine: Engine,
-    },
-}
-
-impl std::fmt::Display for Nothing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Training => f.write_str("estimate only: no workload is made of training"),
-            Self::NoEngine => f.write_str("estimate only: engine.name is none and there is no template"),
-            Self::NoModel => f.write_str(
-                "estimate only: nothing says where the weights are; set model.huggingFace, engine.image or template to run it",
-            ),
-            Self::NoImage(engine) => {
-                write!(f, "estimate only: {engine} has no default image; set engine.image or template to run it")
-            }
-            Self::NoCheckpoint { repository, precision, engine } => write!(
-                f,
-                "estimate only: {engine} cannot load {repository} as {precision}; name a repository that holds {precision}, or set engine.image or template, to run it"
-            ),
-        }
-    }
 }
 
 /// The labels that select an object's pods.
@@ -154,17 +120,23 @@ pub fn selector(name: &str) -> String {
 ///
 /// # Errors
 /// A template or engine argument that is malformed or contradicts the estimate.
-pub fn build(subject: Subject<'_>, plan: &Plan) -> Result<Built, PlanError> {
+pub fn build(subject: Subject<'_>) -> Result<Built, Refusal> {
     let spec = subject.spec;
     if spec.training.is_some() {
         return Ok(Built::Nothing(Nothing::Training));
     }
-    let launch = match engine::launch(subject, plan)? {
+    let launch = match engine::start(engine::Question {
+        spec,
+        shape: subject.shape,
+        catalog_repository: subject.catalog_repository,
+        estimate: subject.estimate,
+        margin: subject.margin,
+    })? {
         engine::Launch::Nothing(nothing) => return Ok(Built::Nothing(nothing)),
         engine::Launch::Run(launch) => launch,
     };
     if subject.name.len() > LONGEST_NAME {
-        return Err(PlanError::Invalid {
+        return Err(Refusal::Invalid {
             field: "model".to_owned(),
             problem: format!(
                 "metadata.name \"{}\" has {} characters, and its pods carry it as a label",
@@ -181,7 +153,7 @@ pub fn build(subject: Subject<'_>, plan: &Plan) -> Result<Built, PlanError> {
         MANAGED_BY_LABEL: MANAGED_BY,
         MODEL_DEPLOYMENT_LABEL: subject.name,
     });
-    let pods = template::pods(subject, plan, &launch, &labels)?;
+    let pods = template::pods(subject, &launch, &labels)?;
     let mut deployment = json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",

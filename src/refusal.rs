@@ -1,0 +1,82 @@
+//! Why a spec is refused: one error for everything that reads a spec, from the engine's arguments to the pod template.
+
+use crate::decide::Reason;
+use crate::estimate::EstimateError;
+
+/// Why an object is refused. Nothing changes it but a change of the spec, or of what the spec refers to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A field has a value that cannot be right.
+    #[error("spec.{field}: {problem}; {remedy}")]
+    Invalid {
+        /// The field below `spec`.
+        field: String,
+        /// What is wrong, with the value.
+        problem: String,
+        /// What would be right.
+        remedy: String,
+    },
+    /// A field asks for what this version does not do.
+    #[error("spec.{field}: not supported yet; {remedy}")]
+    NotSupported {
+        /// The field below `spec`.
+        field: String,
+        /// What to do instead.
+        remedy: String,
+    },
+    /// The workload contradicts the model.
+    #[error("spec.{0}")]
+    Estimate(EstimateError),
+}
+
+impl Refusal {
+    /// The reason that stands for it.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid { .. } | Self::Estimate(_) => Reason::InvalidSpec,
+            Self::NotSupported { .. } => Reason::NotSupported,
+        }
+    }
+}
+
+impl Refusal {
+    /// A field with a value that cannot be right.
+    pub(crate) fn invalid(
+        field: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// A field that this version does not act on.
+    pub(crate) fn not_supported(field: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::NotSupported { field: field.into(), remedy: remedy.into() }
+    }
+}
+
+impl From<EstimateError> for Refusal {
+    fn from(error: EstimateError) -> Self {
+        match error {
+            EstimateError::Invalid { .. } => Self::Estimate(error),
+            EstimateError::Overflow(_) => Self::invalid(
+                "model",
+                "the estimate is larger than 2^64 bytes",
+                "no GPU has that much: check the model's size and the context's length and sequences",
+            ),
+        }
+    }
+}
+
+/// A whole number of a range, as a field of the API has it.
+pub(crate) fn whole(field: &str, value: i64, what: &str, largest: u64) -> Result<u64, Refusal> {
+    match u64::try_from(value) {
+        Ok(value) if (1..=largest).contains(&value) => Ok(value),
+        _ => Err(Refusal::invalid(
+            field,
+            format!("{value} is not a number of {what}"),
+            format!("write a whole number from 1 to {largest}"),
+        )),
+    }
+}
