@@ -2,6 +2,7 @@
 
 use super::parallelism::{Layout, Stage};
 use super::profile::Profile;
+use super::version::{self, VllmRules};
 use super::weights::Loading;
 use super::{EstimateError, Workload, bytes_of};
 use crate::model::{Attention, CacheKind, Layer, ModelShape, Span, State, StateKind};
@@ -29,6 +30,13 @@ pub(super) fn resolve(shape: &ModelShape, workload: &Workload, loading: &Loading
     }
     if workload.engine == Engine::LlamaCpp {
         return CachePrecision::Fp16;
+    }
+    // DeepSeek-V4's kernels have a layout of their own, which is of 8 bits (vLLM's `_resolve_dsv4_kv_cache_dtype`).
+    let is_compressed = |layer: &Layer| {
+        matches!(layer.attention.map(|attention| attention.cache), Some(CacheKind::Compressed { .. }))
+    };
+    if workload.engine == Engine::Vllm && shape.layers.iter().any(is_compressed) {
+        return CachePrecision::Fp8;
     }
     let wish = shape.quantization.as_ref().and_then(|quantization| quantization.cache_precision);
     match wish.filter(|wish| *wish != CachePrecision::Auto) {
@@ -74,10 +82,18 @@ pub(super) struct Cache {
     pub block: u64,
     /// Tokens that are guessed per step.
     pub guessed: u64,
+    /// What of vLLM's sizing depends on its release.
+    pub vllm: VllmRules,
 }
 
 impl Cache {
-    pub(super) fn new(workload: &Workload, loading: &Loading, layout: &Layout, profile: &Profile) -> Self {
+    pub(super) fn new(
+        shape: &ModelShape,
+        workload: &Workload,
+        loading: &Loading,
+        layout: &Layout,
+        profile: &Profile,
+    ) -> Self {
         Self {
             engine: workload.engine,
             precision: workload.cache_precision,
@@ -88,6 +104,7 @@ impl Cache {
             tensor: layout.tensor,
             block: profile.block,
             guessed: workload.options.step().saturating_sub(1),
+            vllm: VllmRules::of(version::of(shape, workload), workload),
         }
     }
 
@@ -235,7 +252,7 @@ impl Cache {
 
     /// One entry of a compressed cache: DeepSeek-V4's 8-bit layout (head, 64 rotary elements at 16 bits, padded scales) is 584
     /// bytes for a head of 512.
-    fn compressed_entry(&self, head_dim: u64, index_dim: u64) -> u128 {
+    pub(super) fn compressed_entry(&self, head_dim: u64, index_dim: u64) -> u128 {
         let entry = if self.precision == CachePrecision::Fp8 {
             u128::from(head_dim) + 72
         } else {
@@ -245,7 +262,7 @@ impl Cache {
     }
 
     /// DeepSeek-V4's cache of one sequence on one layer: the window, the compressed entries, and the compressor's state.
-    pub(super) fn compressed(&self, cache: CacheKind, window_tokens: u64) -> Result<u128, Overflow> {
+    fn compressed(&self, cache: CacheKind, window_tokens: u64) -> Result<u128, Overflow> {
         let CacheKind::Compressed { head_dim, ratio, index_dim, .. } = cache else { return Ok(0) };
         let window = element(self.precision)
             .of(u128::from(head_dim).checked_mul(u128::from(window_tokens)).ok_or(Overflow)?)?;

@@ -13,6 +13,7 @@ mod ignored;
 pub mod inverse;
 mod kv_cache;
 mod kv_vllm;
+mod kv_vllm_packed;
 mod llama_cpp;
 mod options;
 mod overhead;
@@ -22,6 +23,7 @@ mod profile;
 mod serving;
 mod speculation;
 pub mod training;
+mod version;
 mod weights;
 
 use std::fmt;
@@ -34,6 +36,7 @@ use crate::precision::{CachePrecision, Engine, Precision, UnknownName, named};
 use crate::units::{Bytes, Overflow, shorten};
 
 pub use options::{Adapters, Draft, Options, Speculation};
+pub use version::{EngineVersion, UnknownVersion, default_of as default_version};
 
 /// How a model is to be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -2,10 +2,19 @@
 
 use serde::Serialize;
 
+use super::version::EngineVersion;
+
 /// An engine's options. The default is what an engine does untold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Options {
+    /// The engine's version, where it is known: rules for memory differ between versions. `None` is the release whose image the
+    /// controller writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<EngineVersion>,
+    /// Whether prefixes are kept for later requests (vLLM's `--enable-prefix-caching`), where the engine is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_caching: Option<bool>,
     /// Room for LoRA adapters beside the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapters: Option<Adapters>,
