@@ -48,7 +48,7 @@ pub(super) fn resolve(shape: &ModelShape, workload: &Workload, loading: &Loading
 }
 
 /// Bytes of an element: floating and integer types by their bits, llama.cpp's by their blocks of 32 (ggml-common.h).
-const fn element(precision: CachePrecision) -> Element {
+const fn element_of(precision: CachePrecision) -> Element {
     match precision {
         CachePrecision::Fp32 => Element { bytes: 4, per: 1 },
         CachePrecision::Auto | CachePrecision::Fp16 | CachePrecision::Bf16 => Element { bytes: 2, per: 1 },
@@ -68,6 +68,10 @@ pub(super) struct Cache {
     pub engine: Engine,
     /// The element type, never `Auto`.
     pub precision: CachePrecision,
+    /// The element type of values, which llama.cpp may hold otherwise.
+    pub values: CachePrecision,
+    /// Slots that share one cache of the context's length; 1 where each sequence has its own.
+    pub slots: u64,
     /// Bytes of an element of the model's own type, for states.
     pub model_element: u64,
     /// Tokens per sequence.
@@ -97,6 +101,13 @@ impl Cache {
         Self {
             engine: workload.engine,
             precision: workload.cache_precision,
+            values: workload
+                .options
+                .value_cache_precision
+                .filter(|_| workload.engine == Engine::LlamaCpp)
+                .filter(|values| *values != CachePrecision::Auto)
+                .unwrap_or(workload.cache_precision),
+            slots: workload.options.slots(workload.engine),
             model_element: loading.element_bytes(),
             context: workload.context.unwrap_or(1),
             sequences: workload.sequences,
@@ -212,13 +223,14 @@ impl Cache {
         cache: CacheKind,
         tokens: u128,
     ) -> Result<u128, Overflow> {
-        let element = element(self.precision);
+        let element = element_of(self.precision);
         let per_token = match cache {
             CacheKind::Heads { kv_heads, key_dim, value_dim } => {
                 // A rank holds at least one head: where there are fewer heads than ranks they are replicated.
                 let held = u128::from(kv_heads.div_ceil(self.tensor.max(1)));
                 let keys = element.of(held.checked_mul(u128::from(key_dim)).ok_or(Overflow)?)?;
-                let values = element.of(held.checked_mul(u128::from(value_dim)).ok_or(Overflow)?)?;
+                let values =
+                    element_of(self.values).of(held.checked_mul(u128::from(value_dim)).ok_or(Overflow)?)?;
                 // vLLM's int8 cache has a 32-bit scale per token and head, for keys and for values.
                 let scales = if self.precision == CachePrecision::Int8 && self.engine == Engine::Vllm {
                     held.checked_mul(8).ok_or(Overflow)?
@@ -264,7 +276,7 @@ impl Cache {
     /// DeepSeek-V4's cache of one sequence on one layer: the window, the compressed entries, and the compressor's state.
     fn compressed(&self, cache: CacheKind, window_tokens: u64) -> Result<u128, Overflow> {
         let CacheKind::Compressed { head_dim, ratio, index_dim, .. } = cache else { return Ok(0) };
-        let window = element(self.precision)
+        let window = element_of(self.precision)
             .of(u128::from(head_dim).checked_mul(u128::from(window_tokens)).ok_or(Overflow)?)?;
         if ratio == 0 {
             return Ok(window);
@@ -293,9 +305,8 @@ impl Cache {
                 total = total.checked_add(bytes).ok_or(Overflow)?;
             }
             if let Some(state) = layer.state {
-                let slots = u128::from(self.sequences)
-                    .checked_mul(if self.engine == Engine::Sglang { 3 } else { 1 })
-                    .ok_or(Overflow)?;
+                let each = if self.engine == Engine::Sglang { 3 } else { u128::from(self.slots) };
+                let slots = u128::from(self.sequences).checked_mul(each).ok_or(Overflow)?;
                 let bytes = self.state(shape, state)?.checked_mul(slots).ok_or(Overflow)?;
                 total = total.checked_add(bytes).ok_or(Overflow)?;
             }
@@ -312,10 +323,12 @@ impl Cache {
         };
         let pad = |tokens: u128, multiple: u128| tokens.div_ceil(multiple).saturating_mul(multiple);
         let per_sequence = match (self.engine, window) {
-            // llama.cpp: cells in multiples of 256; a windowed cache also holds the batch in flight.
+            // llama.cpp: cells in multiples of 256; a windowed cache holds a window of every slot that shares it, and the batch
+            // in flight (`llama_kv_cache_iswa`).
             (Engine::LlamaCpp, None) => pad(context, 256),
             (Engine::LlamaCpp, Some(window)) => {
-                pad(context, 256).min(pad(window.saturating_add(u128::from(self.batched_tokens)), 256))
+                let windows = window.saturating_mul(u128::from(self.slots));
+                pad(context, 256).min(pad(windows.saturating_add(u128::from(self.batched_tokens)), 256))
             }
             // SGLang: the windowed pool is 0.8 of the full one (`swa_full_tokens_ratio`).
             (Engine::Sglang, Some(window)) => context.min(window.max(context.saturating_mul(4).div_ceil(5))),
@@ -336,14 +349,16 @@ impl Cache {
         } else {
             let told = shape.state_precision.filter(|precision| *precision != CachePrecision::Auto);
             let matrix = match (told, state.kind) {
-                (Some(precision), _) => element(precision),
+                (Some(precision), _) => element_of(precision),
                 (None, StateKind::KimiDelta) => full,
                 (None, _) => model,
             };
             (model, matrix)
         };
         let ranks = self.tensor.max(1);
-        let taps = u128::from(state.conv_kernel.saturating_sub(1));
+        // vLLM keeps a column more for each guessed token (`mamba_utils`, `conv_kernel - 1 + num_spec`).
+        let guessed = if self.engine == Engine::Vllm && state.conv_kernel > 0 { self.guessed } else { 0 };
+        let taps = u128::from(state.conv_kernel.saturating_sub(1).saturating_add(guessed));
         let held = u128::from(state.conv_width.div_ceil(ranks)).checked_mul(taps).ok_or(Overflow)?;
         convolution
             .of(held)?

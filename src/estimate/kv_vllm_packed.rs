@@ -93,12 +93,11 @@ pub(super) fn pool(cache: &Cache, layers: &[CacheKind]) -> Result<u128, Overflow
 fn buckets(cache: &Cache, layers: &[CacheKind]) -> Result<Vec<Bucket>, Overflow> {
     let mut whole = Bucket::new(Kind::Full, BLOCK);
     let mut windows: Vec<Bucket> = Vec::new();
-    let mut of_window = |kind: Kind, block: u128, page: u128| match windows
-        .iter_mut()
-        .find(|bucket| bucket.kind == kind && bucket.block == block)
-    {
-        Some(bucket) => bucket.add(page),
-        None => {
+    let mut of_window = |kind: Kind, block: u128, page: u128| {
+        let known = windows.iter_mut().find(|bucket| bucket.kind == kind && bucket.block == block);
+        if let Some(bucket) = known {
+            bucket.add(page);
+        } else {
             let mut bucket = Bucket::new(kind, block);
             bucket.add(page);
             windows.push(bucket);

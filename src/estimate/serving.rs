@@ -30,6 +30,8 @@ struct Gpu {
 
 /// What serving a model needs.
 pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
+    let text = (workload.options.text_only && shape.multimodal).then(|| shape.text_only());
+    let shape = text.as_ref().unwrap_or(shape);
     let profile = profile::of(workload.engine);
     let mut notes = shape.notes.clone();
     let loading = weights::loading(shape, workload);
@@ -54,6 +56,7 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
         }
     }
     let (total_per_gpu, gpu, stage) = most.ok_or(Overflow)?;
+    notes.extend(on_paper(&gpu, &loading));
     let mut confidence = confidence(&gpu, shape, &loading);
     if let Some(note) = other_versions(shape, &workload, &cache, stage, total_per_gpu)? {
         notes.push(note);
@@ -73,6 +76,15 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
         terms: gpu.terms,
         notes,
     })
+}
+
+/// That publishers of a format differ in what they leave at 16 bits, where no checkpoint says it.
+fn on_paper(gpu: &Gpu, loading: &Loading) -> Option<String> {
+    let weights = gpu.terms.first().filter(|term| term.high.0 - term.low.0 > term.low.0 / SURE)?;
+    Some(format!(
+        "Which layers a release in {} leaves at 16 bits differs by who made it: its weights take {} to {} per GPU. Give the repository that is to be loaded, and its own list counts.",
+        loading.precision, weights.low, weights.high
+    ))
 }
 
 /// That the engine's other versions would need more or less than a hundredth of it, where none is told.
@@ -213,7 +225,12 @@ fn gpu(
         low: bytes,
         high: bytes,
     };
-    let mut terms = vec![exact("weights", loading.formula(shape, layout), weights, loading.confidence)];
+    let most = match loading.least_quantised() {
+        Some(least) => least.stage(shape, workload, profile, layout, stage)?.max(weights),
+        None => weights,
+    };
+    let formula = loading.formula(shape, layout);
+    let mut terms = vec![Term { high: most, ..exact("weights", formula, weights, loading.confidence) }];
     let draft = speculation::stage(shape, workload, profile, loading, layout, stage, cache)?;
     let (mut draft_weights, mut draft_cache) = (Bytes::ZERO, Bytes::ZERO);
     if let Some(draft) = &draft {

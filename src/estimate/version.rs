@@ -110,7 +110,7 @@ impl EngineVersion {
     }
 
     /// Whether it is this release or a later one. A build is none.
-    const fn reaches(self, major: u32, minor: u32) -> bool {
+    pub(super) const fn reaches(self, major: u32, minor: u32) -> bool {
         match self {
             Self::Release(own_major, own_minor, _) => {
                 own_major > major || (own_major == major && own_minor >= minor)
@@ -172,6 +172,7 @@ pub(super) fn of(shape: &ModelShape, workload: &Workload) -> EngineVersion {
 }
 
 /// The version that is taken where none is told.
+#[must_use]
 pub fn default_of(engine: Engine) -> EngineVersion {
     let known = DEFAULTS.iter().find(|(name, _)| *name == engine);
     known.map_or(EngineVersion::Release(0, 0, 0), |(_, version)| *version)

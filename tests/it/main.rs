@@ -17,6 +17,7 @@ mod hostile;
 mod hub;
 mod server;
 mod training_accuracy;
+mod vectors;
 // Shared with the unit tests and benchmarks: not every one uses all of it.
 #[allow(dead_code)]
 mod weights;
