@@ -86,6 +86,9 @@ pub(super) struct Cache {
     pub block: u64,
     /// Tokens that are guessed per step.
     pub guessed: u64,
+    /// llama.cpp: earlier states that are kept beside the last, to go back to where guesses were wrong (`n_rs_seq`, as many as
+    /// are guessed, for drafts that read the model's own states).
+    pub kept_states: u64,
     /// What of vLLM's sizing depends on its release.
     pub vllm: VllmRules,
 }
@@ -115,6 +118,7 @@ impl Cache {
             tensor: layout.tensor,
             block: profile.block,
             guessed: workload.options.step().saturating_sub(1),
+            kept_states: workload.options.kept_states(workload.engine),
             vllm: VllmRules::of(version::of(shape, workload), workload),
         }
     }
@@ -255,7 +259,13 @@ impl Cache {
                 } else {
                     element.of(u128::from(rank) + u128::from(rope_dim))?
                 };
-                latent.checked_add(indexer(index_dim)).ok_or(Overflow)?
+                // llama.cpp holds the indexer's keys as it holds the others (`llama_kv_cache_dsa`).
+                let index = if self.engine == Engine::LlamaCpp {
+                    element.of(u128::from(index_dim))?
+                } else {
+                    indexer(index_dim)
+                };
+                latent.checked_add(index).ok_or(Overflow)?
             }
             CacheKind::Compressed { .. } | CacheKind::Shared => 0,
         };
@@ -290,12 +300,49 @@ impl Cache {
         window.checked_add(compressed).and_then(|sum| sum.checked_add(state)).ok_or(Overflow)
     }
 
+    /// llama.cpp's cache of DeepSeek-V4, of one slot on one layer: keys alone, values being read from them; a window and the
+    /// batch in flight, the compressed entries and the indexer's in multiples of 256 cells, and the compressors' states in 32
+    /// bits, keys beside scores. No slot shares its cells with another, unified or not (`llama_kv_cache_dsv4`, ggml-org/llama.cpp
+    /// `src/llama-kv-cache-dsv4.cpp`).
+    fn compressed_by_stream(&self, cache: CacheKind) -> Result<u128, Overflow> {
+        let CacheKind::Compressed { head_dim, ratio, window, index_dim } = cache else { return Ok(0) };
+        let element = element_of(self.precision);
+        let (head_dim, index_dim) = (u128::from(head_dim), u128::from(index_dim));
+        let cells = |tokens: u128, width: u128| {
+            let padded = tokens.div_ceil(256).checked_mul(256).ok_or(Overflow)?;
+            element.of(padded.checked_mul(width).ok_or(Overflow)?)
+        };
+        let context = u128::from(self.context);
+        let flight = u128::from(window).saturating_add(u128::from(self.batched_tokens));
+        let window = cells(context.min(flight), head_dim)?;
+        if ratio == 0 {
+            return Ok(window);
+        }
+        let ratio = u128::from(ratio);
+        let entries = context.div_ceil(ratio).max(1);
+        // Both halves overlap where the ratio is 4, and only there entries are looked up.
+        let overlap: u128 = if ratio == 4 { 2 } else { 1 };
+        let index_dim = if ratio == 4 { index_dim } else { 0 };
+        let state = (head_dim + index_dim)
+            .checked_mul(8 * overlap * overlap * ratio)
+            .and_then(|state| state.checked_mul(1 + u128::from(self.kept_states)))
+            .ok_or(Overflow)?;
+        [window, cells(entries, head_dim)?, cells(entries, index_dim)?, state]
+            .into_iter()
+            .try_fold(0_u128, u128::checked_add)
+            .ok_or(Overflow)
+    }
+
     /// Layer by layer: every engine but vLLM.
     fn by_layer(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
         let mut total: u128 = 0;
         for layer in layers {
             if let Some(attention) = layer.attention {
                 let bytes = match attention.cache {
+                    CacheKind::Compressed { .. } if self.engine == Engine::LlamaCpp => self
+                        .compressed_by_stream(attention.cache)?
+                        .checked_mul(u128::from(self.sequences) * u128::from(self.slots))
+                        .ok_or(Overflow)?,
                     CacheKind::Compressed { window, .. } => self
                         .compressed(attention.cache, window.min(self.context))?
                         .checked_mul(u128::from(self.sequences))
@@ -306,6 +353,7 @@ impl Cache {
             }
             if let Some(state) = layer.state {
                 let each = if self.engine == Engine::Sglang { 3 } else { u128::from(self.slots) };
+                let each = each.checked_mul(1 + u128::from(self.kept_states)).ok_or(Overflow)?;
                 let slots = u128::from(self.sequences).checked_mul(each).ok_or(Overflow)?;
                 let bytes = self.state(shape, state)?.checked_mul(slots).ok_or(Overflow)?;
                 total = total.checked_add(bytes).ok_or(Overflow)?;

@@ -1,7 +1,7 @@
 //! Figures that are known to the byte: published specifications worked out by hand, and engines' logs.
 
 use crate::estimate::tests::{sized, workload};
-use crate::estimate::{Workload, estimate};
+use crate::estimate::{Draft, Speculation, Workload, estimate};
 use crate::model::{Attention, CacheKind, Layer, ModelShape, Span, State, StateKind};
 use crate::precision::{CachePrecision, Engine};
 use crate::units::{GIB, MIB};
@@ -200,6 +200,42 @@ fn recurrent_state_is_a_constant_per_sequence() {
     ]);
     let four = Workload { sequences: 4, context: Some(65_536), engine: Engine::LlamaCpp, ..workload() };
     assert_eq!(cache(&logged, &four), 16_384 * MIB + 598 * MIB + MIB / 2);
+    // The same with two tokens guessed by its own heads, one sequence: 16832 MiB (ggml-org/llama.cpp#25465).
+    let mut one = Workload { sequences: 1, context: Some(262_144), engine: Engine::LlamaCpp, ..workload() };
+    assert_eq!(cache(&logged, &one), 16_384 * MIB + 149 * MIB + MIB * 5 / 8);
+    one.options.speculation = Some(Speculation { tokens: 2, draft: Draft::Head });
+    let layer = 1024 * MIB;
+    assert_eq!(cache(&logged, &one) - layer, 16_832 * MIB + MIB * 7 / 8);
+}
+
+#[test]
+fn llama_cpp_holds_an_indexers_keys_as_the_others() {
+    // Keys of 576 elements in 78 layers, of 128 in the 21 that have an indexer (dfch/biz.dfch.LlmOps, GLM-5.2 at 524288 tokens).
+    let config = include_bytes!("../../tests/fixtures/configs/zai-org__GLM-5.2.json");
+    let shape = crate::model::hf_config::parse(config, "model").expect("a config");
+    let workload = Workload { context: Some(524_288), engine: Engine::LlamaCpp, ..workload() };
+    assert_eq!(cache(&shape, &workload), (44_928 + 2688) * MIB);
+}
+
+#[test]
+fn llama_cpp_keeps_the_compressors_of_deepseek_v4_by_slot() {
+    let config = include_bytes!("../../tests/fixtures/configs/deepseek-ai__DeepSeek-V4-Flash-0731.json");
+    let shape = crate::model::hf_config::parse(config, "model").expect("a config");
+    let at = |sequences| {
+        let workload = Workload {
+            sequences,
+            context: Some(64_000),
+            batched_tokens: Some(4096),
+            engine: Engine::LlamaCpp,
+            ..workload()
+        };
+        cache(&shape, &workload)
+    };
+    // ggml-org/llama.cpp#27680: 182.75 MiB of 4352 cells on 43 layers, compressors of 1.31, 10 and 0.33 MiB; entries by the code.
+    let entries = 1024 * (21 * 16_128 + 20 * 512) + 256 * 21 * 16_128;
+    let compressors = 21 * (65_536 + 16_384) + 20 * 524_288;
+    assert_eq!(at(1), 182 * MIB + MIB * 3 / 4 + entries + compressors);
+    assert_eq!(at(3), 3 * at(1));
 }
 
 #[test]

@@ -126,6 +126,15 @@ impl Options {
         self.unified_slots.filter(|_| engine == Engine::LlamaCpp).unwrap_or(1).max(1)
     }
 
+    /// Earlier states that llama.cpp keeps of recurrent layers, for drafts that read the model's own states and guess anew from
+    /// where they were wrong: as many as are guessed (`common_params_speculative::need_n_rs_seq`).
+    pub(super) fn kept_states(&self, engine: Engine) -> u64 {
+        let speculation = self.speculation.as_ref().filter(|_| engine == Engine::LlamaCpp);
+        speculation
+            .filter(|speculation| matches!(speculation.draft, Draft::OwnHeads | Draft::Head))
+            .map_or(0, |speculation| speculation.tokens)
+    }
+
     /// Tokens of a sequence that one decoding step works on: the next one, and those that are guessed.
     pub(super) fn step(&self) -> u64 {
         self.speculation.as_ref().map_or(1, |speculation| speculation.tokens.saturating_add(1))
