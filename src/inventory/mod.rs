@@ -8,6 +8,7 @@ mod export;
 mod nodes;
 mod nvidia;
 mod object;
+pub mod pod_facts;
 mod quantity;
 mod redact;
 mod snapshot;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::Bytes;
 
 pub use nodes::{Inventory, MemoryLabelSource, NodeGpus};
+pub use pod_facts::PodFacts;
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
 
 pub(crate) use nodes::Group;
@@ -76,6 +78,8 @@ pub struct Pod {
     pub name: String,
     /// The node it is bound to.
     pub node: Option<String>,
+    /// The node that kube-scheduler has named for it, where it waits for others to make room (`status.nominatedNodeName`).
+    pub nominated: Option<String>,
     /// Whether it has succeeded or failed, and so holds nothing.
     pub finished: bool,
     /// What it requests of extended resources: the larger of its init containers' and its containers' sum.
