@@ -181,7 +181,7 @@ fn an_edit_that_cannot_be_run_keeps_the_pods_of_the_earlier_spec() {
         (
             "nothing says where the weights are",
             spec(json!({"model": {"parameters": "8B"}})),
-            Some("CannotRun"),
+            Some("FitsNow"),
         ),
         ("refused", spec(json!({"context": {"length": 0}})), Some("InvalidSpec")),
         ("no GPU has it", spec(json!({"context": {"length": 8192, "sequences": 60000}})), Some("NeverFits")),
