@@ -11,6 +11,7 @@ mod object;
 mod quantity;
 mod redact;
 mod snapshot;
+mod term;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -24,6 +25,9 @@ use crate::units::Bytes;
 
 pub use nodes::{Inventory, MemoryLabelSource, NodeGpus};
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
+pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
+
+pub(crate) use term::{is_label_key, is_label_value};
 
 pub(crate) use nodes::Group;
 
