@@ -6,10 +6,10 @@
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Toleration};
 use serde_json::{Map, Value, json};
 
-use super::affinity::{self, Wish};
+use super::affinity::{self, Question};
 use super::{Subject, affinity::preferred};
 use crate::engine::Start;
-use crate::inventory::Vendor;
+use crate::inventory::{Expression, Sources, Term, Vendor};
 use crate::refusal::Refusal;
 use crate::units::shorten;
 
@@ -275,13 +275,15 @@ fn tolerate(subject: Subject<'_>, spec: &mut Map<String, Value>) {
 /// Loadline's.
 fn place(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refusal> {
     let placement = subject.spec.placement.as_ref();
-    let wish = Wish {
+    let sources = Sources::default();
+    let question = Question {
+        sources: &sources,
         resource: subject.resource,
         requirement: subject.requirement,
         sharing: placement.and_then(|placement| placement.sharing).unwrap_or_default(),
         strategy: placement.and_then(|placement| placement.strategy).unwrap_or_default(),
     };
-    let own = affinity::required(wish).map_err(|overflow| Refusal::Estimate(overflow.into()))?;
+    let own = affinity::required(question).map_err(|overflow| Refusal::Estimate(overflow.into()))?;
     let affinity = spec.entry("affinity").or_insert_with(|| json!({}));
     if affinity.is_null() {
         *affinity = json!({});
@@ -327,7 +329,7 @@ fn place(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refu
     );
     let kind = "preferredDuringSchedulingIgnoredDuringExecution";
     let mut preferences = node.get(kind).and_then(Value::as_array).cloned().unwrap_or_default();
-    preferences.extend(preferred(wish));
+    preferences.extend(preferred(question));
     if !preferences.is_empty() {
         node.insert(kind.to_owned(), Value::Array(preferences));
     }
@@ -335,10 +337,10 @@ fn place(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refu
 }
 
 /// One term that holds where both hold.
-fn both(users: &Value, own: &[Value]) -> Value {
+fn both(users: &Value, own: &Term) -> Value {
     let mut term = users.as_object().cloned().unwrap_or_default();
     let mut expressions = term.get("matchExpressions").and_then(Value::as_array).cloned().unwrap_or_default();
-    expressions.extend(own.iter().cloned());
+    expressions.extend(own.expressions.iter().map(Expression::to_api));
     term.insert("matchExpressions".to_owned(), Value::Array(expressions));
     Value::Object(term)
 }
