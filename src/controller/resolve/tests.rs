@@ -178,11 +178,7 @@ fn an_edit_that_cannot_be_run_keeps_the_pods_of_the_earlier_spec() {
     let before = serde_json::to_value(&present).unwrap()["spec"]["template"].clone();
     for (case, edited, expected) in [
         ("a format that the engine cannot load", spec(json!({"precision": "awq-int4"})), Some("CannotRun")),
-        (
-            "nothing says where the weights are",
-            spec(json!({"model": {"parameters": "8B"}})),
-            Some("FitsNow"),
-        ),
+        ("nothing says where the weights are", spec(json!({"model": {"parameters": "8B"}})), Some("FitsNow")),
         ("refused", spec(json!({"context": {"length": 0}})), Some("InvalidSpec")),
         ("no GPU has it", spec(json!({"context": {"length": 8192, "sequences": 60000}})), Some("NeverFits")),
         ("an estimate only is asked for", spec(json!({"engine": {"name": "none"}})), None),
