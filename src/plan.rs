@@ -4,6 +4,7 @@
 mod alternatives;
 mod check;
 mod placement;
+mod prepared;
 mod source;
 mod tensor;
 #[cfg(test)]
@@ -11,7 +12,7 @@ mod tests;
 mod workload;
 
 use crate::api::ModelDeploymentSpec;
-use crate::decide::{Decision, Policy, Request, Requirement, Verdict, decide};
+use crate::decide::{Decision, Policy, Requirement};
 use crate::estimate::{Estimate, EstimateError, Workload, estimate};
 use crate::inventory::{Inventory, Owner};
 use crate::model::{ModelShape, ShapeSource};
@@ -19,6 +20,7 @@ use crate::refusal::Refusal;
 use crate::units::Margin;
 
 pub use alternatives::alternatives;
+pub use prepared::{Decided, Prepared, prepare};
 pub use source::{ResolveError, SourceRef, published_size, resolve_pure, spec_source};
 
 /// The object that is planned.
@@ -30,6 +32,14 @@ pub struct Subject<'a> {
     pub name: &'a str,
     /// Its spec.
     pub spec: &'a ModelDeploymentSpec,
+}
+
+impl<'a> Subject<'a> {
+    /// Whose pods do not count against it.
+    #[must_use]
+    pub const fn owner(&self) -> Owner<'a> {
+        Owner { namespace: self.namespace, name: self.name }
+    }
 }
 
 /// What was found for one object.
@@ -74,38 +84,9 @@ pub fn check(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
 /// # Errors
 /// See [`Refusal`].
 pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> Result<Plan, Refusal> {
-    let spec = subject.spec;
-    check(spec)?;
-    let margin = check::margin(spec)?;
-    let policy = placement::policy(spec)?;
-    let owner = Some(Owner { namespace: subject.namespace, name: subject.name });
-    let asked = workload::read(spec, Some(shape))?;
-    let workload = if asked.tensor_auto {
-        let question = tensor::Question { shape, margin, policy: &policy, owner, inventory };
-        tensor::smallest(&asked.workload, &question)
-    } else {
-        asked.workload
-    };
-
-    let estimate = estimate(shape, &workload)?;
-    let requirement = required(&estimate, margin)?;
-    let request = Request { requirement, policy: &policy, owner };
-    let mut decision = decide(&request, inventory, &[]);
-    if decision.verdict != Verdict::Fits {
-        let alternatives = alternatives(shape, &workload, &estimate, margin);
-        decision = decide(&request, inventory, &alternatives);
-    }
-    Ok(Plan {
-        model: shape.name.clone(),
-        source: source_name(shape.source).to_owned(),
-        architecture: shape.architecture.clone(),
-        parameters: shape.parameters,
-        estimate,
-        margin,
-        requirement,
-        policy,
-        decision,
-    })
+    let prepared = prepare(subject, shape)?;
+    let decided = prepared.decide(shape, subject.owner(), inventory)?;
+    Ok(prepared.plan(shape, decided))
 }
 
 /// The workload that a spec asks for, with what the model's shape fills in. `tensor: auto` is 1: only a cluster can tell.

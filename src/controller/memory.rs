@@ -5,40 +5,79 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::api::v1alpha1::TensorParallel;
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
-use crate::decide::Reason;
-use crate::inventory::Inventory;
+use crate::decide::{Decision, Digest, Reason};
+use crate::inventory::{Inventory, Owner};
 use crate::model::ModelShape;
-use crate::plan::Plan;
+use crate::plan::{self, Decided, Plan, Prepared, Subject};
 use crate::refusal::Refusal;
 
-use super::resolve;
 use super::status::Difference;
 
 /// Namespace and name.
 pub type Key = (String, String);
 
-/// What is needed to decide again when the cluster has changed, and what was decided.
+/// What is needed to decide again when the cluster has changed, and a digest of what was decided.
 #[derive(Clone, Debug)]
 pub struct Tracked {
-    /// The object, as it was planned.
-    pub object: Arc<ModelDeployment>,
-    /// Its model.
-    pub shape: Arc<ModelShape>,
-    /// What came of it.
-    pub plan: Result<Box<Plan>, Refusal>,
+    uid: Option<String>,
+    generation: Option<i64>,
+    key: Key,
+    replicas: u64,
+    shape: Arc<ModelShape>,
+    prepared: Prepared,
+    digest: Digest,
 }
 
 impl Tracked {
-    /// Whether a cluster leads to another plan than the one at hand.
+    /// Of an object as it was planned, with what was decided of it. `None` for one whose spec is refused, which no cluster
+    /// changes.
     #[must_use]
-    pub fn is_changed_by(&self, inventory: &Inventory) -> bool {
-        match (resolve::plan(&self.object, &self.shape, inventory), &self.plan) {
-            (Ok(new), Ok(old)) => new != **old,
-            (Err(new), Err(old)) => new != *old,
-            _ => true,
-        }
+    pub fn new(object: &ModelDeployment, shape: Arc<ModelShape>, decision: &Decision) -> Option<Self> {
+        let metadata = &object.metadata;
+        let key: Key =
+            (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
+        let subject = Subject { namespace: &key.0, name: &key.1, spec: &object.spec };
+        let prepared = plan::prepare(subject, &shape).ok()?;
+        let replicas = u64::try_from(object.spec.replicas).unwrap_or(0);
+        Some(Self {
+            uid: metadata.uid.clone(),
+            generation: metadata.generation,
+            digest: decision.digest(replicas),
+            key,
+            replicas,
+            shape,
+            prepared,
+        })
     }
+
+    /// What a cluster leads to, if that is not what was decided.
+    fn changed_by(&self, inventory: &Inventory) -> Option<Result<Decided, Refusal>> {
+        let owner = Owner { namespace: &self.key.0, name: &self.key.1 };
+        let decided = self.prepared.decide(&self.shape, owner, inventory);
+        let is_same = |decided: &Decided| decided.decision.digest(self.replicas) == self.digest;
+        (!decided.as_ref().is_ok_and(is_same)).then_some(decided)
+    }
+
+    /// Whether an object is the one that was planned, with the model that it was planned with.
+    fn is_of(&self, object: &ModelDeployment, shape: &ModelShape) -> bool {
+        let metadata = &object.metadata;
+        let parallelism = object.spec.parallelism.as_ref();
+        // It may have been planned with the ranks that run.
+        let is_auto = parallelism.is_some_and(|of| matches!(of.tensor, Some(TensorParallel::Word(_))));
+        let is_same = (&self.uid, self.generation) == (&metadata.uid, metadata.generation);
+        is_same && !is_auto && *self.shape == *shape
+    }
+}
+
+/// What a change of the cluster led to, for the reconcile that it woke.
+#[derive(Clone, Debug)]
+struct HandedOn {
+    /// The view that it was decided on.
+    version: u64,
+    tracked: Arc<Tracked>,
+    decided: Decided,
 }
 
 /// A status that was written, and the resource version that the object has with it.
@@ -73,6 +112,7 @@ pub enum Attempt {
 #[derive(Debug, Default)]
 struct Inner {
     tracked: HashMap<Key, Arc<Tracked>>,
+    handed_on: HashMap<Key, HandedOn>,
     written: HashMap<Key, Written>,
     failures: HashMap<Key, u32>,
     reasons: HashMap<Key, Reason>,
@@ -113,21 +153,41 @@ impl Memory {
         }
     }
 
-    /// The objects that a cluster leads to another plan for, in order.
+    /// The objects that a view of the cluster leads to another plan for, in order. What it leads to is kept for the
+    /// reconcile that follows.
     #[must_use]
-    pub fn changed_by(&self, inventory: &Inventory) -> Vec<Key> {
+    pub fn changed_by(&self, inventory: &Inventory, version: u64) -> Vec<Key> {
         // Deciding takes longer than a lock should be held.
         let all: Vec<(Key, Arc<Tracked>)> = {
-            let inner = self.inner();
+            let mut inner = self.inner();
+            // Nobody will ask for what an earlier view led to.
+            inner.handed_on.clear();
             inner.tracked.iter().map(|(key, tracked)| (key.clone(), Arc::clone(tracked))).collect()
         };
-        let mut changed: Vec<Key> = all
-            .into_iter()
-            .filter(|(_, tracked)| tracked.is_changed_by(inventory))
-            .map(|(key, _)| key)
-            .collect();
+        let mut changed = Vec::new();
+        for (key, tracked) in all {
+            let Some(decided) = tracked.changed_by(inventory) else { continue };
+            if let Ok(decided) = decided {
+                self.inner().handed_on.insert(key.clone(), HandedOn { version, tracked, decided });
+            }
+            changed.push(key);
+        }
         changed.sort_unstable();
         changed
+    }
+
+    /// The plan that was made of an object when a view of the cluster woke it, to be used once.
+    #[must_use]
+    pub fn handed_on(
+        &self,
+        key: &Key,
+        object: &ModelDeployment,
+        shape: &ModelShape,
+        version: u64,
+    ) -> Option<Plan> {
+        let HandedOn { version: of, tracked, decided } = self.inner().handed_on.remove(key)?;
+        let is_wanted = of == version && tracked.is_of(object, shape);
+        is_wanted.then(|| tracked.prepared.plan(shape, decided))
     }
 
     /// The reason that an object had, now that it has another.
@@ -220,6 +280,7 @@ impl Memory {
     pub fn forget(&self, key: &Key) -> Option<Reason> {
         let mut inner = self.inner();
         inner.tracked.remove(key);
+        inner.handed_on.remove(key);
         inner.written.remove(key);
         inner.failures.remove(key);
         inner.attempts.remove(key);

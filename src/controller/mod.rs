@@ -341,7 +341,8 @@ async fn wake_on_change(
         health.cluster_read();
         let memory = Arc::clone(&memory);
         // Many objects are many decisions: not on a thread that serves others.
-        let changed = tokio::task::spawn_blocking(move || memory.changed_by(&view.inventory)).await;
+        let changed =
+            tokio::task::spawn_blocking(move || memory.changed_by(&view.inventory, view.version)).await;
         for key in changed.unwrap_or_default() {
             metrics.woken();
             if wake.send(reconcile::reference(&key)).is_err() {

@@ -1,5 +1,6 @@
 //! One object: gather, resolve, apply, status.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +102,8 @@ impl Context {
         let seen = self.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
         let (resolved, hopeless, again) = match gathered {
             Gathered::Model(model) => {
-                let resolved = resolve::resolve(object, &model, &view.inventory, seen.as_deref());
+                let ready = self.memory.handed_on(key, object, &model.shape, view.version);
+                let resolved = resolve::resolve_with(object, &model, &view.inventory, seen.as_deref(), ready);
                 self.track(key, object, model.shape, &resolved, &view);
                 let rereads = object.spec.model.config_map_ref.is_some();
                 (resolved, false, if rereads { REREAD } else { AGAIN })
@@ -157,21 +159,22 @@ impl Context {
         resolved: &Resolved,
         view: &View,
     ) {
+        let planned = match resolved.kept {
+            Some(ranks) => Cow::Owned(resolve::with_ranks(object, ranks)),
+            None => Cow::Borrowed(object),
+        };
+        let refused;
         let plan = match &resolved.found {
-            Found::Planned(plan) => Ok(plan.clone()),
-            Found::Refused(error) => Err(error.clone()),
-            Found::Malformed(_) | Found::Unresolved(_) | Found::Pending => {
-                return self.memory.track(key, None);
+            Found::Planned(plan) => Some(plan.as_ref()),
+            // It may be the cluster that makes the workload impossible.
+            Found::Refused(_) => {
+                refused = resolve::plan(&planned, &shape, &view.inventory).ok();
+                refused.as_ref()
             }
+            Found::Malformed(_) | Found::Unresolved(_) | Found::Pending => None,
         };
-        let mut planned = match resolved.kept {
-            Some(ranks) => resolve::with_ranks(object, ranks),
-            None => object.clone(),
-        };
-        planned.status = None;
-        planned.metadata.managed_fields = None;
-        let tracked = Tracked { object: Arc::new(planned), shape: Arc::new(shape), plan };
-        self.memory.track(key, Some(tracked));
+        let tracked = plan.and_then(|plan| Tracked::new(&planned, Arc::new(shape), &plan.decision));
+        self.memory.track(key, tracked);
         // The cluster may have changed while this object was planned, and not yet tracked.
         let newest = self.views.borrow().as_ref().map(|view| view.version);
         if newest != Some(view.version) {

@@ -50,7 +50,19 @@ pub fn resolve(
     inventory: &Inventory,
     present: Option<&Deployment>,
 ) -> Resolved {
-    let anew = resolve_as_is(object, model, inventory, present);
+    resolve_with(object, model, inventory, present, None)
+}
+
+/// The same, with the plan of the object where it has been made already.
+#[must_use]
+pub fn resolve_with(
+    object: &ModelDeployment,
+    model: &Model,
+    inventory: &Inventory,
+    present: Option<&Deployment>,
+    plan: Option<Plan>,
+) -> Resolved {
+    let anew = resolve_as_is(object, model, inventory, present, plan);
     let kept = present.and_then(|present| kept(object, model, inventory, present, &anew));
     kept.unwrap_or(anew)
 }
@@ -71,7 +83,7 @@ fn kept(
     let stages = parallelism.pipeline.unwrap_or(1);
     let gpus = launch::requested_count(present)?;
     let ranks = gpus.checked_div(stages).filter(|ranks| ranks.checked_mul(stages) == Some(gpus))?;
-    let resolved = resolve_as_is(&with_ranks(object, ranks), model, inventory, Some(present));
+    let resolved = resolve_as_is(&with_ranks(object, ranks), model, inventory, Some(present), None);
     let Some(Built::Deployment(wanted)) = &resolved.built else { return None };
     let live = serde_json::to_value(present).ok()?;
     // What the estimate comes to is in the affinity and in the arguments.
@@ -82,7 +94,7 @@ fn kept(
 
 /// Whether some node has room for it, in use or not.
 fn may_fit(resolved: &Resolved) -> bool {
-    matches!(&resolved.found, Found::Planned(plan) if matches!(plan.decision.verdict, Verdict::Fits | Verdict::Busy))
+    matches!(&resolved.found, Found::Planned(plan) if matches!(plan.decision.verdict(), Verdict::Fits | Verdict::Busy))
 }
 
 fn is_any_ready(present: Option<&Deployment>) -> bool {
@@ -102,12 +114,13 @@ fn resolve_as_is(
     model: &Model,
     inventory: &Inventory,
     present: Option<&Deployment>,
+    planned: Option<Plan>,
 ) -> Resolved {
-    let planned = match plan(object, &model.shape, inventory) {
+    let planned = match planned.map_or_else(|| plan(object, &model.shape, inventory), Ok) {
         Ok(planned) => planned,
         Err(error) => return Resolved::without_workload(Found::Refused(error)),
     };
-    if planned.decision.reason == Reason::NeverFits {
+    if planned.decision.reason() == Reason::NeverFits {
         return Resolved::without_workload(Found::Planned(Box::new(planned)));
     }
     let metadata = &object.metadata;

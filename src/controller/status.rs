@@ -20,9 +20,6 @@ use crate::render::text::clip;
 use crate::render::{self, Found, Origin, Outcome};
 use crate::units::Bytes;
 
-/// Nodes that the status lists; `loadline plan` lists all.
-const MOST_NODES: usize = 10;
-
 /// What has come of the workload.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Workload {
@@ -196,7 +193,7 @@ fn findings(facts: Facts<'_>) -> Vec<Finding> {
         let needs = clip(render::needs(&plan.estimate, plan.margin, &plan.requirement));
         (
             finding(ESTIMATED, Truth::True, WorkloadReason::Estimated.as_str(), &needs),
-            finding(PLACEABLE, truth(plan.decision.verdict), reason, &message),
+            finding(PLACEABLE, truth(plan.decision.verdict()), reason, &message),
         )
     } else {
         let pending = outcome.reason() == Reason::EstimatePending;
@@ -235,15 +232,15 @@ fn ready(facts: Facts<'_>, outcome: &Outcome) -> Ready {
         };
     };
     let decision = &plan.decision;
-    let decided = || (decision.reason.as_str(), outcome.message());
+    let decided = || (decision.reason().as_str(), outcome.message());
     match facts.workload {
-        _ if decision.reason == Reason::NeverFits => {
+        _ if decision.reason() == Reason::NeverFits => {
             let (reason, message) = decided();
             Ready { status: Truth::False, reason, message, hopeless: true }
         }
         Workload::Nothing(nothing) => {
             let (reason, message) = decided();
-            let status = truth(decision.verdict);
+            let status = truth(decision.verdict());
             Ready { status, reason, message: clip(format!("{message} ({nothing})")), hopeless: false }
         }
         Workload::LeftAlone(_) => {
@@ -304,7 +301,7 @@ fn written(
     }
     let (reason, message) = if let Some(failure) = &child.failure {
         (WorkloadReason::ReplicaFailure.as_str(), format!("{counted}; {failure}"))
-    } else if decision.verdict != Verdict::Fits {
+    } else if decision.verdict() != Verdict::Fits {
         (reason, message)
     } else if decision.slots < u64::try_from(wanted).unwrap_or(0) {
         let room = format!("{} of {wanted} replicas find room", decision.slots);
@@ -351,12 +348,12 @@ fn summary(plan: &Plan) -> SummaryStatus {
 
 fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus {
     let nodes = |verdict: Verdict| {
-        let of = decision.classes.iter().filter(|class| class.verdict == verdict);
+        let of = decision.classes.iter().filter(|class| class.verdict() == verdict);
         of.map(|class| count_of(class.nodes.len())).fold(0, i64::saturating_add)
     };
     let mut rejected: BTreeMap<Reason, i64> = BTreeMap::new();
-    for class in decision.classes.iter().filter(|class| class.verdict == Verdict::Rejected) {
-        let sum = rejected.entry(class.reason).or_default();
+    for class in decision.classes.iter().filter(|class| class.verdict() == Verdict::Rejected) {
+        let sum = rejected.entry(class.reason()).or_default();
         *sum = sum.saturating_add(count_of(class.nodes.len()));
     }
     let mut rejected: Vec<(Reason, i64)> = rejected.into_iter().collect();
@@ -369,13 +366,13 @@ fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus 
             .into_iter()
             .map(|(reason, nodes)| RejectedNodes { reason: reason.to_string(), nodes })
             .collect(),
-        best: decision.classes.iter().find(|class| class.verdict == Verdict::Fits).and_then(best),
-        nodes: listed(&decision.classes, requirement),
+        best: decision.classes.iter().find(|class| class.verdict() == Verdict::Fits).and_then(best),
+        nodes: listed(decision, requirement),
         suggestions: decision
             .suggestions
             .iter()
             .map(|suggestion| SuggestionStatus {
-                change: clip(render::change(suggestion)),
+                change: clip(render::change(&suggestion.change)),
                 required_per_gpu: bytes(suggestion.requirement.per_gpu),
                 nodes: count(suggestion.nodes),
             })
@@ -384,25 +381,22 @@ fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus 
 }
 
 fn best(class: &ClassVerdict) -> Option<BestNode> {
-    let pool = class.pool.as_ref()?;
+    let pool = class.pool.as_deref()?;
     let Memory::Known { bytes: memory, .. } = &pool.memory else { return None };
     Some(BestNode {
         product: pool.product.clone(),
         memory: bytes(*memory),
-        node: class.nodes.first()?.clone(),
+        node: class.nodes.first()?.to_owned(),
     })
 }
 
-/// The first node of every class, then the second of every class, and so on.
-fn listed(classes: &[ClassVerdict], requirement: &Requirement) -> Vec<NodeStatus> {
-    let longest = classes.iter().map(|class| class.nodes.len()).max().unwrap_or(0).min(MOST_NODES);
-    (0..longest)
-        .flat_map(|turn| classes.iter().filter_map(move |class| Some((class, class.nodes.get(turn)?))))
-        .take(MOST_NODES)
+fn listed(decision: &Decision, requirement: &Requirement) -> Vec<NodeStatus> {
+    decision
+        .shown()
         .map(|(class, name)| NodeStatus {
-            name: name.clone(),
-            verdict: render::verdict_word(class.verdict).to_owned(),
-            reason: class.reason.to_string(),
+            name: name.to_owned(),
+            verdict: render::verdict_word(class.verdict()).to_owned(),
+            reason: class.reason().to_string(),
             message: render::node_message(class, requirement),
         })
         .collect()

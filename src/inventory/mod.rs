@@ -5,6 +5,8 @@
 
 mod bounded;
 mod export;
+mod groups;
+mod names;
 mod nodes;
 mod nvidia;
 mod object;
@@ -15,6 +17,7 @@ mod snapshot;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::collections::BTreeMap;
 
@@ -22,10 +25,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Bytes;
 
+pub use groups::Pools;
+pub use names::NodeNames;
 pub use nodes::{Inventory, MemoryLabelSource, NodeGpus};
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
+pub use usage::{Held, NodeUsage, Usage};
 
-pub(crate) use nodes::Group;
+pub(crate) use groups::Group;
 
 /// The label that ties a pod to the ModelDeployment it serves, in the pod's own namespace.
 pub const MODEL_DEPLOYMENT_LABEL: &str = "loadline.dev/model-deployment";

@@ -67,8 +67,8 @@ pub fn resource<'a>(decision: &'a Decision, present: Option<&'a str>, is_any_rea
         decision
             .classes
             .iter()
-            .filter(|class| matches!(class.verdict, Verdict::Fits | Verdict::Busy))
-            .filter_map(|class| class.pool.as_ref())
+            .filter(|class| matches!(class.verdict(), Verdict::Fits | Verdict::Busy))
+            .filter_map(|class| class.pool.as_deref())
             .any(|pool| resource.is_none_or(|resource| pool.resource == resource))
     };
     match present {

@@ -455,11 +455,11 @@ proptest! {
         // How many clients an MPS GPU has is not known without the label, and `decide` then takes a careful guess.
         let guessed = labels.get("nvidia.com/gpu.sharing-strategy").is_some_and(|strategy| strategy == "mps")
             && labels.get("nvidia.com/gpu.replicas").is_none_or(|replicas| replicas == "1");
-        let accepted = decision.verdict == Verdict::Fits;
+        let accepted = decision.verdict() == Verdict::Fits;
         let admitted = admits(&terms, &labels);
-        prop_assert!(!admitted || accepted, "bound where it is not accepted: {:?} {labels:?}", decision.reason);
+        prop_assert!(!admitted || accepted, "bound where it is not accepted: {:?} {labels:?}", decision.reason());
         prop_assert!(
-            !accepted || admitted || guessed || decision.reason == Reason::NeverFits,
+            !accepted || admitted || guessed || decision.reason() == Reason::NeverFits,
             "accepted where it cannot be bound: {labels:?} {terms:?}"
         );
     }

@@ -49,7 +49,7 @@ impl Outcome {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match &self.found {
-            Found::Planned(plan) => plan.decision.verdict,
+            Found::Planned(plan) => plan.decision.verdict(),
             Found::Refused(_) | Found::Malformed(_) => Verdict::Rejected,
             Found::Unresolved(_) | Found::Pending => Verdict::Unknown,
         }
@@ -59,7 +59,7 @@ impl Outcome {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match &self.found {
-            Found::Planned(plan) => plan.decision.reason,
+            Found::Planned(plan) => plan.decision.reason(),
             Found::Refused(error) => error.reason(),
             Found::Malformed(_) => Reason::InvalidSpec,
             Found::Unresolved(_) => Reason::ModelNotResolved,

@@ -162,14 +162,14 @@ async fn an_object_that_is_being_deleted_is_left_alone() {
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
     let action = harness.reconcile(&DeserializeGuard(Ok(deleted))).await.unwrap();
     assert_eq!((action, harness.calls().len()), (Action::await_change(), 0));
-    assert!(harness.context.memory.changed_by(&Inventory::default()).is_empty(), "it is forgotten");
+    assert!(harness.context.memory.changed_by(&Inventory::default(), 2).is_empty(), "it is forgotten");
 }
 
 #[tokio::test]
 async fn only_what_a_change_of_the_cluster_concerns_is_woken() {
     let harness = Harness::new(golden(), willing);
     harness.reconcile(&llama()).await.unwrap();
-    let woken = |nodes| harness.context.memory.changed_by(&cluster(nodes, Vec::new()));
+    let woken = |nodes| harness.context.memory.changed_by(&cluster(nodes, Vec::new()), 2);
     assert_eq!(woken(golden()), [], "nothing has changed");
     let mut labelled = golden();
     labelled[0].labels.insert("team".to_owned(), "a".to_owned());

@@ -44,13 +44,13 @@ proptest! {
         let request = Request { requirement, policy: &policy, owner: Some(Owner { namespace: "team-a", name: "m" }) };
         let labels: BTreeMap<String, Node> = snapshot.nodes.clone();
         let decision = decide(&request, &Inventory::new(snapshot), &[]);
-        let selected = decision.classes.iter().filter(|class| matches!(class.verdict, Verdict::Fits | Verdict::Busy));
+        let selected = decision.classes.iter().filter(|class| matches!(class.verdict(), Verdict::Fits | Verdict::Busy));
         for class in selected {
-            let pool = class.pool.as_ref().expect("a class that fits has a pool");
+            let pool = class.pool.as_deref().expect("a class that fits has a pool");
             prop_assert!(pool.usable_memory() >= Some(requirement.per_gpu));
             prop_assert!(pool.allocatable >= requirement.gpus);
-            prop_assert!(class.verdict == Verdict::Busy || pool.free >= requirement.gpus);
-            for name in &class.nodes {
+            prop_assert!(class.verdict() == Verdict::Busy || pool.free >= requirement.gpus);
+            for name in class.nodes.iter() {
                 // And the node's own label says so: nothing but it does.
                 let node = &labels[name];
                 let key = format!("{}.memory", pool.resource.trim_end_matches(".shared"));
@@ -59,7 +59,7 @@ proptest! {
                 prop_assert!(node.ready);
             }
         }
-        prop_assert_eq!(decision.verdict == Verdict::Fits, decision.slots > 0);
+        prop_assert_eq!(decision.verdict() == Verdict::Fits, decision.slots > 0);
     }
 
     #[test]
@@ -71,7 +71,7 @@ proptest! {
         let mut larger = snapshot;
         larger.nodes.insert(more.name.clone(), more);
         let after = decide(&request, &Inventory::new(larger), &[]);
-        prop_assert!(after.verdict <= before.verdict, "{:?} became {:?}", before.verdict, after.verdict);
+        prop_assert!(after.verdict() <= before.verdict(), "{:?} became {:?}", before.verdict(), after.verdict());
         prop_assert!(after.slots >= before.slots);
     }
 
@@ -82,20 +82,17 @@ proptest! {
         let owner = Some(Owner { namespace: "team-a", name: "m" });
         let request = Request { requirement, policy: &policy, owner };
         let all = decide(&request, &Inventory::new(snapshot.clone()), &[]);
-        let names: BTreeSet<&String> = all.classes.iter().flat_map(|class| &class.nodes).collect();
-        prop_assert_eq!(names, snapshot.nodes.keys().collect::<BTreeSet<_>>());
+        let names: BTreeSet<&str> = all.classes.iter().flat_map(|class| class.nodes.iter()).collect();
+        prop_assert_eq!(names, snapshot.nodes.keys().map(String::as_str).collect::<BTreeSet<_>>());
         prop_assert_eq!(all.classes.iter().map(|class| class.nodes.len()).sum::<usize>(), snapshot.nodes.len());
         for class in &all.classes {
-            for name in &class.nodes {
+            for name in class.nodes.iter() {
                 let alone = Snapshot {
-                    nodes: BTreeMap::from([(name.clone(), snapshot.nodes[name].clone())]),
+                    nodes: BTreeMap::from([(name.to_owned(), snapshot.nodes[name].clone())]),
                     pods: snapshot.pods.clone(),
                 };
                 let single = decide(&request, &Inventory::new(alone), &[]).classes.remove(0);
-                prop_assert_eq!(
-                    (single.verdict, single.reason, single.detail, single.pool),
-                    (class.verdict, class.reason, class.detail.clone(), class.pool.clone())
-                );
+                prop_assert_eq!((&single.finding, &single.pool), (&class.finding, &class.pool));
             }
         }
     }
