@@ -295,7 +295,11 @@ fn wait_after(failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::controller::{resolve, testing};
+    use crate::inventory::testing::golden;
 
     fn key() -> Key {
         ("team-a".to_owned(), "llama".to_owned())
@@ -303,6 +307,33 @@ mod tests {
 
     fn status(generation: i64) -> ModelDeploymentStatus {
         ModelDeploymentStatus { observed_generation: Some(generation), ..ModelDeploymentStatus::default() }
+    }
+
+    #[test]
+    fn what_a_change_led_to_is_handed_on_once_and_for_that_view_alone() {
+        let object = testing::object(&json!({"model": {"parameters": "8B"}, "context": {"length": 4096}}));
+        let key = crate::controller::reconcile::key_of(&object);
+        let (before, after) = (testing::cluster(golden(), vec![]), testing::cluster(vec![], vec![]));
+        let plan = |inventory| resolve::plan(&object, &testing::shape(), inventory).unwrap();
+        let memory = Memory::default();
+        let track = || {
+            let tracked = Tracked::new(&object, Arc::new(testing::shape()), &plan(&before).decision);
+            memory.track(&key, tracked);
+        };
+        let handed_on =
+            |object: &ModelDeployment, version| memory.handed_on(&key, object, &testing::shape(), version);
+        track();
+        assert_eq!(memory.changed_by(&before, 1), []);
+        assert_eq!(handed_on(&object, 1), None, "nothing has changed");
+        assert_eq!(memory.changed_by(&after, 2), std::slice::from_ref(&key));
+        assert_eq!(handed_on(&object, 2), Some(plan(&after)));
+        assert_eq!(handed_on(&object, 2), None, "it was taken");
+        let mut edited = object.clone();
+        edited.metadata.generation = Some(4);
+        for (object, version) in [(&object, 3), (&edited, 2)] {
+            assert_eq!(memory.changed_by(&after, 2), std::slice::from_ref(&key));
+            assert_eq!(handed_on(object, version), None);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::api::ModelDeploymentStatus;
 use crate::api::conditions::{
-    self, ESTIMATED, Finding, PLACEABLE, READY, RECONCILING, STALLED, Truth, WorkloadReason,
+    self, ConditionFinding, ESTIMATED, PLACEABLE, READY, RECONCILING, STALLED, Truth, WorkloadReason,
 };
 use crate::api::v1alpha1::{
     BestNode, EstimateStatus, NodeStatus, PlacementStatus, RejectedNodes, SuggestionStatus, SummaryStatus,
@@ -173,7 +173,7 @@ struct Ready {
     hopeless: bool,
 }
 
-fn findings(facts: Facts<'_>) -> Vec<Finding> {
+fn findings(facts: Facts<'_>) -> Vec<ConditionFinding> {
     let outcome = Outcome {
         namespace: String::new(),
         name: facts.name.to_owned(),
@@ -182,7 +182,7 @@ fn findings(facts: Facts<'_>) -> Vec<Finding> {
     };
     let ready = ready(facts, &outcome);
     let waits = ready.status != Truth::True && !ready.hopeless;
-    let finding = |kind, status, reason: &str, message: &str| Finding {
+    let finding = |kind, status, reason: &str, message: &str| ConditionFinding {
         kind,
         status,
         reason: reason.to_owned(),
