@@ -1,5 +1,7 @@
 //! From an object and its model's shape to a plan and a workload. Pure.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::api::ModelDeployment;
@@ -16,7 +18,7 @@ use crate::render::Found;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     /// The shape.
-    pub shape: ModelShape,
+    pub shape: Arc<ModelShape>,
     /// The repository that a catalog entry stands for.
     pub catalog_repository: Option<String>,
 }

@@ -195,8 +195,8 @@ mod tests {
         PodFacts::from_object(&serde_json::from_value(pod).unwrap())
     }
 
-    fn time(text: &str) -> Option<Timestamp> {
-        Some(text.parse().unwrap())
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
             template_hash: Some("5d4".to_owned()),
             phase: "Pending".to_owned(),
             unscheduled: Some(Said { reason: "Unschedulable".to_owned(), message: message.to_owned() }),
-            deleted_at: time("2026-01-01T00:02:00Z"),
+            deleted_at: Some(time("2026-01-01T00:02:00Z")),
             ..PodFacts::default()
         };
         assert_eq!(waits, expected);
@@ -236,7 +236,7 @@ mod tests {
             ],
         }));
         let [fetch, model, proxy] = pod.containers.as_slice() else { panic!("{:?}", pod.containers) };
-        assert_eq!((pod.restarts(), pod.started_at), (5, time("2026-01-01T00:00:00Z")));
+        assert_eq!((pod.restarts(), pod.started_at), (5, Some(time("2026-01-01T00:00:00Z"))));
         assert_eq!((fetch.init, fetch.terminated.as_ref().map(|ended| ended.exit_code)), (true, Some(0)));
         assert_eq!(model.waiting.as_ref().map(|waiting| waiting.reason.as_str()), Some("CrashLoopBackOff"));
         assert_eq!(
@@ -245,11 +245,11 @@ mod tests {
                 reason: "OOMKilled".to_owned(),
                 exit_code: 137,
                 message: "CUDA out of memory".to_owned(),
-                started_at: time("2026-01-01T00:00:10Z"),
-                finished_at: time("2026-01-01T00:01:00Z"),
+                started_at: Some(time("2026-01-01T00:00:10Z")),
+                finished_at: Some(time("2026-01-01T00:01:00Z")),
             })
         );
-        assert_eq!((proxy.ready, proxy.running_since), (true, time("2026-01-01T00:00:05Z")));
+        assert_eq!((proxy.ready, proxy.running_since), (true, Some(time("2026-01-01T00:00:05Z"))));
     }
 
     #[test]

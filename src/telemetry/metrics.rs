@@ -30,6 +30,7 @@ pub struct Metrics {
     events: Family<Label, Counter>,
     watch_errors: Family<Label, Counter>,
     wakes: Counter,
+    panics: Counter,
 }
 
 impl fmt::Debug for Metrics {
@@ -67,6 +68,12 @@ impl Default for Metrics {
             "ModelDeployments reconciled because the cluster has changed",
             wakes.clone(),
         );
+        let panics = Counter::default();
+        registry.register(
+            "panics",
+            "Plans that broke off by a defect; each concerns one ModelDeployment",
+            panics.clone(),
+        );
         Self {
             registry,
             reconciles,
@@ -78,6 +85,7 @@ impl Default for Metrics {
             events,
             watch_errors,
             wakes,
+            panics,
         }
     }
 }
@@ -128,6 +136,11 @@ impl Metrics {
         self.wakes.inc();
     }
 
+    /// Planning an object panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
     /// All of it, as text.
     pub fn exposition(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
@@ -152,6 +165,7 @@ mod tests {
         metrics.event("Warning");
         metrics.watch_failed("nodes");
         metrics.woken();
+        metrics.panicked();
         let text = metrics.exposition().unwrap();
         for line in [
             "loadline_reconciles_total{result=\"ok\"} 1",
@@ -164,6 +178,7 @@ mod tests {
             "loadline_events_total{type=\"Warning\"} 1",
             "loadline_watch_errors_total{watched=\"nodes\"} 1",
             "loadline_wakes_total 1",
+            "loadline_panics_total 1",
             "loadline_reconcile_duration_seconds_count 2",
             "# EOF",
         ] {

@@ -590,14 +590,14 @@ fn a_repository_without_an_index_is_read_by_its_list_of_files() {
 fn what_was_resolved_is_not_asked_for_again() {
     let server = Server::start(|seen, _| sharded(seen));
     let sources = sources(&server);
-    assert!(sources.known(&hub("org/m")).is_none());
+    assert!(sources.known("", &hub("org/m")).is_none());
     let shape = sources.resolve(&hub("org/m")).expect("resolves");
     let requests = server.seen().len();
     assert_eq!(sources.resolve(&hub("org/m")), Ok(shape.clone()));
-    assert_eq!(sources.known(&hub("org/m")), Some(Ok(shape)));
+    assert_eq!(sources.known("", &hub("org/m")), Some(Ok(shape)));
     assert_eq!(server.seen().len(), requests);
     // Another token may see something else: it asks for itself.
-    assert!(sources.known(&with_token("org/m")).is_none());
+    assert!(sources.known("", &with_token("org/m")).is_none());
     // Not for ever, but then only whether the commit is still the same.
     let stale = Sources::new(Settings { fresh_for: Duration::ZERO, ..settings(&server) }).expect("valid");
     stale.resolve(&hub("org/m")).expect("resolves");

@@ -59,7 +59,7 @@ async fn applied(
 ) -> (Result<Workload, Error>, Recorded) {
     let server = Recorded::default();
     let client = server.client(answer);
-    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let (metrics, memory) = (Metrics::default(), Records::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
     let result = workload(writer, &llama(), built, seen).await;
     (result, server)
@@ -240,7 +240,7 @@ async fn what_the_server_refuses_is_not_offered_again_until_it_is_another() {
             refusal(500, "InternalError", faults)
         }
     });
-    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let (metrics, memory) = (Metrics::default(), Records::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
     let told = Workload::Rejected {
         why: "failed to create typed patch object: errors: .spec.a: field not declared in schema .spec.b: field not declared in schema".to_owned(),
@@ -264,7 +264,7 @@ async fn a_value_that_the_server_writes_in_another_way_is_applied_once() {
     let answer = serde_json::to_value(&seen).unwrap();
     let server = Recorded::default();
     let client = server.client(move |_: &str, _: &Value| (200, answer.clone()));
-    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let (metrics, memory) = (Metrics::default(), Records::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
     let built = Built::Deployment(wanted);
     for _ in 0..3 {

@@ -14,7 +14,7 @@ fn spec(precision: &str) -> Value {
 
 fn seventy_billion() -> Model {
     let spec = object(&spec("bf16")).spec;
-    Model { shape: crate::plan::resolve_pure(&spec).unwrap().unwrap(), catalog_repository: None }
+    Model { shape: Arc::new(crate::plan::resolve_pure(&spec).unwrap().unwrap()), catalog_repository: None }
 }
 
 /// What is resolved with the Deployment that is there.
@@ -61,7 +61,7 @@ fn auto_stays_at_what_runs() {
 #[test]
 fn a_number_that_is_written_is_what_it_is() {
     let nodes = || cluster(vec![gpu_node("a100", 81920, 4)], Vec::new());
-    let model = Model { shape: shape(), catalog_repository: None };
+    let model = Model { shape: Arc::new(shape()), catalog_repository: None };
     let written = |ranks: i64| {
         let mut object = object(&spec("bf16"));
         object.spec.parallelism.as_mut().unwrap().tensor = Some(TensorParallel::Ranks(ranks));
