@@ -19,9 +19,9 @@ use crate::model::ModelShape;
 use crate::source::{self, SourceError, SourceRef, Sources, Token};
 
 /// Models that are read at the same time: each holds a thread, and the Hub limits requests.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 16;
 /// Those of one namespace.
-const AT_ONCE_OF_ONE: usize = 3;
+const AT_ONCE_OF_ONE: usize = 4;
 /// The longest wait for a Secret that is not there: its server is near, and whoever creates it waits.
 const LONGEST_FOR_SECRET: Duration = Duration::from_mins(5);
 
