@@ -49,12 +49,14 @@ use crate::launch::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
 use crate::world::tasks::Tasks;
-use crate::world::{Decisions, Key, Models, Planner, World};
+use crate::world::{Decisions, Key, Models, Planner, Turns, World};
 
 pub use reconcile::Writer;
 
 /// Objects that are reconciled at the same time.
-const CONCURRENCY: u16 = 16;
+const AT_ONCE: usize = 16;
+/// Those of one namespace: however many it has, and however long each takes, others come to their turn.
+const AT_ONCE_OF_ONE: usize = 8;
 /// Requests for the same object within so long are one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long the API server may be silent on a connection.
@@ -193,7 +195,7 @@ where
         recorder: Recorder::new(client, reporter),
         wake,
     };
-    let context = Arc::new(Context { world, writer });
+    let context = Arc::new(Context { world, writer, turns: Turns::new(AT_ONCE, AT_ONCE_OF_ONE) });
     let lists_read = say_when_read(Arc::clone(&health), objects_read, deployments_read);
     tasks.spawn("the task that waits for the lists", lists_read);
     tasks.spawn(QUEUE, reconcile_all(context, object_store, queue.take_until(stop.clone()).boxed()));
@@ -272,7 +274,8 @@ async fn say_when_read(
 
 /// Reconciles what the queue asks for, until the queue ends and nothing is under way.
 async fn reconcile_all(context: Arc<Context>, objects: Store<Guarded>, queue: Queue) {
-    let settings = controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    // All that are asked for begin, and take turns then: a queue of the framework's own knows nothing of namespaces.
+    let settings = controller::Config::default().concurrency(0).debounce(DEBOUNCE);
     controller::applier(
         |object, context| reconcile_apart(object, context).boxed(),
         |object: Arc<Guarded>, error: &Error, context: Arc<Context>| {
@@ -293,10 +296,12 @@ async fn reconcile_all(context: Arc<Context>, objects: Store<Guarded>, queue: Qu
 /// One reconcile, in a task of its own: it uses the other core, and a defect in it breaks off nothing else.
 async fn reconcile_apart(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let metrics = Arc::clone(&context.world.metrics);
+    let turn = context.turns.take(object.meta().namespace.as_deref().unwrap_or_default()).await;
     let started = Instant::now();
     let result = tokio::spawn(reconcile::reconcile(object, context))
         .await
         .unwrap_or_else(|error| Err(Error::Broken(error.to_string())));
+    drop(turn);
     metrics.reconciled(started.elapsed(), result.as_ref().err().map(Error::category));
     result
 }

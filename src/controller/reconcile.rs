@@ -26,7 +26,7 @@ use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::View;
 use crate::model::ModelShape;
 use crate::render::{Found, Origin, Outcome};
-use crate::world::{Key, Tracked, World};
+use crate::world::{Key, Tracked, Turns, World};
 
 /// An object as the watch hands it over: one that is malformed stops no other.
 pub type Guarded = DeserializeGuard<ModelDeployment>;
@@ -43,6 +43,8 @@ pub struct Context {
     pub world: Arc<World>,
     /// What the one that writes has.
     pub writer: Writer,
+    /// Reconciles take turns.
+    pub turns: Turns,
 }
 
 /// What the one replica has that applies workloads, writes statuses and publishes events.
@@ -110,6 +112,8 @@ impl Context {
             gather::gather(places, key, object.metadata.generation, &object.spec).await?
         };
         let seen = writer.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
+        let fill = world.models.sources().fill();
+        world.metrics.stored(fill.shapes, fill.bytes);
         let (resolved, hopeless, again) = match gathered {
             Gathered::Model(model, look_again) => {
                 let view = self.view().await?;
@@ -174,7 +178,7 @@ impl Context {
         seen: Option<Arc<Deployment>>,
     ) -> Result<Resolved, Error> {
         let (guarded, view) = (Arc::clone(guarded), Arc::clone(view));
-        let planned = self.world.planner.run(move || {
+        let planned = self.world.planner.run(&key.0, move || {
             let object = guarded.0.as_ref().ok()?;
             Some(resolve::resolve(object, &model, &view.inventory, seen.as_deref()))
         });

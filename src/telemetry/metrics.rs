@@ -31,6 +31,8 @@ pub struct Metrics {
     watch_errors: Family<Label, Counter>,
     wakes: Counter,
     panics: Counter,
+    stored_shapes: Gauge,
+    stored_bytes: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -74,6 +76,10 @@ impl Default for Metrics {
             "Plans that broke off by a defect; each concerns one ModelDeployment",
             panics.clone(),
         );
+        let stored_shapes = Gauge::default();
+        registry.register("stored_models", "Models whose shapes are kept", stored_shapes.clone());
+        let stored_bytes = Gauge::default();
+        registry.register("stored_model_bytes", "Memory that their shapes take", stored_bytes.clone());
         Self {
             registry,
             reconciles,
@@ -86,6 +92,8 @@ impl Default for Metrics {
             watch_errors,
             wakes,
             panics,
+            stored_shapes,
+            stored_bytes,
         }
     }
 }
@@ -141,6 +149,12 @@ impl Metrics {
         self.panics.inc();
     }
 
+    /// So many shapes of models are kept, and take so many bytes.
+    pub fn stored(&self, shapes: usize, bytes: u64) {
+        self.stored_shapes.set(i64::try_from(shapes).unwrap_or(i64::MAX));
+        self.stored_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// All of it, as text.
     pub fn exposition(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
@@ -166,6 +180,7 @@ mod tests {
         metrics.watch_failed("nodes");
         metrics.woken();
         metrics.panicked();
+        metrics.stored(3, 4096);
         let text = metrics.exposition().unwrap();
         for line in [
             "loadline_reconciles_total{result=\"ok\"} 1",
@@ -179,6 +194,8 @@ mod tests {
             "loadline_watch_errors_total{watched=\"nodes\"} 1",
             "loadline_wakes_total 1",
             "loadline_panics_total 1",
+            "loadline_stored_models 3",
+            "loadline_stored_model_bytes 4096",
             "loadline_reconcile_duration_seconds_count 2",
             "# EOF",
         ] {

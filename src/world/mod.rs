@@ -8,7 +8,7 @@ pub mod decisions;
 pub mod models;
 pub mod planner;
 pub mod tasks;
-mod turns;
+pub mod turns;
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use crate::telemetry::{Health, Metrics};
 pub use decisions::{Decisions, Tracked};
 pub use models::Models;
 pub use planner::Planner;
+pub use turns::Turns;
 
 /// Namespace and name of an object.
 pub type Key = (String, String);

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Hands out turns, within a namespace first come, first served.
+/// Hands out turns: within a namespace first come, first served.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub struct Turns {
     all: Arc<Semaphore>,
     each: usize,
     namespaces: Mutex<HashMap<String, Arc<Semaphore>>>,
@@ -15,19 +15,20 @@ pub(super) struct Turns {
 
 /// A turn, which ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub struct Turn {
     _of_all: Option<OwnedSemaphorePermit>,
     _of_namespace: Option<OwnedSemaphorePermit>,
 }
 
 impl Turns {
     /// So many at the same time, of which so many of one namespace.
-    pub(super) fn new(all: usize, each: usize) -> Self {
+    #[must_use]
+    pub fn new(all: usize, each: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(all)), each, namespaces: Mutex::default() }
     }
 
     /// Waits for a turn. Who waits for one of its namespace keeps none of the others'.
-    pub(super) async fn take(&self, namespace: &str) -> Turn {
+    pub async fn take(&self, namespace: &str) -> Turn {
         let own = {
             let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever waits, or has a turn, holds the semaphore too.

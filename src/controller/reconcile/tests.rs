@@ -64,7 +64,7 @@ impl Harness {
             recorder: Recorder::new(client, Reporter { controller: "loadline".to_owned(), instance: None }),
             wake,
         };
-        let context = Arc::new(Context { world: Arc::new(world), writer });
+        let context = Arc::new(Context { world: Arc::new(world), writer, turns: Turns::new(4, 2) });
         Self { context, server, children, views, woken, told }
     }
 
