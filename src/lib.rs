@@ -18,3 +18,4 @@ pub mod render;
 pub mod source;
 pub mod telemetry;
 pub mod units;
+pub mod world;

@@ -102,7 +102,7 @@ impl Truth {
 
 /// What one condition is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ConditionFinding {
     /// The condition's type.
     pub kind: &'static str,
     /// Whether it holds.
@@ -119,7 +119,7 @@ pub struct Finding {
 #[must_use]
 pub fn merge(
     previous: &[Condition],
-    findings: &[Finding],
+    findings: &[ConditionFinding],
     generation: Option<i64>,
     now: jiff::Timestamp,
 ) -> Vec<Condition> {
@@ -156,8 +156,13 @@ fn to_second(time: jiff::Timestamp) -> jiff::Timestamp {
 mod tests {
     use super::*;
 
-    fn finding(status: Truth, reason: &str) -> Finding {
-        Finding { kind: READY, status, reason: reason.to_owned(), message: format!("because {reason}") }
+    fn finding(status: Truth, reason: &str) -> ConditionFinding {
+        ConditionFinding {
+            kind: READY,
+            status,
+            reason: reason.to_owned(),
+            message: format!("because {reason}"),
+        }
     }
 
     fn at(second: i64) -> jiff::Timestamp {

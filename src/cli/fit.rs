@@ -1,10 +1,12 @@
 //! What of a model fits a GPU, and which GPUs it fits: the questions of `--fit` and of the first lines.
 
+use crate::decide::Change;
 use crate::estimate::inverse::{Room, largest_margin, shared};
 use crate::estimate::{Estimate, Method, Sharding, Training, Workload, estimate};
 use crate::model::ModelShape;
 use crate::plan::alternatives;
 use crate::precision::Precision;
+use crate::render::change_fields;
 use crate::render::json::{CardDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
 use crate::units::{Bytes, Margin};
 
@@ -107,7 +109,7 @@ fn smaller(subject: &Subject<'_>, room: Room) -> Vec<(Fields, ChangeDocument)> {
         .into_iter()
         .filter(|alternative| room.holds(alternative.requirement.per_gpu))
         .map(|alternative| {
-            let fields = alternative.change.fields;
+            let fields = change_fields(&alternative.change);
             let change = ChangeDocument {
                 flags: flags(&fields),
                 required_per_gpu: alternative.requirement.per_gpu,
@@ -219,8 +221,8 @@ fn reduced(subject: &Subject<'_>) -> Vec<(Vec<String>, Workload)> {
         return variants;
     }
     let smaller = alternatives(subject.shape, asked, subject.estimate, subject.margin, &|_, _| true);
-    let smaller = smaller.iter().filter_map(|alternative| match alternative.change.fields.as_slice() {
-        [("precision", value)] => value.parse::<Precision>().ok(),
+    let smaller = smaller.iter().filter_map(|alternative| match alternative.change {
+        Change::Precision(precision) => Some(precision),
         _ => None,
     });
     let precisions: Vec<Option<Precision>> = std::iter::once(None).chain(smaller.map(Some)).collect();

@@ -10,7 +10,7 @@ use crate::api::ModelDeploymentSpec;
 use crate::decide::Verdict;
 use crate::inventory::{Inventory, Snapshot, Sources};
 use crate::plan::{Subject, check, plan};
-use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table, yaml};
+use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table};
 
 use super::connection::{Cluster, block_on};
 use super::failure::{ExitStatus, Failure};
@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
     let resolver = Resolver { sources: arguments.hub.sources()?, config_maps: given.config_maps, namespace };
     let outcomes: Vec<Outcome> =
         given.objects.into_iter().map(|manifest| outcome(manifest, &resolver, &inventory)).collect();
-    printer.data(&printed(&outcomes, arguments.output, printer)?)?;
+    print(&outcomes, arguments.output, printer)?;
     Ok(status(&outcomes))
 }
 
@@ -201,16 +201,33 @@ fn found(
     }
 }
 
-fn printed(outcomes: &[Outcome], format: PlanFormat, printer: Printer) -> anyhow::Result<String> {
+fn print(outcomes: &[Outcome], format: PlanFormat, printer: Printer) -> anyhow::Result<()> {
     let style = |wide| table::Style { wide, colour: printer.colours_data(), width: printer.width() };
-    Ok(match format {
-        PlanFormat::Table => table::plan(outcomes, style(false)),
-        PlanFormat::Wide => table::plan(outcomes, style(true)),
-        PlanFormat::Json => json::print(&json::plan(outcomes))?,
-        PlanFormat::Yaml => yaml::print(&json::plan(outcomes))?,
-        PlanFormat::Junit => junit::plan(outcomes),
-        PlanFormat::Sarif => json::print(&sarif::plan(outcomes, env!("CARGO_PKG_VERSION")))?,
-        PlanFormat::Markdown => markdown::plan(outcomes),
+    match format {
+        PlanFormat::Table => parts(table::plan_parts(outcomes, style(false)), printer)?,
+        PlanFormat::Wide => parts(table::plan_parts(outcomes, style(true)), printer)?,
+        PlanFormat::Markdown => parts(markdown::plan_parts(outcomes), printer)?,
+        PlanFormat::Json => printer.stream(|mut out| -> anyhow::Result<()> {
+            serde_json::to_writer_pretty(&mut out, &json::plan(outcomes))?;
+            Ok(out.write_all(b"\n")?)
+        })?,
+        PlanFormat::Yaml => printer
+            .stream(|out| -> anyhow::Result<()> { Ok(serde_yaml::to_writer(out, &json::plan(outcomes))?) })?,
+        PlanFormat::Junit => printer.data(&junit::plan(outcomes))?,
+        PlanFormat::Sarif => {
+            printer.data(&json::print(&sarif::plan(outcomes, env!("CARGO_PKG_VERSION")))?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints a text part by part.
+fn parts(parts: impl Iterator<Item = String>, printer: Printer) -> std::io::Result<()> {
+    printer.stream(|out| {
+        for part in parts {
+            out.write_all(part.as_bytes())?;
+        }
+        Ok(())
     })
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::error::{Error, within};
-use super::memory::{Attempt, Memory};
+use super::memory::{Attempt, Records};
 use super::resolve::Desired;
 use crate::api::{ModelDeployment, ModelDeploymentStatus, conditions};
 use crate::inventory::MODEL_DEPLOYMENT_LABEL;
@@ -31,7 +31,7 @@ pub struct Writer<'a> {
     /// What is counted.
     pub metrics: &'a Metrics,
     /// What is remembered.
-    pub memory: &'a Memory,
+    pub memory: &'a Records,
 }
 
 /// Brings the Deployment of an object to what is desired. `seen` is the Deployment as the watch last saw it.
@@ -181,7 +181,7 @@ fn is_of_predecessor(deployment: &Deployment, name: &str) -> bool {
 }
 
 /// Whether an object is the controller of a Deployment.
-fn is_owned(deployment: &Deployment, object: &ModelDeployment) -> bool {
+pub(super) fn is_owned(deployment: &Deployment, object: &ModelDeployment) -> bool {
     let uid = object.metadata.uid.as_deref();
     deployment
         .owner_references()

@@ -1,5 +1,7 @@
 //! From an object and its model's shape to a plan, and to what is to become of its workload. Pure.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
 
@@ -9,20 +11,32 @@ use crate::api::v1alpha1::RolloutMode;
 use crate::decide::Reason;
 use crate::inventory::{Inventory, PodFacts};
 use crate::launch::deployment::{Identity, Replacement, deployment};
-use crate::launch::record::ROLL_ANNOTATION;
 use crate::launch::{Launch, Record, Running};
 use crate::model::ModelShape;
-use crate::plan::{self, Plan};
-use crate::refusal::Refusal;
+use crate::plan::{self, Decided, Plan, Prepared, Subject};
 use crate::render::Found;
+use crate::world::Tracked;
 
 /// What was found of an object, and what is to become of its workload.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Resolved {
     /// The plan, or why there is none.
     pub found: Found,
     /// What is to become of the workload.
     pub desired: Desired,
+    /// What a change of the cluster would decide anew.
+    pub tracked: Option<Tracked>,
+}
+
+impl Resolved {
+    /// How new pods take the place of old ones.
+    #[must_use]
+    pub fn replacement(&self) -> Replacement {
+        match &self.desired {
+            Desired::Deployment(wanted) => Replacement::read(wanted).unwrap_or(Replacement::Surge),
+            Desired::None | Desired::AsItIs => Replacement::Surge,
+        }
+    }
 }
 
 /// What is to become of an object's workload.
@@ -36,37 +50,64 @@ pub enum Desired {
     AsItIs,
 }
 
-/// Plans an object, and works out its workload. `present` is its Deployment, if it has one, and `pods` what is known of
-/// the pods.
+/// What is known of an object's workload.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Present<'a> {
+    /// Its Deployment, if it has one.
+    pub deployment: Option<&'a Deployment>,
+    /// Its pods.
+    pub pods: &'a [PodFacts],
+}
+
+/// Plans an object, and works out its workload. `decided` is what a change of the cluster has led to already.
 #[must_use]
 pub fn resolve(
     object: &ModelDeployment,
-    shape: &ModelShape,
+    shape: &Arc<ModelShape>,
     inventory: &Inventory,
-    present: Option<&Deployment>,
-    pods: &[PodFacts],
+    present: Present<'_>,
+    decided: impl FnOnce(Option<&Running>) -> Option<(Arc<Prepared>, Decided)>,
 ) -> Resolved {
-    let running = present.map(|present| running(object, present));
-    let planned = match plan(object, shape, inventory, running.as_ref()) {
+    let running = present.deployment.map(|deployment| running(object, deployment));
+    let running = running.as_ref();
+    let subject = Subject::of(object, running);
+    let decided = decided(running).map_or_else(
+        || {
+            let prepared = plan::prepare(subject, shape)?;
+            let decided = prepared.decide(subject, shape, inventory)?;
+            Ok((Arc::new(prepared), decided))
+        },
+        Ok,
+    );
+    let (prepared, decided) = match decided {
+        Ok(decided) => decided,
+        Err(error) => return held(Found::Refused(error), object, running, present, None),
+    };
+    let tracked = Tracked::new(object, running, Arc::clone(shape), Arc::clone(&prepared), &decided.decision);
+    let planned = match prepared.plan(subject, shape, decided) {
         Ok(planned) => planned,
-        Err(error) => return held(Found::Refused(error), object, running.as_ref(), present),
+        // It may be the cluster that makes the workload impossible.
+        Err(error) => return held(Found::Refused(error), object, running, present, Some(tracked)),
     };
     let made = match &planned.launch {
         Launch::Nothing(nothing) if nothing.is_by_choice() => {
-            return Resolved { found: Found::Planned(Box::new(planned)), desired: Desired::None };
+            let found = Found::Planned(Box::new(planned));
+            return Resolved { found, desired: Desired::None, tracked: Some(tracked) };
         }
-        Launch::Run(made) if planned.decision.reason != Reason::NeverFits => made,
+        Launch::Run(made) if planned.decision.reason() != Reason::NeverFits => made,
         // What runs by an earlier spec serves on.
         Launch::Nothing(_) | Launch::Run(_) => {
-            return held(Found::Planned(Box::new(planned)), object, running.as_ref(), present);
+            return held(Found::Planned(Box::new(planned)), object, running, present, Some(tracked));
         }
     };
-    let record = Record::new(&object.spec, roll(object), made);
-    let is_new = running.as_ref().and_then(|running| running.record.as_ref()) != Some(&record);
-    let waits = pods.iter().any(PodFacts::waits_for_a_node);
-    let replacement = replacement(object, &planned, inventory, present, Step { is_new, waits });
+    let record = Record::new(&object.spec, subject.roll, made);
+    let is_new = running.and_then(|running| running.record.as_ref()) != Some(&record);
+    let waits = present.pods.iter().any(PodFacts::waits_for_a_node);
+    let step = Step { is_new, waits };
+    let replacement = replacement(object, &planned, inventory, present.deployment, step);
     let wanted = deployment(identity(object), made, &record, object.spec.replicas, replacement);
-    Resolved { found: Found::Planned(Box::new(planned)), desired: Desired::Deployment(Box::new(wanted)) }
+    let desired = Desired::Deployment(Box::new(wanted));
+    Resolved { found: Found::Planned(Box::new(planned)), desired, tracked: Some(tracked) }
 }
 
 /// What stays of an object's workload while nothing new can be made of its spec: the pods as they were written, as many
@@ -74,18 +115,19 @@ pub fn resolve(
 #[must_use]
 pub fn unresolved(found: Found, object: &ModelDeployment, present: Option<&Deployment>) -> Resolved {
     let running = present.map(|present| running(object, present));
-    held(found, object, running.as_ref(), present)
+    held(found, object, running.as_ref(), Present { deployment: present, pods: &[] }, None)
 }
 
 fn held(
     found: Found,
     object: &ModelDeployment,
     running: Option<&Running>,
-    present: Option<&Deployment>,
+    present: Present<'_>,
+    tracked: Option<Tracked>,
 ) -> Resolved {
     let record = running.and_then(|running| running.record.as_ref());
     let desired = record.map_or(Desired::AsItIs, |record| {
-        let replacement = present.and_then(Replacement::of).unwrap_or(Replacement::Surge);
+        let replacement = present.deployment.and_then(Replacement::of).unwrap_or(Replacement::Surge);
         let pods = record.pods();
         Desired::Deployment(Box::new(deployment(
             identity(object),
@@ -95,7 +137,7 @@ fn held(
             replacement,
         )))
     });
-    Resolved { found, desired }
+    Resolved { found, desired, tracked }
 }
 
 /// What runs for an object, by its Deployment.
@@ -132,11 +174,6 @@ fn identity(object: &ModelDeployment) -> Identity<'_> {
         name: metadata.name.as_deref().unwrap_or_default(),
         uid: metadata.uid.as_deref().unwrap_or_default(),
     }
-}
-
-/// The value of the annotation that asks for a roll.
-fn roll(object: &ModelDeployment) -> Option<&str> {
-    object.metadata.annotations.as_ref()?.get(ROLL_ANNOTATION).map(String::as_str)
 }
 
 /// Where the replacement of an object's pods stands.
@@ -178,26 +215,6 @@ fn replacement(
     } else {
         Replacement::Surge
     }
-}
-
-/// The plan alone.
-///
-/// # Errors
-/// See [`Refusal`].
-pub fn plan(
-    object: &ModelDeployment,
-    shape: &ModelShape,
-    inventory: &Inventory,
-    running: Option<&Running>,
-) -> Result<Plan, Refusal> {
-    let subject = plan::Subject {
-        namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
-        name: object.metadata.name.as_deref().unwrap_or_default(),
-        spec: &object.spec,
-        roll: roll(object),
-        running,
-    };
-    plan::plan(subject, shape, inventory)
 }
 
 #[cfg(test)]

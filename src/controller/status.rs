@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::api::ModelDeploymentStatus;
 use crate::api::conditions::{
-    self, ESTIMATED, Finding, PLACEABLE, READY, RECONCILING, STALLED, Truth, UP_TO_DATE, WorkloadReason,
+    self, ConditionFinding, ESTIMATED, PLACEABLE, READY, RECONCILING, STALLED, Truth, UP_TO_DATE,
+    WorkloadReason,
 };
 use crate::api::v1alpha1::{
     BestNode, EstimateStatus, NodeStatus, PlacementStatus, RejectedNodes, SuggestionStatus, SummaryStatus,
@@ -20,9 +21,6 @@ use crate::plan::Plan;
 use crate::render::text::clip;
 use crate::render::{self, Found, Origin, Outcome};
 use crate::units::Bytes;
-
-/// Nodes that the status lists; `loadline plan` lists all.
-const MOST_NODES: usize = 10;
 
 /// What the status follows from.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +114,7 @@ struct Ready {
     hopeless: bool,
 }
 
-fn findings(facts: Facts<'_>) -> Vec<Finding> {
+fn findings(facts: Facts<'_>) -> Vec<ConditionFinding> {
     let outcome = Outcome {
         namespace: String::new(),
         name: facts.name.to_owned(),
@@ -125,7 +123,7 @@ fn findings(facts: Facts<'_>) -> Vec<Finding> {
     };
     let ready = ready(facts, &outcome);
     let waits = !ready.holds && !ready.hopeless;
-    let finding = |kind, status, reason: &str, message: &str| Finding {
+    let finding = |kind, status, reason: &str, message: &str| ConditionFinding {
         kind,
         status,
         reason: reason.to_owned(),
@@ -142,10 +140,10 @@ fn findings(facts: Facts<'_>) -> Vec<Finding> {
             up_to_date = Some(finding(UP_TO_DATE, Truth::of(!plan.is_outgrown()), reason.as_str(), &message));
         }
         // Room is one thing, and whether anything runs another, which Ready says.
-        let (reason, message) = (plan.decision.reason.as_str(), render::message(plan));
+        let (reason, message) = (plan.decision.reason().as_str(), render::message(plan));
         (
             finding(ESTIMATED, Truth::True, WorkloadReason::Estimated.as_str(), &needs),
-            finding(PLACEABLE, truth(plan.decision.verdict), reason, &message),
+            finding(PLACEABLE, truth(plan.decision.verdict()), reason, &message),
         )
     } else {
         let pending = outcome.reason() == Reason::EstimatePending;
@@ -227,12 +225,12 @@ fn summary(plan: &Plan) -> SummaryStatus {
 
 fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus {
     let nodes = |verdict: Verdict| {
-        let of = decision.classes.iter().filter(|class| class.verdict == verdict);
+        let of = decision.classes.iter().filter(|class| class.verdict() == verdict);
         of.map(|class| count_of(class.nodes.len())).fold(0, i64::saturating_add)
     };
     let mut rejected: BTreeMap<Reason, i64> = BTreeMap::new();
-    for class in decision.classes.iter().filter(|class| class.verdict == Verdict::Rejected) {
-        let sum = rejected.entry(class.reason).or_default();
+    for class in decision.classes.iter().filter(|class| class.verdict() == Verdict::Rejected) {
+        let sum = rejected.entry(class.reason()).or_default();
         *sum = sum.saturating_add(count_of(class.nodes.len()));
     }
     let mut rejected: Vec<(Reason, i64)> = rejected.into_iter().collect();
@@ -245,13 +243,13 @@ fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus 
             .into_iter()
             .map(|(reason, nodes)| RejectedNodes { reason: reason.to_string(), nodes })
             .collect(),
-        best: decision.classes.iter().find(|class| class.verdict == Verdict::Fits).and_then(best),
-        nodes: listed(&decision.classes, requirement),
+        best: decision.classes.iter().find(|class| class.verdict() == Verdict::Fits).and_then(best),
+        nodes: listed(decision, requirement),
         suggestions: decision
             .suggestions
             .iter()
             .map(|suggestion| SuggestionStatus {
-                change: clip(render::change(suggestion)),
+                change: clip(render::change(&suggestion.change)),
                 required_per_gpu: bytes(suggestion.requirement.per_gpu),
                 nodes: count(suggestion.nodes),
             })
@@ -260,25 +258,22 @@ fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus 
 }
 
 fn best(class: &ClassVerdict) -> Option<BestNode> {
-    let pool = class.pool.as_ref()?;
+    let pool = class.pool.as_deref()?;
     let Memory::Known { bytes: memory, .. } = &pool.memory else { return None };
     Some(BestNode {
         product: pool.product.clone(),
         memory: bytes(*memory),
-        node: class.nodes.first()?.clone(),
+        node: class.nodes.first()?.to_owned(),
     })
 }
 
-/// The first node of every class, then the second of every class, and so on.
-fn listed(classes: &[ClassVerdict], requirement: &Requirement) -> Vec<NodeStatus> {
-    let longest = classes.iter().map(|class| class.nodes.len()).max().unwrap_or(0).min(MOST_NODES);
-    (0..longest)
-        .flat_map(|turn| classes.iter().filter_map(move |class| Some((class, class.nodes.get(turn)?))))
-        .take(MOST_NODES)
+fn listed(decision: &Decision, requirement: &Requirement) -> Vec<NodeStatus> {
+    decision
+        .shown()
         .map(|(class, name)| NodeStatus {
-            name: name.clone(),
-            verdict: render::verdict_word(class.verdict).to_owned(),
-            reason: class.reason.to_string(),
+            name: name.to_owned(),
+            verdict: render::verdict_word(class.verdict()).to_owned(),
+            reason: class.reason().to_string(),
             message: render::node_message(class, requirement),
         })
         .collect()

@@ -5,6 +5,8 @@
 
 mod bounded;
 mod export;
+mod groups;
+mod names;
 mod nodes;
 mod object;
 pub mod pod_facts;
@@ -17,6 +19,7 @@ mod term;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::collections::BTreeMap;
 
@@ -30,9 +33,12 @@ pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
 pub use source::{Meaning, Preference, Preferred, Source, Sources, Wish};
 pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
 
+pub use groups::Pools;
+pub use names::NodeNames;
 pub(crate) use term::{is_label_key, is_label_value};
+pub use usage::{Held, NodeUsage, Usage};
 
-pub(crate) use nodes::Group;
+pub(crate) use groups::Group;
 
 /// The label that ties a pod to the ModelDeployment it serves, in the pod's own namespace.
 pub const MODEL_DEPLOYMENT_LABEL: &str = "loadline.dev/model-deployment";

@@ -5,7 +5,7 @@ use super::*;
 
 fn pools(node: Node) -> Vec<GpuPool> {
     let inventory = Inventory::new(Snapshot::new([node], []), &Sources::default());
-    inventory.nodes()[0].pools.clone()
+    inventory.nodes()[0].pools.iter().map(|pool| GpuPool::clone(pool)).collect()
 }
 
 fn known(mib: u64) -> Memory {
@@ -312,7 +312,7 @@ proptest! {
         let mut redacted = snapshot.clone();
         redacted.redact(&Sources::default());
         let before = pools(snapshot);
-        for pool in before.iter().flatten() {
+        for pool in before.iter().flat_map(|pools| pools.iter()) {
             prop_assert!(pool.free <= pool.allocatable);
             prop_assert!(pool.usable_memory() != Some(Bytes::ZERO) || matches!(pool.sharing, GpuSharing::Mps(_)));
         }

@@ -54,6 +54,13 @@ impl Replacement {
         }
     }
 
+    /// How a Deployment that is to be applied replaces its pods.
+    #[must_use]
+    pub fn read(deployment: &Value) -> Option<Self> {
+        let strategy = deployment.pointer("/spec/strategy")?;
+        [Self::Surge, Self::InPlace, Self::Recreate].into_iter().find(|how| how.strategy() == *strategy)
+    }
+
     /// How a Deployment replaces its pods now.
     #[must_use]
     pub fn of(deployment: &k8s_openapi::api::apps::v1::Deployment) -> Option<Self> {

@@ -168,6 +168,18 @@ pub fn launch(subject: Subject<'_>) -> Result<Launch, Refusal> {
     })))
 }
 
+/// Whether nothing would run for an object in any case, since it asks for an estimate only or names no weights.
+#[must_use]
+pub fn would_run_nothing(subject: Subject<'_>) -> bool {
+    if subject.spec.training.is_some() {
+        return true;
+    }
+    match engine::start(question(subject)) {
+        Ok(engine::Launch::Nothing(nothing)) => nothing.is_by_choice() || nothing == Nothing::NoModel,
+        Ok(engine::Launch::Run(_)) | Err(_) => false,
+    }
+}
+
 /// Whether anything would run for an object with this estimate. What is suggested must.
 #[must_use]
 pub fn would_run(subject: Subject<'_>) -> bool {
@@ -205,7 +217,7 @@ pub fn suits(decision: &Decision, resource: Option<&str>) -> bool {
     decision
         .classes
         .iter()
-        .filter(|class| matches!(class.verdict, Verdict::Fits | Verdict::Busy))
-        .filter_map(|class| class.pool.as_ref())
+        .filter(|class| matches!(class.verdict(), Verdict::Fits | Verdict::Busy))
+        .filter_map(|class| class.pool.as_deref())
         .any(|pool| resource.is_none_or(|resource| pool.resource == resource))
 }

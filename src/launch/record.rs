@@ -101,6 +101,20 @@ impl Running {
     }
 }
 
+impl Running {
+    /// All but the template, which takes the most room and decides nothing.
+    #[must_use]
+    pub fn without_template(&self) -> Self {
+        let record = self.record.as_ref().map(|record| Record {
+            spec: record.spec.clone(),
+            roll: record.roll.clone(),
+            demand: record.demand.clone(),
+            template: Value::Null,
+        });
+        Self { record, requested: self.requested.clone(), is_any_ready: self.is_any_ready }
+    }
+}
+
 /// The GPU resource that a template's containers request, and how many.
 fn requested(template: &PodTemplateSpec) -> Option<(String, u64)> {
     let containers = &template.spec.as_ref()?.containers;

@@ -66,7 +66,7 @@ impl Standing {
         match launch {
             Launch::Nothing(nothing) if nothing.is_by_choice() => return Self::EstimateOnly(nothing.clone()),
             Launch::Nothing(nothing) => return Self::CannotRun(nothing.clone()),
-            Launch::Run(_) if decision.reason == Reason::NeverFits => return Self::NeverFits,
+            Launch::Run(_) if decision.reason() == Reason::NeverFits => return Self::NeverFits,
             Launch::Run(_) => {}
         }
         match rollout {
@@ -91,14 +91,14 @@ impl Standing {
         let is_overdue = child.overdue.is_some();
         match failure {
             // The decision says it better, node by node, with what would help; and the deadline all the same.
-            Some(_) if finds_no_node && decision.verdict != Verdict::Fits && !is_overdue => Self::NoRoom,
+            Some(_) if finds_no_node && decision.verdict() != Verdict::Fits && !is_overdue => Self::NoRoom,
             Some(_) if finds_no_node && child.replicas > child.updated && !is_overdue => {
                 Self::Replacing(wanted.replacement)
             }
             Some(failure) => Self::Failing { failure, is_overdue },
             None => match &child.overdue {
                 Some(message) => Self::Overdue(message.clone()),
-                None if decision.verdict != Verdict::Fits => Self::NoRoom,
+                None if decision.verdict() != Verdict::Fits => Self::NoRoom,
                 None if decision.slots < u64::try_from(wanted.replicas).unwrap_or(0) => {
                     Self::RoomForSome { slots: decision.slots }
                 }
@@ -132,7 +132,7 @@ impl Standing {
         match self {
             Self::EstimateOnly(_) => WorkloadReason::EstimateOnly.as_str(),
             Self::CannotRun(_) => Reason::CannotRun.as_str(),
-            Self::NeverFits | Self::NoRoom => decision.reason.as_str(),
+            Self::NeverFits | Self::NoRoom => decision.reason().as_str(),
             Self::NameTaken => WorkloadReason::NameTaken.as_str(),
             Self::Rejected(_) => WorkloadReason::WorkloadRejected.as_str(),
             Self::Denied(_) => WorkloadReason::WorkloadDenied.as_str(),

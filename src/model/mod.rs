@@ -11,6 +11,7 @@ pub mod gguf;
 pub mod hf_config;
 pub mod published;
 pub mod safetensors;
+mod size;
 // Writers of test files, which the integration tests share.
 #[cfg(test)]
 #[allow(dead_code)]

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::v1alpha1::TensorParallel;
-use crate::decide::Reason;
+use crate::decide::{Reason, Verdict};
 use crate::estimate::{Checkpointing, Sharding};
 use crate::inventory::testing::{golden, gpu_node, gpu_pod, node};
 use crate::inventory::{Node, Pod, Snapshot, Sources};
 use crate::model::hf_config;
 use crate::precision::Precision;
+use crate::render::change_fields;
 use crate::units::Bytes;
 
 const LLAMA_8B: &str = include_str!("../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
@@ -47,8 +48,8 @@ fn plan_on(fields: Value, shape: &ModelShape, nodes: Vec<Node>, pods: Vec<Pod>) 
 }
 
 fn fitting(plan: &Plan) -> Vec<&str> {
-    let fits = plan.decision.classes.iter().filter(|class| class.verdict == Verdict::Fits);
-    let mut names: Vec<&str> = fits.flat_map(|class| class.nodes.iter().map(String::as_str)).collect();
+    let fits = plan.decision.classes.iter().filter(|class| class.verdict() == Verdict::Fits);
+    let mut names: Vec<&str> = fits.flat_map(|class| class.nodes.iter()).collect();
     names.sort_unstable();
     names
 }
@@ -147,15 +148,13 @@ fn suggestions_say_what_would_fit() {
     let plan =
         plan_on(json!({"precision": "fp16", "context": modest, "engine": none}), &size_alone(), t4(), vec![])
             .unwrap();
-    assert_eq!(plan.decision.reason, Reason::GpuMemoryTooSmall);
+    assert_eq!(plan.decision.reason(), Reason::GpuMemoryTooSmall);
     let changes: Vec<String> = plan
         .decision
         .suggestions
         .iter()
         .map(|suggestion| {
-            suggestion
-                .change
-                .fields
+            change_fields(&suggestion.change)
                 .iter()
                 .map(|(field, value)| format!("{field}={value}"))
                 .collect::<Vec<_>>()
@@ -217,12 +216,12 @@ fn a_suggestion_that_is_followed_fits() {
         for nodes in &clusters {
             let plan = plan_on(fields.clone(), &shape(config), nodes.clone(), vec![]).unwrap();
             for suggestion in &plan.decision.suggestions {
-                let spec = changed(spec(fields.clone()), &suggestion.change.fields);
+                let spec = changed(spec(fields.clone()), &change_fields(&suggestion.change));
                 let inventory = Inventory::new(Snapshot::new(nodes.clone(), []), &Sources::default());
                 let subject =
                     Subject { namespace: "default", name: "m", spec: &spec, roll: None, running: None };
                 let again = super::plan(subject, &shape(config), &inventory).unwrap();
-                assert_eq!(again.decision.verdict, Verdict::Fits, "{suggestion:?}");
+                assert_eq!(again.decision.verdict(), Verdict::Fits, "{suggestion:?}");
                 assert_eq!(again.launch.obstacle(), None, "{suggestion:?}");
                 assert_eq!(again.requirement, suggestion.requirement);
                 followed += 1;
@@ -269,9 +268,9 @@ fn its_own_pods_do_not_make_it_busy() {
     let nodes = || vec![gpu_node("a", 81920, 1)];
     let fields = || json!({"context": {"length": 4096}});
     let busy = plan_on(fields(), &shape(LLAMA_8B), nodes(), vec![gpu_pod("other", "a", 1)]).unwrap();
-    assert_eq!(busy.decision.reason, Reason::GpusBusy);
+    assert_eq!(busy.decision.reason(), Reason::GpusBusy);
     assert_eq!(
-        plan_on(fields(), &shape(LLAMA_8B), nodes(), vec![own]).unwrap().decision.reason,
+        plan_on(fields(), &shape(LLAMA_8B), nodes(), vec![own]).unwrap().decision.reason(),
         Reason::FitsNow
     );
 }
@@ -349,7 +348,7 @@ fn training_is_read_with_its_defaults() {
 fn a_cluster_that_cannot_be_read_is_unknown() {
     let bare = node("n", &[], &[("nvidia.com/gpu", 8)]);
     let plan = plan_on(json!({"context": {"length": 4096}}), &shape(LLAMA_8B), vec![bare], vec![]).unwrap();
-    assert_eq!((plan.decision.verdict, plan.decision.reason), (Verdict::Unknown, Reason::LabelMissing));
+    assert_eq!((plan.decision.verdict(), plan.decision.reason()), (Verdict::Unknown, Reason::LabelMissing));
     assert_eq!((plan.source.as_str(), plan.architecture.as_str()), ("config", "llama"));
 }
 

@@ -1,6 +1,6 @@
 //! Why a node was picked or not: one line with the numbers and the remedy.
 
-use crate::decide::{ClassVerdict, Detail, Reason, Requirement};
+use crate::decide::{ClassVerdict, Finding, Requirement};
 use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Vendor};
 use crate::units::Bytes;
 
@@ -9,16 +9,38 @@ use super::text::{clip, compared, counted, quoted};
 /// The line for a class of identical nodes.
 #[must_use]
 pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
-    let pool = class.pool.as_ref();
+    let pool = class.pool.as_deref();
     let product = pool.map_or_else(|| "GPU".to_owned(), product);
-    let message = match &class.detail {
-        Detail::Memory { needed, has } => memory(class.reason, &product, *needed, *has, pool),
-        Detail::Gpus { needed, free, allocatable } => {
-            gpus(class.reason, &product, *needed, *free, *allocatable)
+    clip(match &class.finding {
+        Finding::FitsNow { needed, has } => {
+            let (needs, holds) = compared(*needed, *has);
+            let free = pool.map_or_else(String::new, |pool| {
+                format!("; {} of {} free", pool.free, counted(pool.allocatable, "GPU"))
+            });
+            let spare = Bytes(has.0.saturating_sub(needed.0));
+            format!("{product} has {holds} per GPU, {needs} needed, {spare} to spare{free}")
         }
-        Detail::LabelMissing { label } => missing(pool.map_or(0, |pool| pool.allocatable), label),
-        Detail::LabelUntrusted { label, value, fault } => untrusted(label, value, *fault),
-        Detail::Taint(taint) => {
+        Finding::GpusBusy { needed, free, allocatable } => format!(
+            "{product} is large enough, and {free} of {} free where {needed} needed; other pods hold the rest",
+            counted(*allocatable, "GPU")
+        ),
+        Finding::GpuMemoryTooSmall { needed, has } => {
+            let (needs, holds) = compared(*needed, *has);
+            let short = Bytes(needed.0.saturating_sub(has.0));
+            format!("{product} has {holds} per GPU, {needs} needed, {short} short")
+        }
+        Finding::TooFewGpus { needed, allocatable: 0 } => format!(
+            "{product} is there, and the node hands out no GPU where one replica takes {needed}; see whether its device plugin runs"
+        ),
+        Finding::TooFewGpus { needed, allocatable } => format!(
+            "hands out {} of {product} where one replica takes {needed}; lower spec.parallelism, or use nodes with more",
+            counted(*allocatable, "GPU")
+        ),
+        Finding::NoGpus => "hands out no GPU".to_owned(),
+        Finding::NoGpuNodes => "no node of the cluster has a GPU".to_owned(),
+        Finding::LabelMissing { label } => missing(pool.map_or(0, |pool| pool.allocatable), label),
+        Finding::LabelUntrusted { label, value, fault } => untrusted(label, value, *fault),
+        Finding::TaintNotTolerated(taint) => {
             let value =
                 if taint.value.is_empty() { String::new() } else { format!("={}", quoted(&taint.value)) };
             format!(
@@ -27,7 +49,9 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
                 quoted(&taint.effect)
             )
         }
-        Detail::Selector { key, wanted, has } => {
+        Finding::NodeNotReady => "not ready; it counts again when its Ready condition is True".to_owned(),
+        Finding::NodeCordoned => "cordoned; `kubectl uncordon` lets pods in again".to_owned(),
+        Finding::SelectorMismatch { key, wanted, has } => {
             let has =
                 has.as_ref().map_or_else(|| "not set".to_owned(), |value| format!("\"{}\"", quoted(value)));
             format!(
@@ -36,7 +60,10 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
                 quoted(wanted)
             )
         }
-        Detail::Sharing(sharing) => format!(
+        Finding::VendorMismatch { vendor } => {
+            format!("the GPUs are {}'s, which spec.placement.vendors does not allow", vendor_name(*vendor))
+        }
+        Finding::SharedGpu { sharing } => format!(
             "{product} is {}; {}",
             shared(*sharing),
             if requirement.gpus > 1 {
@@ -45,43 +72,11 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
                 "set spec.placement.sharing: Shared if the model may share a GPU"
             }
         ),
-        Detail::Vendor(vendor) => {
-            format!("the GPUs are {}'s, which spec.placement.vendors does not allow", vendor_name(*vendor))
+        Finding::NeverFits { needed, largest } => {
+            let (needs, holds) = compared(*needed, *largest);
+            format!("{needs} per GPU needed; no GPU that is made has so much (at most {holds})")
         }
-        Detail::None => plain(class.reason).to_owned(),
-    };
-    clip(message)
-}
-
-fn memory(reason: Reason, product: &str, needed: Bytes, has: Bytes, pool: Option<&GpuPool>) -> String {
-    let (needs, holds) = compared(needed, has);
-    if has >= needed {
-        let free = pool.map_or_else(String::new, |pool| {
-            format!("; {} of {} free", pool.free, counted(pool.allocatable, "GPU"))
-        });
-        let spare = Bytes(has.0.saturating_sub(needed.0));
-        return format!("{product} has {holds} per GPU, {needs} needed, {spare} to spare{free}");
-    }
-    let short = Bytes(needed.0.saturating_sub(has.0));
-    let never = if reason == Reason::NeverFits { "; no GPU that is made has so much" } else { "" };
-    format!("{product} has {holds} per GPU, {needs} needed, {short} short{never}")
-}
-
-fn gpus(reason: Reason, product: &str, needed: u64, free: u64, allocatable: u64) -> String {
-    match reason {
-        Reason::GpusBusy => format!(
-            "{product} is large enough, and {free} of {} free where {needed} needed; other pods hold the rest",
-            counted(allocatable, "GPU")
-        ),
-        Reason::FitsNow => format!("{product} fits; {free} of {} free", counted(allocatable, "GPU")),
-        _ if allocatable == 0 => format!(
-            "{product} is there, and the node hands out no GPU where one replica takes {needed}; see whether its device plugin runs"
-        ),
-        _ => format!(
-            "hands out {} of {product} where one replica takes {needed}; lower spec.parallelism, or use nodes with more",
-            counted(allocatable, "GPU")
-        ),
-    }
+    })
 }
 
 fn untrusted(label: &str, value: &str, fault: LabelFault) -> String {
@@ -173,32 +168,5 @@ pub fn sharing_word(sharing: GpuSharing) -> String {
         GpuSharing::TimeSliced(ways) => format!("time-sliced x{ways}"),
         GpuSharing::Mps(ways) => format!("MPS x{ways}"),
         GpuSharing::Mig => "MIG".to_owned(),
-    }
-}
-
-const fn plain(reason: Reason) -> &'static str {
-    match reason {
-        Reason::FitsNow => "fits",
-        Reason::GpusBusy => "the GPUs are large enough, and other pods hold them",
-        Reason::GpuMemoryTooSmall => "every GPU is smaller than what is needed",
-        Reason::TooFewGpus => "hands out fewer GPUs than one replica takes",
-        Reason::NoGpus => "hands out no GPU",
-        Reason::NoGpuNodes => "no node of the cluster has a GPU",
-        Reason::LabelMissing => "has GPUs and no label that says their memory; run GPU Feature Discovery",
-        Reason::LabelUntrusted => "its memory label cannot be believed; it must be the MiB of one GPU",
-        Reason::TaintNotTolerated => "a taint is not tolerated; add it to spec.placement.tolerations",
-        Reason::NodeNotReady => "not ready; it counts again when its Ready condition is True",
-        Reason::NodeCordoned => "cordoned; `kubectl uncordon` lets pods in again",
-        Reason::SelectorMismatch => "spec.placement.nodeSelector does not match its labels",
-        Reason::VendorMismatch => "its GPUs are of a vendor that spec.placement.vendors does not allow",
-        Reason::SharedGpu => {
-            "its GPUs are handed out more than once; set spec.placement.sharing: Shared to use them"
-        }
-        Reason::EstimatePending => "the estimate is being made",
-        Reason::ModelNotResolved => "the model could not be resolved",
-        Reason::InvalidSpec => "the spec contradicts itself or the model",
-        Reason::NotSupported => "the spec asks for what this version does not do",
-        Reason::CannotRun => "what was asked for cannot be run",
-        Reason::NeverFits => "no GPU that is made has so much memory",
     }
 }

@@ -130,7 +130,7 @@ pub fn planned(plan: &Plan) -> String {
         Some(obstacle) if plan.launch.impossibility().is_some() => {
             clip(format!("{}; {}", nothing(obstacle), message(plan)))
         }
-        Some(obstacle) if plan.decision.verdict == Verdict::Fits => {
+        Some(obstacle) if plan.decision.verdict() == Verdict::Fits => {
             clip(format!("{}; {}", message(plan), nothing(obstacle)))
         }
         _ => message(plan),

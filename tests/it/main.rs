@@ -20,3 +20,4 @@ mod training_accuracy;
 // Shared with the unit tests and benchmarks: not every one uses all of it.
 #[allow(dead_code)]
 mod weights;
+mod world;

@@ -1,8 +1,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
+use std::sync::Arc;
+
 use super::*;
-use crate::controller::resolve::resolve;
+use crate::controller::resolve::{Present, resolve};
 use crate::controller::testing::{Answer, Recorded, object, refusal, shape};
 use crate::inventory::Inventory;
 
@@ -19,7 +21,7 @@ fn llama() -> ModelDeployment {
 
 /// What is desired of the Deployment, and the Deployment.
 fn wanted() -> (Desired, Value) {
-    let resolved = resolve(&llama(), &shape(), &Inventory::default(), None, &[]);
+    let resolved = resolve(&llama(), &Arc::new(shape()), &Inventory::default(), Present::default(), |_| None);
     let Desired::Deployment(wanted) = &resolved.desired else { panic!("{:?}", resolved.found) };
     (resolved.desired.clone(), Value::clone(wanted))
 }
@@ -47,7 +49,7 @@ async fn applied(
 ) -> (Result<Rollout, Error>, Recorded) {
     let server = Recorded::default();
     let client = server.client(answer);
-    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let (metrics, memory) = (Metrics::default(), Records::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
     let result = workload(writer, &llama(), desired, seen).await;
     (result, server)
@@ -225,7 +227,7 @@ async fn what_the_server_refuses_is_not_offered_again_until_it_is_another() {
             refusal(500, "InternalError", faults)
         }
     });
-    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let (metrics, memory) = (Metrics::default(), Records::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
     let told = Rollout::Rejected {
         why: "failed to create typed patch object: errors: .spec.a: field not declared in schema .spec.b: field not declared in schema".to_owned(),
@@ -249,7 +251,7 @@ async fn a_value_that_the_server_writes_in_another_way_is_applied_once() {
     let answer = serde_json::to_value(&seen).unwrap();
     let server = Recorded::default();
     let client = server.client(move |_: &str, _: &Value| (200, answer.clone()));
-    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let (metrics, memory) = (Metrics::default(), Records::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
     let built = Desired::Deployment(Box::new(wanted));
     for _ in 0..3 {

@@ -5,6 +5,7 @@ use crate::api::v1alpha1::TensorParallel;
 use crate::controller::testing::{cluster, object, shape};
 use crate::inventory::Node;
 use crate::inventory::testing::gpu_node;
+use crate::launch::record::ROLL_ANNOTATION;
 
 fn spec(precision: &str) -> Value {
     json!({
@@ -18,9 +19,20 @@ fn seventy_billion() -> ModelShape {
     crate::plan::resolve_pure(&spec).unwrap().unwrap()
 }
 
+/// What comes of an object, planned anew.
+fn planned(
+    object: &ModelDeployment,
+    shape: &ModelShape,
+    inventory: &Inventory,
+    deployment: Option<&Deployment>,
+    pods: &[PodFacts],
+) -> Resolved {
+    resolve(object, &Arc::new(shape.clone()), inventory, Present { deployment, pods }, |_| None)
+}
+
 /// What is resolved with the Deployment that is there.
 fn resolved(precision: &str, nodes: Vec<Node>, present: Option<&Deployment>) -> Resolved {
-    resolve(&object(&spec(precision)), &seventy_billion(), &cluster(nodes, Vec::new()), present, &[])
+    planned(&object(&spec(precision)), &seventy_billion(), &cluster(nodes, Vec::new()), present, &[])
 }
 
 /// The Deployment as the server has it, with so many ready pods.
@@ -69,8 +81,8 @@ fn a_number_that_is_written_is_what_it_is() {
         object.spec.parallelism.as_mut().unwrap().tensor = Some(TensorParallel::Ranks(ranks));
         object
     };
-    let present = live(&resolve(&written(4), &model, &nodes(), None, &[]), 1);
-    let found = resolve(&written(2), &model, &nodes(), Some(&present), &[]);
+    let present = live(&planned(&written(4), &model, &nodes(), None, &[]), 1);
+    let found = planned(&written(2), &model, &nodes(), Some(&present), &[]);
     assert_eq!(tensor(&found), (2, false));
 }
 
@@ -107,7 +119,7 @@ fn what_an_earlier_release_wrote_stays_as_it_was_written() {
         let shape = shape_of(&object);
         for (replicas, step) in (object.spec.replicas..).zip(["upgraded", "scaled", "again"]) {
             object.spec.replicas = replicas;
-            let found = resolve(&object, &shape, &inventory, Some(&present), &[]);
+            let found = planned(&object, &shape, &inventory, Some(&present), &[]);
             let Desired::Deployment(wanted) = &found.desired else { panic!("{name}: {:?}", found.desired) };
             assert_eq!(wanted["spec"]["template"], before, "{name}, {step}");
             assert_eq!(wanted["spec"]["replicas"], json!(replicas), "{name}, {step}");
@@ -115,12 +127,12 @@ fn what_an_earlier_release_wrote_stays_as_it_was_written() {
         // A change of the spec, or a roll that is asked for, makes them anew.
         object.spec.safety_margin = Some("1.31".to_owned());
         object.metadata.generation = Some(4);
-        let found = resolve(&object, &shape, &inventory, Some(&present), &[]);
+        let found = planned(&object, &shape, &inventory, Some(&present), &[]);
         if let (Desired::Deployment(wanted), Found::Planned(plan)) = (&found.desired, &found.found) {
             let is_kept = wanted["spec"]["template"] == before;
             assert_eq!(
                 is_kept,
-                plan.launch.obstacle().is_some() || plan.decision.reason == Reason::NeverFits,
+                plan.launch.obstacle().is_some() || plan.decision.reason() == Reason::NeverFits,
                 "{name}"
             );
         }
@@ -129,7 +141,7 @@ fn what_an_earlier_release_wrote_stays_as_it_was_written() {
 
 /// The object's Deployment as it was written, with a record.
 fn written(object: &ModelDeployment, inventory: &Inventory) -> Deployment {
-    let found = resolve(object, &shape_of(object), inventory, None, &[]);
+    let found = planned(object, &shape_of(object), inventory, None, &[]);
     let Desired::Deployment(wanted) = found.desired else { panic!("{:?}", found.found) };
     serde_json::from_value(*wanted).unwrap()
 }
@@ -147,7 +159,7 @@ fn what_is_written_stays_until_the_spec_changes_or_a_roll_is_asked_for() {
     record["template"]["spec"]["containers"][0]["image"] = json!("vllm/vllm-openai:v0.1.0");
     annotations.insert("loadline.dev/record".to_owned(), record.to_string());
     let image = |object: &ModelDeployment| {
-        let found = resolve(object, &shape_of(object), &inventory, Some(&present), &[]);
+        let found = planned(object, &shape_of(object), &inventory, Some(&present), &[]);
         let Desired::Deployment(wanted) = &found.desired else { panic!("{:?}", found.desired) };
         let Found::Planned(plan) = &found.found else { panic!("{:?}", found.found) };
         let image = wanted["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
@@ -183,7 +195,7 @@ fn an_edit_that_cannot_be_run_keeps_the_pods_of_the_earlier_spec() {
         ("no GPU has it", spec(json!({"context": {"length": 8192, "sequences": 60000}})), Some("NeverFits")),
         ("an estimate only is asked for", spec(json!({"engine": {"name": "none"}})), None),
     ] {
-        let found = resolve(&edited, &shape_of(&edited), &inventory, Some(&present), &[]);
+        let found = planned(&edited, &shape_of(&edited), &inventory, Some(&present), &[]);
         match (&found.desired, expected) {
             (Desired::None, None) => {}
             (Desired::Deployment(wanted), Some(reason)) => {
@@ -255,7 +267,7 @@ fn new_pods_take_the_place_of_old_ones_in_a_way_that_ends() {
         let inventory = cluster(vec![gpu_node("l4", 23034, 4)], pods);
         let present = written(&spec(8192, None), &inventory);
         let edited = spec(length, rollout);
-        let found = resolve(&edited, &shape_of(&edited), &inventory, Some(&present), &facts);
+        let found = planned(&edited, &shape_of(&edited), &inventory, Some(&present), &facts);
         let Desired::Deployment(wanted) = found.desired else { panic!("{case}: {:?}", found.desired) };
         let wanted: Deployment = serde_json::from_value(*wanted).unwrap();
         assert_eq!(Replacement::of(&wanted), Some(expected), "{case}");

@@ -184,7 +184,7 @@ proptest! {
         let policy = Policy { allow_shared: shared, ..Policy::default() };
         let inventory = Inventory::new(Snapshot::new([node.clone()], []), &sources);
         let decision = decide(&Request { requirement, policy: &policy, owner: None }, &inventory, &[]);
-        let accepted = decision.classes[0].verdict == Verdict::Fits;
+        let accepted = decision.classes[0].verdict() == Verdict::Fits;
         let admitted = terms.iter().any(|term| term.matches("n", &labels));
         prop_assert_eq!(admitted, accepted, "{:?}: {:?} {:?}", decision.classes[0], labels, terms);
         // What is read of one resource does not depend on what else the node hands out.
@@ -193,7 +193,7 @@ proptest! {
             more.allocatable.entry(other.to_owned()).or_insert(1);
         }
         let pools = sources.pools(&more);
-        let alone = &inventory.nodes()[0].pools[0];
+        let alone = inventory.nodes()[0].pools[0].as_ref();
         prop_assert_eq!(pools.iter().find(|pool| pool.resource == resource), Some(alone));
     }
 

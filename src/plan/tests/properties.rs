@@ -41,12 +41,12 @@ proptest! {
                 prop_assert!(plan.requirement.per_gpu >= plan.estimate.total_per_gpu);
                 prop_assert!(plan.requirement.gpus == plan.estimate.gpus && plan.requirement.gpus >= 1);
                 for class in &plan.decision.classes {
-                    if matches!(class.verdict, Verdict::Fits | Verdict::Busy) {
-                        let memory = class.pool.as_ref().and_then(crate::inventory::GpuPool::usable_memory);
+                    if matches!(class.verdict(), Verdict::Fits | Verdict::Busy) {
+                        let memory = class.pool.as_deref().and_then(crate::inventory::GpuPool::usable_memory);
                         prop_assert!(memory >= Some(plan.requirement.per_gpu));
                     }
                 }
-                prop_assert!(plan.decision.suggestions.is_empty() || plan.decision.verdict != Verdict::Fits);
+                prop_assert!(plan.decision.suggestions.is_empty() || plan.decision.verdict() != Verdict::Fits);
             }
         }
     }

@@ -21,7 +21,7 @@ pub fn nodes(nodes: &[NodeGpus], style: Style) -> String {
             row.extend((0..6).map(|_| none()));
             table.add_row(row);
         }
-        for pool in &entry.pools {
+        for pool in entry.pools.iter() {
             let mut row = vec![
                 printable(&entry.node.name),
                 status(&entry.node),
@@ -45,7 +45,7 @@ pub fn nodes(nodes: &[NodeGpus], style: Style) -> String {
 pub fn problems(nodes: &[NodeGpus]) -> Option<String> {
     let mut table = plain(vec!["NODE", "GPU", "PROBLEM"]);
     for entry in nodes {
-        for pool in &entry.pools {
+        for pool in entry.pools.iter() {
             if let Some(problem) = memory_problem(pool) {
                 table.add_row(vec![printable(&entry.node.name), product(pool), problem]);
             }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod bindings;
 mod faults;
+mod hub;
 mod idle;
 mod kubectl;
 mod placement;
