@@ -12,6 +12,7 @@ mod workload;
 
 use crate::api::ModelDeploymentSpec;
 use crate::decide::{Decision, Policy, Request, Requirement, Verdict, decide};
+use crate::engine;
 use crate::estimate::{Estimate, EstimateError, Workload, estimate};
 use crate::inventory::{Inventory, Owner};
 use crate::model::{ModelShape, ShapeSource};
@@ -88,6 +89,7 @@ pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> 
     };
 
     let estimate = estimate(shape, &workload)?;
+    judge(spec, &estimate, margin)?;
     let requirement = required(&estimate, margin)?;
     let request = Request { requirement, policy: &policy, owner };
     let mut decision = decide(&request, inventory, &[]);
@@ -114,6 +116,16 @@ pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> 
 /// [`Refusal::Invalid`] for a number that cannot be right.
 pub fn workload(spec: &ModelDeploymentSpec, shape: &ModelShape) -> Result<Workload, Refusal> {
     Ok(workload::read(spec, Some(shape))?.workload)
+}
+
+/// Refuses what the engine's arguments say of the GPU's memory, where it is less than the estimate needs.
+///
+/// # Errors
+/// [`Refusal::Invalid`] with the number that would be right.
+pub fn judge(spec: &ModelDeploymentSpec, estimate: &Estimate, margin: Margin) -> Result<(), Refusal> {
+    let Some(engine) = &spec.engine else { return Ok(()) };
+    let arguments = engine.args.as_deref().unwrap_or_default();
+    engine::check_fraction(engine.name, arguments, margin, Some(estimate))
 }
 
 /// What the nodes must have for an estimate.
