@@ -20,7 +20,7 @@ pub(crate) use fraction::check as check_fraction;
 pub(crate) use read::{Said, read};
 pub use read::{remarks, uncounted};
 pub use start::Nothing;
-pub(crate) use start::{Launch, Question, Start, start};
+pub(crate) use start::{Launch, Question, Start, is_stock, model_variables, start};
 pub(crate) use write::check;
 
 #[cfg(test)]

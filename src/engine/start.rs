@@ -4,14 +4,14 @@ use super::combine::combine;
 use super::fraction;
 use super::loading::{Loading, Source, Stored, loadable};
 use super::read::names_model;
-use super::table::{self, Table};
+use super::table;
 use super::write::{Weights, check_cache, own};
 use crate::api::ModelDeploymentSpec;
 use crate::estimate::{Estimate, Workload};
 use crate::model::ModelShape;
 use crate::precision::{Engine, Precision};
 use crate::refusal::Refusal;
-use crate::units::{Margin, shorten};
+use crate::units::Margin;
 
 /// What is to be served.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,10 @@ pub(crate) struct Question<'a> {
     pub(crate) shape: &'a ModelShape,
     /// The repository that a catalog entry stands for.
     pub(crate) catalog_repository: Option<&'a str>,
+    /// Whether the object brings an image that is not the engine's own, or a command.
+    pub(crate) brought: bool,
+    /// Whether the container's environment names the model.
+    pub(crate) named: bool,
     /// What it was estimated to take.
     pub(crate) estimate: &'a Estimate,
     /// The safety margin.
@@ -85,37 +89,6 @@ impl Nothing {
     }
 }
 
-impl std::fmt::Display for Nothing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.is_by_choice() { "estimate only: " } else { "not run: " })?;
-        match self {
-            Self::Training => f.write_str("no workload is made of training"),
-            Self::NoEngine => f.write_str("engine.name is none and there is no template"),
-            Self::NoModel => f.write_str(
-                "nothing says where the weights are; set model.huggingFace, name them in engine.args, or bring an image or a template that knows, or set engine.name: none",
-            ),
-            Self::NoImage(engine) => {
-                write!(f, "{engine} has no default image; set engine.image or template to run it")
-            }
-            Self::NoCheckpoint { repository, precision, engine } => write!(
-                f,
-                "{engine} cannot load {} as {precision}; name a repository that holds {precision}, or set another precision, or bring an image that knows how",
-                shorten(repository)
-            ),
-            Self::WrongFiles { place, gguf: true, engine } => write!(
-                f,
-                "{engine} does not load the GGUF file of {}; set engine.name: llama-cpp, or name a repository with safetensors",
-                shorten(place)
-            ),
-            Self::WrongFiles { place, gguf: false, engine } => write!(
-                f,
-                "{engine} loads GGUF files, and {} has safetensors; name a file with model.gguf, or set engine.name: vllm",
-                shorten(place)
-            ),
-        }
-    }
-}
-
 /// Whether anything is to run.
 #[derive(Debug)]
 pub(crate) enum Launch {
@@ -127,18 +100,16 @@ pub(crate) enum Launch {
 
 /// What is to run for an object, if anything.
 pub(crate) fn start(question: Question<'_>) -> Result<Launch, Refusal> {
-    let Question { spec, estimate, margin, .. } = question;
+    let Question { spec, estimate, margin, brought, named, .. } = question;
     let workload = &estimate.workload;
     let engine = workload.engine;
     let table = table::of(engine);
     let image = spec.engine.as_ref().and_then(|engine| engine.image.clone());
     let extra = spec.engine.as_ref().and_then(|engine| engine.args.as_deref()).unwrap_or_default();
     let application = if engine == Engine::None { "model" } else { engine.as_str() };
-    let container = Container::of(spec);
-    let is_supplied = image.is_some() || spec.template.is_some();
 
     if engine == Engine::None {
-        if !is_supplied {
+        if !brought {
             return Ok(Launch::Nothing(Nothing::NoEngine));
         }
         let arguments = (!extra.is_empty()).then(|| extra.to_vec());
@@ -147,18 +118,15 @@ pub(crate) fn start(question: Question<'_>) -> Result<Launch, Refusal> {
 
     check_cache(table, spec, workload, None)?;
     fraction::check(engine, extra, margin, Some(estimate))?;
-    let is_named = names_model(table, extra) || container.names_model(table);
-    // What the engine's own image does is known, and it holds no weights.
-    let is_brought = container.speaks_for_itself
-        || [image.as_deref(), container.image].into_iter().flatten().any(|image| !is_stock(table, image));
-    let (weights, loading) = match placed(question, workload, is_named, is_brought) {
+    let is_named = named || names_model(table, extra);
+    let (weights, loading) = match placed(question, workload, is_named) {
         Ok(found) => found,
         Err(nothing) => return Ok(Launch::Nothing(nothing)),
     };
-    if matches!(weights, Weights::Unsaid) && !is_named && !is_brought {
+    if matches!(weights, Weights::Unsaid) && !is_named && !brought {
         return Ok(Launch::Nothing(Nothing::NoModel));
     }
-    if table.image.is_none() && !is_supplied {
+    if table.image.is_none() && !brought {
         return Ok(Launch::Nothing(Nothing::NoImage(engine)));
     }
     let mut own = own(workload, &weights, loading)?;
@@ -178,9 +146,8 @@ fn placed<'a>(
     question: Question<'a>,
     workload: &Workload,
     is_named: bool,
-    is_brought: bool,
 ) -> Result<(Weights<'a>, Loading), Nothing> {
-    let Question { spec, shape, catalog_repository, .. } = question;
+    let Question { spec, shape, catalog_repository, brought, .. } = question;
     let engine = workload.engine;
     let weights = if is_named { Weights::Unsaid } else { Weights::of(spec, catalog_repository) };
     let source = if is_named { Source::Unsaid } else { Source::of(spec, shape, catalog_repository) };
@@ -196,7 +163,7 @@ fn placed<'a>(
         Weights::Unsaid => return Ok((weights, loading)),
     };
     // An image that was brought may hold weights that Loadline does not know.
-    if is_brought {
+    if brought {
         return Ok((Weights::Unsaid, loading));
     }
     let gguf = source == Source::Gguf;
@@ -210,8 +177,8 @@ fn placed<'a>(
     })
 }
 
-/// Whether an image is the engine's own, at whatever tag.
-fn is_stock(table: &Table, image: &str) -> bool {
+/// Whether an image is the engine's own, at whatever tag. What it does is known, and it holds no weights.
+pub(crate) fn is_stock(engine: Engine, image: &str) -> bool {
     let name = |image: &str| {
         let image = image.split('@').next().unwrap_or(image);
         let path = image.rsplit_once('/').map_or("", |(path, _)| path);
@@ -220,49 +187,12 @@ fn is_stock(table: &Table, image: &str) -> bool {
         let path = path.strip_prefix("docker.io").map_or(path, |path| path.trim_start_matches('/'));
         format!("{path}/{last}")
     };
-    table.image.is_some_and(|own| name(own) == name(image))
+    table::of(engine).image.is_some_and(|own| name(own) == name(image))
 }
 
-/// What the template says of the container that serves the model.
-struct Container<'a> {
-    image: Option<&'a str>,
-    /// It has a command or arguments of its own.
-    speaks_for_itself: bool,
-    environment: Vec<&'a str>,
-}
-
-impl<'a> Container<'a> {
-    fn of(spec: &'a ModelDeploymentSpec) -> Self {
-        let named = spec.template.as_ref().and_then(|template| template.pointer("/spec/containers"));
-        let containers = named.and_then(serde_json::Value::as_array);
-        let is_serving = |container: &&'a serde_json::Value| {
-            container.get("name").and_then(serde_json::Value::as_str) == Some("model")
-        };
-        let container = containers
-            .and_then(|containers| containers.iter().find(is_serving).or_else(|| containers.first()));
-        let of = |key: &str| container.and_then(|container| container.get(key));
-        // What is no container is refused where the template is read.
-        let is_malformed = named.is_some_and(|named| !named.is_array() && !named.is_null())
-            || of("image").is_some_and(|image| !image.is_string() && !image.is_null());
-        let list = |key: &str| of(key).and_then(serde_json::Value::as_array);
-        Self {
-            image: of("image").and_then(serde_json::Value::as_str),
-            speaks_for_itself: ["command", "args"]
-                .iter()
-                .any(|key| list(key).is_some_and(|words| !words.is_empty()))
-                || is_malformed,
-            environment: list("env")
-                .into_iter()
-                .flatten()
-                .filter_map(|variable| variable.get("name")?.as_str())
-                .collect(),
-        }
-    }
-
-    /// Whether an environment variable of the container names the model.
-    fn names_model(&self, table: &Table) -> bool {
-        table.model_variables.iter().any(|name| self.environment.contains(name))
-    }
+/// Environment variables that tell an engine's image the model.
+pub(crate) const fn model_variables(engine: Engine) -> &'static [&'static str] {
+    table::of(engine).model_variables
 }
 
 #[cfg(test)]

@@ -24,13 +24,15 @@ fn started(spec: &Value, repository: Option<&str>) -> Result<Launch, Refusal> {
         training: None,
     };
     let estimate = estimate(&shape, &workload).expect("an estimate");
-    let margin = Margin::DEFAULT;
+    let image = spec.engine.as_ref().and_then(|engine| engine.image.as_deref());
     start(Question {
         spec: &spec,
         shape: &shape,
         catalog_repository: repository,
+        brought: image.is_some_and(|image| !is_stock(workload.engine, image)),
+        named: false,
         estimate: &estimate,
-        margin,
+        margin: Margin::DEFAULT,
     })
 }
 
@@ -44,7 +46,7 @@ fn nothing(spec: &Value, repository: Option<&str>) -> Option<Nothing> {
 fn arguments(spec: &Value, repository: Option<&str>) -> String {
     match started(spec, repository).expect("no refusal") {
         Launch::Run(start) => start.arguments.unwrap_or_default().join(" "),
-        Launch::Nothing(nothing) => panic!("{nothing}"),
+        Launch::Nothing(nothing) => panic!("{nothing:?}"),
     }
 }
 
@@ -57,7 +59,6 @@ fn a_stock_image_that_is_told_no_model_is_not_run() {
         }
         json!({"model": {"parameters": "8B"}, "engine": engine})
     };
-    let container = |container: Value| json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [container]}}});
     for (spec, runs) in [
         (json!({"model": {"parameters": "8B"}}), false),
         (json!({"model": {"config": {}}}), false),
@@ -70,21 +71,10 @@ fn a_stock_image_that_is_told_no_model_is_not_run() {
         (vllm(json!({"args": ["a/b"]})), true),
         (vllm(json!({"image": "registry.example/mine:1"})), true),
         (vllm(json!({"image": "registry.example/vllm/vllm-openai:1"})), true),
-        (container(json!({"name": "model"})), false),
-        (container(json!({"image": STOCK})), false),
-        (container(json!({"image": STOCK, "env": [{"name": "HF_TOKEN", "value": "x"}]})), false),
-        (container(json!({"image": STOCK, "args": ["--model", "a/b"]})), true),
-        (container(json!({"command": ["serve.sh"]})), true),
-        (container(json!({"image": "mine:1"})), true),
     ] {
         let expected = if runs { None } else { Some(Nothing::NoModel) };
         assert_eq!(nothing(&spec, None), expected, "{spec}");
     }
-    let mut variable = container(json!({"name": "model", "env": [{"name": "MODEL_ID", "value": "a/b"}]}));
-    variable["engine"] = json!({"name": "tgi"});
-    assert_eq!(nothing(&variable, None), None);
-    variable["engine"] = json!({"name": "sglang"});
-    assert_eq!(nothing(&variable, None), Some(Nothing::NoModel), "a variable of another engine");
 }
 
 #[test]
@@ -102,43 +92,32 @@ fn what_the_engine_cannot_load_is_not_run() {
             &catalog,
             "int4",
             json!({"name": "vllm", "image": STOCK}),
-            Some("not run: vllm cannot load a/b as int4; name a repository that holds int4"),
+            Some(cannot(Precision::Int4, Engine::Vllm)),
         ),
-        (&catalog, "fp32", json!({"name": "tgi"}), Some("not run: tgi cannot load a/b as fp32")),
-        (&catalog, "q4_k_m", json!({"name": "llama-cpp"}), Some("llama-cpp loads GGUF files, and a/b has")),
-        (&gguf, "q4_k_m", json!({"name": "vllm"}), Some("set engine.name: llama-cpp")),
+        (&catalog, "fp32", json!({"name": "tgi"}), Some(cannot(Precision::Fp32, Engine::Tgi))),
+        (
+            &catalog,
+            "q4_k_m",
+            json!({"name": "llama-cpp"}),
+            Some(Nothing::WrongFiles { place: "a/b".to_owned(), gguf: false, engine: Engine::LlamaCpp }),
+        ),
+        (
+            &gguf,
+            "q4_k_m",
+            json!({"name": "vllm"}),
+            Some(Nothing::WrongFiles { place: "a/b-gguf".to_owned(), gguf: true, engine: Engine::Vllm }),
+        ),
     ] {
         let spec = json!({"model": model, "precision": precision, "engine": engine});
-        let found = nothing(&spec, repository).map(|nothing| nothing.to_string());
-        match expected {
-            None => assert_eq!(found, None, "{spec}"),
-            Some(part) => {
-                assert!(found.as_ref().is_some_and(|found| found.contains(part)), "{spec}: {found:?}");
-            }
-        }
+        let found = nothing(&spec, repository);
+        assert_eq!(found, expected, "{spec}");
+        assert!(found.is_none_or(|nothing| !nothing.is_by_choice()), "{spec}");
     }
+    assert!(Nothing::Training.is_by_choice() && Nothing::NoEngine.is_by_choice());
 }
 
-#[test]
-fn only_what_the_user_asked_for_is_by_choice() {
-    for (nothing, by_choice) in [
-        (Nothing::Training, true),
-        (Nothing::NoEngine, true),
-        (Nothing::NoModel, false),
-        (Nothing::NoImage(Engine::Transformers), false),
-        (
-            Nothing::NoCheckpoint {
-                repository: "a/b".to_owned(),
-                precision: Precision::Int4,
-                engine: Engine::Vllm,
-            },
-            false,
-        ),
-        (Nothing::WrongFiles { place: "a/b".to_owned(), gguf: true, engine: Engine::Vllm }, false),
-    ] {
-        assert_eq!(nothing.is_by_choice(), by_choice, "{nothing}");
-        assert_eq!(nothing.to_string().starts_with("estimate only: "), by_choice, "{nothing}");
-    }
+fn cannot(precision: Precision, engine: Engine) -> Nothing {
+    Nothing::NoCheckpoint { repository: "a/b".to_owned(), precision, engine }
 }
 
 /// In 32 bits the cache is of the model's own type too, which nobody asked for and nobody is told.

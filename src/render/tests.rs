@@ -8,6 +8,7 @@ use crate::decide::{
 };
 use crate::estimate::{Components, Estimate, Term, Workload};
 use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Taint, Vendor};
+use crate::launch::{Launch, Nothing};
 use crate::model::Confidence;
 use crate::plan::Plan;
 use crate::precision::{CachePrecision, Engine, Precision};
@@ -138,6 +139,8 @@ fn plan_of(
         requirement,
         policy: Policy::default(),
         decision: Decision { verdict, reason, requirement, classes, slots: 3, suggestions },
+        launch: Launch::Nothing(Nothing::NoEngine),
+        kept: None,
     }
 }
 
@@ -347,12 +350,13 @@ fn every_reason_of_a_node_has_its_numbers_and_a_remedy() {
 
 #[test]
 fn every_fault_of_a_label_is_named() {
-    use LabelFault::{Empty, MigInvalid, MigMixed, MigPending, NotANumber, TooLarge, Zero};
-    let words: BTreeMap<_, _> = [Empty, NotANumber, Zero, TooLarge, MigInvalid, MigPending, MigMixed]
-        .into_iter()
-        .map(|fault| (fault_words(fault).0, fault))
-        .collect();
-    assert_eq!(words.len(), 7);
+    use LabelFault::{Clients, Empty, MigInvalid, MigMixed, MigPending, NotANumber, TooLarge, Zero};
+    let words: BTreeMap<_, _> =
+        [Empty, NotANumber, Zero, TooLarge, MigInvalid, MigPending, MigMixed, Clients]
+            .into_iter()
+            .map(|fault| (fault_words(fault).0, fault))
+            .collect();
+    assert_eq!(words.len(), 8);
 }
 
 #[test]

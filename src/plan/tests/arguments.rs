@@ -177,7 +177,8 @@ proptest! {
         let asked = workload(&first, &shape).expect("a workload");
         let estimated = estimate(&shape, &asked).expect("an estimate");
         let question = Question {
-            spec: &first, shape: &shape, catalog_repository: Some("a/b"), estimate: &estimated, margin: Margin::DEFAULT,
+            spec: &first, shape: &shape, catalog_repository: Some("a/b"), brought: false, named: false,
+            estimate: &estimated, margin: Margin::DEFAULT,
         };
         let Launch::Run(started) = start(question).expect("no refusal") else {
             return Err(TestCaseError::fail("it is not run"));
