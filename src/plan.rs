@@ -13,6 +13,7 @@ mod workload;
 
 use crate::api::{ModelDeployment, ModelDeploymentSpec};
 use crate::decide::{Decision, Policy, Reason, Request, Requirement, Verdict, decide};
+use crate::engine;
 use crate::estimate::{Estimate, EstimateError, Workload, estimate};
 use crate::inventory::{Inventory, Owner};
 use crate::launch::record::ROLL_ANNOTATION;
@@ -144,6 +145,16 @@ pub fn slots_beside_its_own(plan: &Plan, inventory: &Inventory) -> u64 {
 /// [`Refusal::Invalid`] for a number that cannot be right.
 pub fn workload(spec: &ModelDeploymentSpec, shape: &ModelShape) -> Result<Workload, Refusal> {
     Ok(workload::read(spec, Some(shape))?.workload)
+}
+
+/// Refuses what the engine's arguments say of the GPU's memory, where it is less than the estimate needs.
+///
+/// # Errors
+/// [`Refusal::Invalid`] with the number that would be right.
+pub fn judge(spec: &ModelDeploymentSpec, estimate: &Estimate, margin: Margin) -> Result<(), Refusal> {
+    let Some(engine) = &spec.engine else { return Ok(()) };
+    let arguments = engine.args.as_deref().unwrap_or_default();
+    engine::check_fraction(engine.name, arguments, margin, Some(estimate))
 }
 
 /// What the nodes must have for an estimate.

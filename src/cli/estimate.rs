@@ -9,7 +9,7 @@ use crate::estimate::{
     AttentionKernel, Checkpointing, EstimateError, Method, Offload, Optimizer, Sharding, Workload, estimate,
 };
 use crate::model::catalog;
-use crate::plan::workload;
+use crate::plan::{judge, workload};
 use crate::precision::{CachePrecision, Engine, Precision};
 use crate::refusal::Refusal;
 use crate::render::json::{self, CardDocument};
@@ -155,8 +155,10 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
         comparison.check(arguments.training.training, arguments.training.gpus)?;
     }
     let shape = arguments.model.shape(&arguments.hub)?;
-    let workload = workload(&spec(arguments), &shape).map_err(explained)?;
+    let spec = spec(arguments);
+    let workload = workload(&spec, &shape).map_err(explained)?;
     let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;
+    judge(&spec, &estimate, arguments.margin).map_err(explained)?;
     let subject = Subject { shape: &shape, asked: &workload, estimate: &estimate, margin: arguments.margin };
     let mut document = json::estimate(&shape, &estimate, arguments.margin);
     document.cards = Some(fit::cards(&subject));
@@ -171,6 +173,7 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
             uncounted.join(", ")
         ));
     }
+    document.notes.extend(engine::remarks(arguments.serving.engine, &arguments.serving.arguments));
     let fits = document.fit.as_ref().is_none_or(|fit| fit.fits);
     let status = if fits { ExitStatus::Fine } else { ExitStatus::DoesNotFit };
     if let Some(text) = arguments.output.document(&document)? {

@@ -66,6 +66,8 @@ pub(super) struct Cache {
     pub context: u64,
     /// Sequences held at once.
     pub sequences: u64,
+    /// Sequences that may run at once.
+    pub running: u64,
     /// Tokens in one forward pass.
     pub batched_tokens: u64,
     /// Ranks that share a layer.
@@ -84,6 +86,7 @@ impl Cache {
             model_element: loading.element_bytes(),
             context: workload.context.unwrap_or(1),
             sequences: workload.sequences,
+            running: workload.running(),
             batched_tokens: workload.batched_tokens.unwrap_or(profile.batched_tokens),
             tensor: layout.tensor,
             block: profile.block,

@@ -95,6 +95,11 @@ fn grouped(cache: &Cache, buckets: &[Bucket]) -> Result<u128, Overflow> {
         let of_bucket = of_bucket.checked_mul(groups).ok_or(Overflow)?;
         blocks = blocks.checked_add(of_bucket).ok_or(Overflow)?;
     }
+    if state.is_some() {
+        // It does not start with fewer blocks than sequences may run: each takes a state's block of every group in turn
+        // (`max_num_seqs exceeds available Mamba cache blocks`).
+        blocks = blocks.max(u128::from(cache.running));
+    }
     blocks.checked_mul(page).and_then(|bytes| bytes.checked_mul(group)).ok_or(Overflow)
 }
 

@@ -275,6 +275,14 @@ pub fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, Est
     }
 }
 
+impl Workload {
+    /// Sequences that may run at once: those that are held, or as many as the engine is let to.
+    #[must_use]
+    pub fn running(&self) -> u64 {
+        self.options.sequence_cap.map_or(self.sequences, |cap| cap.max(self.sequences))
+    }
+}
+
 impl Components {
     /// The sum.
     ///

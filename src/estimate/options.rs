@@ -6,6 +6,10 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Options {
+    /// How many sequences the engine may run at once, where that is more than are held: none has its cache reserved, but graphs
+    /// and samplers are made for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence_cap: Option<u64>,
     /// Room for LoRA adapters beside the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapters: Option<Adapters>,

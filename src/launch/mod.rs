@@ -25,6 +25,7 @@ use crate::engine;
 use crate::estimate::Estimate;
 use crate::inventory::MODEL_DEPLOYMENT_LABEL;
 use crate::model::ModelShape;
+use crate::precision::Engine;
 use crate::refusal::Refusal;
 use crate::units::{Bytes, Margin, shorten};
 
@@ -187,13 +188,20 @@ pub fn would_run(subject: Subject<'_>) -> bool {
 }
 
 fn question(subject: Subject<'_>) -> engine::Question<'_> {
-    let brings_image = subject.spec.engine.as_ref().is_some_and(|engine| engine.image.is_some());
-    let speaks = |template: &Template| template.image().is_some() || template.speaks_for_itself();
+    let spec = subject.spec.engine.as_ref();
+    let engine = spec.map_or(Engine::Vllm, |engine| engine.name);
+    let is_own = |image: &str| !engine::is_stock(engine, image);
+    let brings_image = spec.and_then(|engine| engine.image.as_deref()).is_some_and(is_own);
+    let speaks = |template: &Template| template.image().is_some_and(is_own) || template.speaks_for_itself();
+    let names = |template: &Template| {
+        engine::model_variables(engine).iter().any(|variable| template.has_variable(variable))
+    };
     engine::Question {
         spec: subject.spec,
         shape: subject.shape,
         catalog_repository: subject.repository,
         brought: brings_image || subject.template.is_some_and(speaks),
+        named: subject.template.is_some_and(names),
         estimate: subject.estimate,
         margin: subject.margin,
     }

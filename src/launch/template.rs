@@ -84,6 +84,13 @@ impl Template {
         self.served_by().is_some_and(|container| says(&container.command) || says(&container.args))
     }
 
+    /// Whether the serving container has an environment variable of this name.
+    #[must_use]
+    pub fn has_variable(&self, name: &str) -> bool {
+        let variables = self.served_by().and_then(|container| container.env.as_deref());
+        variables.unwrap_or_default().iter().any(|variable| variable.name == name)
+    }
+
     /// The node selector terms of which one must match; none where the template requires nothing. An empty term matches
     /// no node, and is left out.
     ///

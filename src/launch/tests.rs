@@ -318,6 +318,30 @@ fn a_workload_is_written_where_an_image_a_template_or_an_argument_says_what() {
 }
 
 #[test]
+fn a_stock_image_is_told_the_model_by_what_the_template_says() {
+    let stock = "vllm/vllm-openai:v0.19.0";
+    let model_id = json!([{"name": "MODEL_ID", "value": "a/b"}]);
+    for (engine, container, runs) in [
+        ("vllm", json!({"name": "model"}), false),
+        ("vllm", json!({"image": stock}), false),
+        ("vllm", json!({"image": stock, "env": [{"name": "HF_TOKEN", "value": "x"}]}), false),
+        ("vllm", json!({"image": stock, "args": ["--model", "a/b"]}), true),
+        ("vllm", json!({"command": ["serve.sh"]}), true),
+        ("vllm", json!({"image": "mine:1"}), true),
+        ("tgi", json!({"env": model_id}), true),
+        ("sglang", json!({"env": model_id}), false),
+    ] {
+        let spec = json!({
+            "model": {"parameters": "8B"}, "engine": {"name": engine},
+            "template": {"spec": {"containers": [container]}},
+        });
+        let found = launched(&spec, 22, None).expect("no refusal");
+        assert_eq!(matches!(found, Launch::Run(_)), runs, "{spec}");
+        assert!(runs || found == Launch::Nothing(Nothing::NoModel), "{spec}: {found:?}");
+    }
+}
+
+#[test]
 fn a_name_that_is_no_label_value_is_refused() {
     let mut object =
         object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));

@@ -133,6 +133,7 @@ impl Prepared {
         inventory: &Inventory,
     ) -> Result<Decided, Refusal> {
         let choice = self.choice(subject, inventory)?;
+        super::judge(subject.spec, &choice.estimate, self.margin)?;
         let decision = self.decided(subject, shape, inventory, &choice, choice.requirement);
         Ok(Decided { decision, choice, is_kept: false })
     }

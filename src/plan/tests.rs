@@ -1,3 +1,4 @@
+mod arguments;
 mod properties;
 mod refusals;
 

@@ -25,6 +25,14 @@ pub fn nothing(nothing: &Nothing) -> String {
             "cannot run: {engine} cannot load {} as {precision}; name a repository that holds {precision} (model.huggingFace), or set another precision",
             quoted(repository)
         ),
+        Nothing::WrongFiles { place, gguf: true, engine } => format!(
+            "cannot run: {engine} does not load the GGUF file of {}; set engine.name: llama-cpp, or name a repository with safetensors (model.huggingFace)",
+            quoted(place)
+        ),
+        Nothing::WrongFiles { place, gguf: false, engine } => format!(
+            "cannot run: {engine} loads GGUF files, and {} has safetensors; name a file with model.gguf, or set engine.name: vllm",
+            quoted(place)
+        ),
     }
 }
 

@@ -319,7 +319,7 @@ pub struct EngineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000))]
     pub image: Option<String>,
-    /// More arguments for the engine, after Loadline's own. What they say of memory is counted: adapters, speculative decoding, expert parallelism, CUDA graphs, batches. An argument that contradicts another field is refused.
+    /// More arguments for the engine, after Loadline's own. What they say of memory is counted: adapters, speculative decoding, expert parallelism, CUDA graphs, batches, types. A cap on sequences (`--max-num-seqs`) reserves no cache: `context.sequences` does. An argument that contradicts another field, or that takes more GPUs than were counted, is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100), inner(length(max = 4096)))]
     pub args: Option<Vec<String>>,
