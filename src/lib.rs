@@ -15,5 +15,6 @@ pub mod precision;
 pub mod refusal;
 pub mod render;
 pub mod source;
+mod spelling;
 pub mod telemetry;
 pub mod units;

@@ -1,5 +1,5 @@
-//! From a ModelDeployment's spec and its model's shape to a decision: what the controller, the webhook and the command
-//! line all call, so that they cannot disagree. Pure.
+//! From a ModelDeployment's spec and its model's shape to a decision: what the controller and the command line both
+//! call, so that they cannot disagree. Pure.
 
 mod alternatives;
 mod check;

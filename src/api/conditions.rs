@@ -32,7 +32,7 @@ named! {
         Available = "Available",
         /// The workload is written, a node fits, and replicas are not ready yet.
         Progressing = "Progressing",
-        /// The Deployment's pods cannot be created: a quota, an admission webhook.
+        /// The Deployment's pods cannot be created: a quota, or an admission webhook of somebody else.
         ReplicaFailure = "ReplicaFailure",
         /// A Deployment of the same name belongs to another.
         NameTaken = "NameTaken",

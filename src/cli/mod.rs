@@ -37,7 +37,6 @@ use printer::Printer;
 #[command(
     name = "loadline",
     version,
-    disable_help_subcommand = true,
     after_help = "Exit codes: 0 fits or fine, 1 error, 2 usage, 3 does not fit (rejected or busy), 4 unknown."
 )]
 struct Arguments {

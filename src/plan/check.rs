@@ -8,10 +8,10 @@ use crate::units::{Margin, shorten};
 
 /// Refuses what this version does not do: nothing that a user writes is silently ignored.
 pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
-    if spec.admission == Some(AdmissionMode::Enforce) {
+    if spec.admission == Some(AdmissionMode::Deny) {
         return Err(Refusal::not_supported(
             "admission",
-            "Enforce needs the admission webhook, which this version does not have: use Warn, or gate with `loadline plan`",
+            "Deny needs an admission webhook, which this version does not have: use Warn, or gate with `loadline plan`",
         ));
     }
     if spec.training.is_some() && spec.template.is_some() {

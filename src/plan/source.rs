@@ -162,7 +162,10 @@ pub fn resolve_pure(spec: &ModelDeploymentSpec) -> Option<Result<ModelShape, Res
             ResolveError::Spec(Refusal::invalid(
                 "model.catalog",
                 format!("\"{}\" is not in the catalog", shorten(name)),
-                "`loadline estimate --list-models` lists the names; for any other model set huggingFace, config or parameters",
+                format!(
+                    "{}; for any other model set huggingFace, config or parameters",
+                    catalog::remedy(name)
+                ),
             ))
         })),
         Ok(

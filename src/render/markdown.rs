@@ -24,7 +24,7 @@ pub fn plan(outcomes: &[Outcome]) -> String {
             cell(&outcome.full_name()),
             verdict_word(outcome.verdict()),
             outcome.reason(),
-            cell(&outcome.message())
+            cell(&outcome.located_message())
         );
     }
     for outcome in outcomes {

@@ -176,7 +176,7 @@ impl Sources {
             SourceRef::Catalog(name) => catalog::shape(name).map(Arc::new).ok_or_else(|| {
                 invalid(
                     "model.catalog",
-                    format!("\"{}\" is not in the catalog; {}", shorten(name), near(name)),
+                    format!("\"{}\" is not in the catalog; {}", shorten(name), catalog::remedy(name)),
                 )
             }),
             SourceRef::Config { json, name } => hf_config::parse(json, name)
@@ -379,14 +379,4 @@ fn check_part(field: &'static str, value: &str) -> Result<(), SourceError> {
 
 fn invalid(field: &'static str, problem: String) -> SourceError {
     SourceError::Invalid { field, problem }
-}
-
-/// The names of the catalog that are most like one, for a message.
-fn near(name: &str) -> String {
-    let alike = catalog::suggest(name);
-    if alike.is_empty() {
-        "`loadline estimate --list-models` lists it".to_owned()
-    } else {
-        format!("did you mean {}?", alike.join(", "))
-    }
 }

@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "inventory",
     "decide",
     "refusal.rs",
+    "spelling.rs",
     "engine",
     "launch",
     "plan.rs",

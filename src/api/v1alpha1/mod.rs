@@ -20,7 +20,7 @@ use crate::precision::{CachePrecision, Engine, Precision};
 
 pub use status::{
     BestNode, EstimateStatus, ModelDeploymentStatus, NodeStatus, PlacementStatus, RejectedNodes,
-    SuggestionStatus, SummaryStatus,
+    SuggestionStatus, SummaryStatus, UNOBSERVED,
 };
 
 /// A model, how it is to be served or trained, and where it may run. Loadline estimates the GPU memory that it needs,
@@ -155,7 +155,7 @@ pub struct ModelDeploymentSpec {
     #[x_kube(validation = Rule::new(r"self.matches('^(10(\\.0{1,3})?|[1-9](\\.[0-9]{1,3})?)$')").message("safetyMargin must be a decimal from 1.0 to 10.0 with at most three decimals, such as \"1.2\""))]
     #[schemars(length(max = 8))]
     pub safety_margin: Option<String>,
-    /// What `kubectl apply` does when no node fits now. Default: Warn. Write "Off" in quotes: YAML may take the bare word for false.
+    /// What `kubectl apply` does when no node fits now. Default: Warn. Deny is not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "AdmissionMode")]
     pub admission: Option<AdmissionMode>,
@@ -324,13 +324,13 @@ pub struct EngineSpec {
 /// What `kubectl apply` does when no node fits now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AdmissionMode {
-    /// Refuse the object.
-    Enforce,
+    /// Refuse the object. Not supported yet.
+    Deny,
     /// Accept it with a warning; its pods wait.
     #[default]
     Warn,
     /// Accept it silently.
-    Off,
+    Ignore,
 }
 
 /// Which nodes may be picked, and how.

@@ -8,9 +8,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::Value;
 
 use crate::api::crds;
+use crate::spelling::nearest;
 use crate::units::shorten;
 
-use super::nearest::nearest;
 use super::{API_VERSION, KIND, rules};
 
 /// The schema of the only version.

@@ -5,7 +5,7 @@ use super::*;
 use crate::api::ModelDeployment;
 
 fn read(text: &str) -> Manifests {
-    Manifests::read(text, "models.yaml")
+    Manifests::read(text, "models.yaml", Named::ByItself)
 }
 
 fn faults(spec: &str) -> Vec<String> {

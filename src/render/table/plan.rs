@@ -30,7 +30,7 @@ pub fn plan(outcomes: &[Outcome], style: Style) -> String {
             outcome.full_name(),
             coloured(outcome.verdict(), style.colour),
             outcome.reason(),
-            outcome.message()
+            outcome.located_message()
         );
         let Some(plan) = outcome.plan() else { continue };
         if !plan.decision.classes.is_empty() {

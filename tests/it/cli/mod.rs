@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod commands;
+mod directories;
 mod docs;
 mod estimate;
 mod plan;
