@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 use crate::units::Margin;
 
 pub use alternatives::alternatives;
-pub use source::{ResolveError, SourceRef, published_size, resolve_pure, spec_source};
+pub use source::{ResolveError, SpecSource, published_size, resolve_pure, spec_source};
 
 /// The object that is planned.
 #[derive(Clone, Copy, Debug)]

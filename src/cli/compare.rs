@@ -9,7 +9,6 @@ use crate::precision::{Engine, Precision};
 use crate::render::json::{ComparisonDocument, FittedCardDocument, LeftOutDocument, VariantDocument};
 use crate::units::Margin;
 
-use super::estimate::in_flags;
 use super::failure::Failure;
 use super::fit::{MOST_OF_A_NODE, Subject, smallest};
 use super::gpu::{Gpu, ladder};
@@ -214,7 +213,7 @@ fn contexts(shape: &ModelShape, own: &Workload) -> Vec<u64> {
 
 fn problem(error: EstimateError) -> String {
     match error {
-        EstimateError::Invalid { problem, .. } => in_flags(&problem),
+        EstimateError::Invalid { problem, .. } => problem,
         EstimateError::Overflow(overflow) => overflow.to_string(),
     }
 }

@@ -6,12 +6,11 @@ use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{ContextSpec, EngineSpec, ParallelismSpec, TensorParallel, TrainingSpec};
 use crate::engine;
 use crate::estimate::{
-    AttentionKernel, Checkpointing, EstimateError, Method, Offload, Optimizer, Sharding, Workload, estimate,
+    AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding, Workload, estimate,
 };
 use crate::model::catalog;
 use crate::plan::workload;
 use crate::precision::{CachePrecision, Engine, Precision};
-use crate::refusal::Refusal;
 use crate::render::json::{self, CardDocument};
 use crate::render::{hints as words, table};
 use crate::units::{Margin, shorten};
@@ -25,6 +24,7 @@ use super::output::Format;
 use super::printer::Printer;
 use super::shape::ModelArguments;
 use super::values::{gpus, one_of, sequences, tokens};
+use super::words::explained;
 
 #[derive(Debug, Args)]
 pub(super) struct EstimateArguments {
@@ -274,60 +274,6 @@ fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
         }),
         ..spec
     }
-}
-
-/// An error in the words of the command line: the flag instead of the field.
-pub(super) fn explained(error: Refusal) -> Failure {
-    let named = |field: &str, problem: &str, remedy: &str| {
-        let flag = flag(field).map_or_else(|| field.to_owned(), |flag| format!("--{flag}"));
-        Failure::error(format!("{flag}: {}", in_flags(problem))).hint(in_flags(remedy))
-    };
-    match error {
-        Refusal::Invalid { field, problem, remedy } => named(&field, &problem, &remedy),
-        Refusal::NotSupported { field, remedy } => named(&field, "not supported yet", &remedy),
-        Refusal::Estimate(EstimateError::Invalid { field, problem, remedy }) => {
-            named(field, &problem, &remedy)
-        }
-        Refusal::Estimate(EstimateError::Overflow(overflow)) => Failure::error(overflow.to_string()),
-    }
-}
-
-/// The flags that set fields of the custom resource.
-const FLAGS: &[(&str, &str)] = &[
-    ("model.parameters", "parameters"),
-    ("precision", "precision"),
-    ("context.length", "context"),
-    ("context.sequences", "sequences"),
-    ("context.cachePrecision", "cache-precision"),
-    ("parallelism.tensor", "tensor"),
-    ("parallelism.pipeline", "pipeline"),
-    ("engine", "engine"),
-    ("engine.name", "engine"),
-    ("training", "training"),
-    ("training.method", "training"),
-    ("training.microBatch", "sequences"),
-    ("training.sequenceLength", "context"),
-    ("training.optimizer", "optimizer"),
-    ("training.loraRank", "lora-rank"),
-    ("training.loraTargets", "lora-targets"),
-    ("training.gradientCheckpointing", "gradient-checkpointing"),
-    ("training.attention", "attention"),
-    ("training.sharding", "sharding"),
-    ("training.gpus", "gpus"),
-    ("training.offload", "offload"),
-];
-
-/// The flag that sets a field of the custom resource.
-fn flag(field: &str) -> Option<&'static str> {
-    FLAGS.iter().find(|(known, _)| *known == field).map(|(_, flag)| *flag)
-}
-
-/// A sentence with flags in the place of fields. Those of one word are words of the sentence.
-pub(super) fn in_flags(text: &str) -> String {
-    FLAGS
-        .iter()
-        .filter(|(field, _)| field.contains('.'))
-        .fold(text.to_owned(), |text, (field, flag)| text.replace(field, &format!("--{flag}")))
 }
 
 fn list_gpus(output: Format, printer: Printer) -> anyhow::Result<ExitStatus> {

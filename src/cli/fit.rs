@@ -1,5 +1,6 @@
 //! What of a model fits a GPU, and which GPUs it fits: the questions of `--fit` and of the first lines.
 
+use crate::api::limits::{MOST_SEQUENCES, MOST_TOKENS};
 use crate::estimate::inverse::{Room, largest_margin, shared};
 use crate::estimate::{Estimate, Method, Sharding, Training, Workload, estimate};
 use crate::model::ModelShape;
@@ -9,7 +10,6 @@ use crate::render::json::{CardDocument, CardsDocument, ChangeDocument, FitDocume
 use crate::units::{Bytes, Margin};
 
 use super::gpu::{Card, Gpu, ladder};
-use super::values::{MOST_SEQUENCES, MOST_TOKENS};
 
 /// More ranks than any node has GPUs.
 const MOST_RANKS: u64 = 64;

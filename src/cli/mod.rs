@@ -22,6 +22,7 @@ mod reference;
 mod resolve;
 mod shape;
 mod values;
+mod words;
 
 use std::ffi::OsString;
 use std::path::Path;

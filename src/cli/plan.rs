@@ -77,9 +77,7 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
         }
         Some(path) => from_file(path)?,
         // What is wrong with every object by itself is told with no cluster at hand.
-        None if !given.objects.is_empty() && given.objects.iter().all(|object| object.spec.is_err()) => {
-            Snapshot::default()
-        }
+        None if !given.objects.is_empty() && given.objects.iter().all(is_refused) => Snapshot::default(),
         None => block_on(live(arguments, &mut namespace, &mut given, printer))?,
     };
     let inventory = Inventory::new(snapshot);
@@ -88,6 +86,11 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
         given.objects.into_iter().map(|manifest| outcome(manifest, &resolver, &inventory)).collect();
     printer.data(&printed(&outcomes, arguments.output, printer)?)?;
     Ok(status(&outcomes))
+}
+
+/// Whether an object is wrong by itself, whatever the cluster.
+fn is_refused(object: &Manifest) -> bool {
+    object.spec.as_ref().map_or(true, |spec| check(spec).is_err())
 }
 
 /// What was given to be planned.

@@ -8,13 +8,13 @@ use clap::Args;
 use crate::model::content::Content;
 use crate::model::{ModelShape, ShapeSource, assumed, catalog, hf_config};
 use crate::plan::published_size;
-use crate::refusal::Refusal;
 use crate::source::{SourceError, SourceRef, identify};
 use crate::units::{Parameters, shorten};
 
 use super::failure::Failure;
 use super::hub::HubArguments;
 use super::input;
+use super::words::explained as refused;
 
 /// Which model.
 #[derive(Debug, Args)]
@@ -85,12 +85,8 @@ impl ModelArguments {
                 shape.notes.push(note);
                 Ok(shape)
             }
-            Err(Refusal::Invalid { field, problem, remedy }) => {
-                // Here the config is a file, not a field.
-                let problem = problem.replace("model.config", &input::name(path));
-                Err(super::estimate::explained(Refusal::Invalid { field, problem, remedy }).into())
-            }
-            Err(error) => Err(super::estimate::explained(error).into()),
+            // Here the config is a file, not a field.
+            Err(error) => Err(refused(error).in_file(&input::name(path)).into()),
         }
     }
 }

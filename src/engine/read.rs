@@ -44,11 +44,10 @@ impl<T: PartialEq + std::fmt::Display> Said<T> {
     /// This value, unless the spec has another one.
     pub(crate) fn agree(self, field: &str, spec: Option<T>) -> Result<T, Refusal> {
         match spec {
-            Some(spec) if spec != self.value => Err(Refusal::invalid(
-                "engine.args",
-                format!("{} {} contradicts {field}, which is {spec}", self.flag, shorten(&self.written)),
-                format!("remove one of the two; {field} alone is enough"),
-            )),
+            Some(spec) if spec != self.value => {
+                let said = format!("{} {}", self.flag, shorten(&self.written));
+                Err(Refusal::contradiction("engine.args", said, field, spec))
+            }
             _ => Ok(self.value),
         }
     }
@@ -255,7 +254,7 @@ fn per_sequence(all: Said<u64>, sequences: u64) -> Result<Said<u64>, Refusal> {
     Err(Refusal::invalid(
         "engine.args",
         format!("{} {} cannot be divided among {sequences} sequences", all.flag, all.value),
-        format!("write a multiple of {sequences}, or set context.length and context.sequences instead"),
+        format!("write a multiple of {sequences}, or set the context's length and the sequences instead"),
     ))
 }
 
@@ -285,7 +284,7 @@ fn cache(flag: &Flag<'_>, known: &[(&str, CachePrecision)]) -> Result<Said<Cache
     Err(Refusal::invalid(
         field(flag),
         format!("{} has \"{}\", which cannot be counted", flag.name, shorten(written)),
-        format!("write one of {}, or leave it out and set context.cachePrecision", names.join(", ")),
+        format!("write one of {}, or leave it out and set the precision of the cache", names.join(", ")),
     ))
 }
 

@@ -195,7 +195,7 @@ fn what_cannot_be_counted_is_refused_with_what_would_be_right() {
         (
             Engine::Vllm,
             &["--kv-cache-dtype", "fp9"],
-            &["\"fp9\"", "auto, bfloat16, fp8", "context.cachePrecision"],
+            &["\"fp9\"", "auto, bfloat16, fp8", "the precision of the cache"],
         ),
         (Engine::Vllm, &["--speculative-config", "mtp"], &["not a JSON object", "num_speculative_tokens"]),
         (Engine::Vllm, &["--speculative-config", "{}"], &["neither a method nor a model"]),

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use self::cache::{Cache, Key};
 use self::flight::Flights;
 use self::http::Client;
+use crate::api::limits::is_repository;
 use crate::api::v1alpha1::{HuggingFaceRef, KeyRef, ModelSource};
 use crate::model::{ModelShape, assumed, catalog, hf_config};
 use crate::units::{Parameters, shorten};
@@ -348,21 +349,16 @@ impl Sources {
 
 /// Checks that a repository is `organisation/name`, as the schema does.
 fn check_repository(repository: &str) -> Result<(), SourceError> {
-    let part = |part: &str| {
-        part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-            && !part.contains("..")
-    };
-    match repository.split_once('/') {
-        Some((organisation, name)) if repository.len() <= 200 && part(organisation) && part(name) => Ok(()),
-        _ => Err(invalid(
-            "model.huggingFace.repository",
-            format!(
-                "\"{}\" must be organisation/name, such as meta-llama/Llama-3.1-8B-Instruct",
-                shorten(repository)
-            ),
-        )),
+    if is_repository(repository) {
+        return Ok(());
     }
+    Err(invalid(
+        "model.huggingFace.repository",
+        format!(
+            "\"{}\" must be organisation/name, such as meta-llama/Llama-3.1-8B-Instruct",
+            shorten(repository)
+        ),
+    ))
 }
 
 /// Checks a revision or file: no part of it may lead out of the repository.

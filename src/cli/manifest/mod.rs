@@ -1,17 +1,18 @@
 //! ModelDeployments in files, checked as the API server would: every fault with its path, value and remedy.
 
 mod document;
-mod rules;
 mod schema;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::Value;
 
 use crate::api::ModelDeploymentSpec;
+use crate::plan::check;
 use crate::render::Origin;
 use crate::units::shorten;
 
 use document::Document;
+use schema::Fault;
 
 const API_VERSION: &str = "loadline.dev/v1alpha1";
 const KIND: &str = "ModelDeployment";
@@ -156,16 +157,33 @@ fn manifest(value: Value, origin: Origin, document: &Document<'_>) -> Manifest {
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let namespace = text("/metadata/namespace");
     let name = text("/metadata/name").unwrap_or_else(|| format!("(document {})", document.number));
-    let mut faults = schema::faults(&value);
+    let faults = schema::faults(&value);
     let spec = if faults.is_empty() {
-        typed(value).map(Box::new).map_err(|fault| {
-            faults.push(fault);
-            faults
-        })
+        typed(value).map(Box::new).map_err(|fault| vec![fault])
     } else {
-        Err(faults)
+        let more = refused_besides(value, &faults);
+        Err(faults.into_iter().map(|fault| fault.text).chain(more).collect())
     };
     Manifest { namespace, name, origin, spec }
+}
+
+/// What the rest of a spec is refused for, once the fields with faults are taken out: all is to be told at once.
+fn refused_besides(mut value: Value, faults: &[Fault]) -> Option<String> {
+    for fault in faults {
+        // A list with a wrong item goes as a whole.
+        let path = fault.path.split('[').next().unwrap_or_default();
+        let (parent, field) = path.rsplit_once('.')?;
+        let pointer = format!("/{}", parent.replace('.', "/"));
+        if let Some(fields) = value.pointer_mut(&pointer).and_then(Value::as_object_mut) {
+            fields.remove(field);
+        }
+    }
+    let refusal = check(&typed(value).ok()?).err()?;
+    let field = format!("spec.{}", refusal.field()?);
+    // That a field is missing is no news where it was taken out.
+    let taken_out =
+        faults.iter().any(|fault| fault.path.starts_with(&field) || field.starts_with(&fault.path));
+    (!taken_out).then(|| refusal.to_string())
 }
 
 /// The spec as its type. What the schema lets pass and the type does not is a fault with its path all the same.

@@ -120,7 +120,7 @@ fn every_flag_says_what_it_takes() {
         ("--parameters 8B --tensor 3", &["--tensor: 3 ranks cannot share", "hint: write 2 or 4"]),
         (
             "--parameters 8B --training full --precision int4",
-            &["--precision: int4", "--training full", "--training qlora"],
+            &["--precision: int4", "trained in full", "the method qlora"],
         ),
         ("--parameters 8B --training qlora --precision q4_k_m", &["--precision:", "q4_k_m", "nf4"]),
         (

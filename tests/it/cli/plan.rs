@@ -222,7 +222,7 @@ fn specs_that_cannot_be_right_are_refused_by_name() {
     for (changes, expected) in [
         (
             json!({"model": {"parameters": "8B", "catalog": "x"}}),
-            "spec.model: model must have exactly one source",
+            "spec.model: parameters and catalog are set together",
         ),
         (json!({"model": {"parameters": "8Q"}}), "spec.model.parameters: \"8Q\""),
         (json!({"model": {"config": {"model_type": "never-heard-of"}}}), "spec.model.config: config.json: "),

@@ -242,6 +242,22 @@ fn loadline(s: &Scenario, arguments: &[&str], input: &str) -> command::Ran {
 }
 
 #[test]
+fn a_namespace_that_is_not_there_is_no_plan() {
+    scenario("nothing", |s| {
+        let absent = loadline(s, &["plan", "-n", "nosuch"], "");
+        assert_eq!((absent.code, absent.stdout.as_str()), (Some(1), ""), "{}", absent.stderr);
+        assert!(absent.stderr.contains("no ModelDeployment in namespace nosuch"), "{}", absent.stderr);
+        assert!(absent.stderr.contains("there is no namespace nosuch"), "{}", absent.stderr);
+        // An empty one is there, as kubectl has it.
+        let empty = loadline(s, &["plan", "-n", &s.namespace], "");
+        assert_eq!(empty.code, Some(0), "{}", empty.stderr);
+        assert!(empty.stderr.contains("note: no ModelDeployment in namespace nothing"), "{}", empty.stderr);
+        let none = loadline(s, &["plan", "-A"], "");
+        assert!(none.stderr.contains("no ModelDeployment in any namespace"), "{}", none.stderr);
+    });
+}
+
+#[test]
 fn plan_and_controller_say_the_same() {
     scenario("agree", |s| {
         s.add_node(&H200.node());
