@@ -17,7 +17,7 @@ use crate::units::{Margin, shorten};
 
 use super::compare::Comparison;
 use super::failure::{ExitStatus, Failure};
-use super::fit::{self, Subject};
+use super::fit::{self, Sizing};
 use super::gpu::{CARDS, Gpu};
 use super::hub::HubArguments;
 use super::output::Format;
@@ -157,13 +157,13 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     let shape = arguments.model.shape(&arguments.hub)?;
     let workload = workload(&spec(arguments), &shape).map_err(explained)?;
     let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;
-    let subject = Subject { shape: &shape, asked: &workload, estimate: &estimate, margin: arguments.margin };
+    let sizing = Sizing { shape: &shape, asked: &workload, estimate: &estimate, margin: arguments.margin };
     let mut document = json::estimate(&shape, &estimate, arguments.margin);
-    document.cards = Some(fit::cards(&subject));
-    document.fit = arguments.fit.as_ref().map(|gpu| fit::fit(gpu, &subject));
+    document.cards = Some(fit::cards(&sizing));
+    document.fit = arguments.fit.as_ref().map(|gpu| fit::fit(gpu, &sizing));
     document.comparison =
-        arguments.compare.map(|comparison| comparison.rows(&subject, arguments.fit.as_ref()));
-    document.notes.extend(hints(&subject));
+        arguments.compare.map(|comparison| comparison.rows(&sizing, arguments.fit.as_ref()));
+    document.notes.extend(hints(&sizing));
     let uncounted = engine::uncounted(arguments.serving.engine, &arguments.serving.arguments);
     if !uncounted.is_empty() {
         document.notes.push(format!(
@@ -195,29 +195,29 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
 }
 
 /// What a newcomer should know of what was left out.
-fn hints(subject: &Subject<'_>) -> Vec<String> {
+fn hints(sizing: &Sizing<'_>) -> Vec<String> {
     let mut hints = Vec::new();
-    let parameters = subject.shape.parameters;
-    if parameters < SMALLEST_MODEL && subject.shape.tensors.is_empty() {
+    let parameters = sizing.shape.parameters;
+    if parameters < SMALLEST_MODEL && sizing.shape.tensors.is_empty() {
         hints.push(words::so_few_parameters(parameters));
     }
-    let estimate = subject.estimate;
-    let method = subject.asked.training.as_ref().map(|training| training.method);
+    let estimate = sizing.estimate;
+    let method = sizing.asked.training.as_ref().map(|training| training.method);
     if let (Some(Method::Qlora), Some(asked), Some(held)) =
-        (method, subject.asked.precision, estimate.workload.precision)
+        (method, sizing.asked.precision, estimate.workload.precision)
         && asked.is_wide()
     {
         hints.push(words::quantised_base(asked, held));
     }
     let dominates = estimate.per_gpu.kv_cache.0 >= estimate.total_per_gpu.0 / 4;
-    if subject.asked.context.is_none()
+    if sizing.asked.context.is_none()
         && let Some(longest) = estimate.workload.context.filter(|longest| *longest > USUAL_CONTEXT)
         && dominates
     {
-        let usual = Workload { context: Some(USUAL_CONTEXT), ..subject.asked.clone() };
-        let required = crate::estimate::estimate(subject.shape, &usual)
+        let usual = Workload { context: Some(USUAL_CONTEXT), ..sizing.asked.clone() };
+        let required = crate::estimate::estimate(sizing.shape, &usual)
             .ok()
-            .and_then(|usual| subject.margin.apply(usual.total_per_gpu).ok());
+            .and_then(|usual| sizing.margin.apply(usual.total_per_gpu).ok());
         hints.extend(required.map(|required| words::longest_context(longest, USUAL_CONTEXT, required)));
     }
     hints

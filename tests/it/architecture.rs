@@ -7,6 +7,7 @@ const PURE: &[&str] = &[
     "api",
     "units.rs",
     "precision.rs",
+    "bounded",
     "model",
     "estimate",
     "inventory",

@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::ModelDeployment;
+use crate::api::v1alpha1::ModelSource;
 
 fn read(text: &str) -> Manifests {
     Manifests::read(text, "models.yaml", Named::ByItself)
@@ -221,8 +222,18 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic(text in "[-a-z0-9:{}\\[\\]\"'#|>&*!%@, \n.~]{0,200}|\\PC{0,200}") {
-        let found = read(&text);
-        prop_assert!(found.objects.iter().all(|object| object.spec.is_ok() || object.spec.as_ref().is_err_and(|faults| !faults.is_empty())));
+        // By itself, and where a value of an object stands: a text alone is rarely more than a scalar.
+        let object = format!("apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: {{name: m}}\nspec:\n  model: {{parameters: 8B}}\n");
+        for text in [text.clone(), format!("{object}  {text}"), format!("{object}---\n{text}\n---\n{object}")] {
+            let found = read(&text);
+            let told = |object: &Manifest| object.spec.as_ref().is_ok_and(|spec| !spec.model.eq(&ModelSource::default()))
+                || object.spec.as_ref().is_err_and(|faults| faults.iter().all(|fault| !fault.is_empty()) && !faults.is_empty());
+            prop_assert!(found.objects.iter().all(told), "{found:?}");
+        }
+        // What comes before and after is read whatever it is.
+        let found = read(&format!("{object}---\n{text}\n---\n{object}"));
+        let sound = found.objects.iter().filter(|object| object.name == "m" && object.spec.is_ok());
+        prop_assert!(sound.count() >= 2, "{found:?}");
     }
 
     #[test]
