@@ -103,7 +103,7 @@ type Fields = Vec<(&'static str, String)>;
 
 /// What the planner would try of a ModelDeployment and fits, in its order.
 fn smaller(sizing: &Sizing<'_>, room: Room) -> Vec<(Fields, ChangeDocument)> {
-    alternatives(sizing.shape, sizing.asked, sizing.estimate, sizing.margin)
+    alternatives(sizing.shape, sizing.asked, sizing.estimate, sizing.margin, &|_, _| true)
         .into_iter()
         .filter(|alternative| room.holds(alternative.requirement.per_gpu))
         .map(|alternative| {
@@ -218,7 +218,7 @@ fn reduced(sizing: &Sizing<'_>) -> Vec<(Vec<String>, Workload)> {
         }
         return variants;
     }
-    let smaller = alternatives(sizing.shape, asked, sizing.estimate, sizing.margin);
+    let smaller = alternatives(sizing.shape, asked, sizing.estimate, sizing.margin, &|_, _| true);
     let smaller = smaller.iter().filter_map(|alternative| match alternative.change.fields.as_slice() {
         [("precision", value)] => value.parse::<Precision>().ok(),
         _ => None,

@@ -48,6 +48,7 @@ pub(super) fn explained(refusal: Refusal) -> Failure {
     };
     match refusal {
         Refusal::Invalid { field, problem, remedy } => named(&field, &problem, remedy),
+        Refusal::Name { problem, remedy } => named("metadata.name", &problem, remedy),
         Refusal::NotSupported { field, remedy } => named(&field, "not supported yet", remedy),
         Refusal::Contradiction { field, said, other, value } => {
             let other = flag(&other);
