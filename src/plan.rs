@@ -1,5 +1,5 @@
-//! From a ModelDeployment's spec and its model's shape to a decision: what the controller, the webhook and the command
-//! line all call, so that they cannot disagree. Pure.
+//! From a ModelDeployment's spec and its model's shape to a decision: what the controller and the command line both
+//! call, so that they cannot disagree. Pure.
 
 mod alternatives;
 mod check;
@@ -24,7 +24,7 @@ use crate::units::Margin;
 
 pub use alternatives::alternatives;
 pub use prepared::{Decided, Prepared, prepare};
-pub use source::{ResolveError, SourceRef, published_size, repository, resolve_pure, spec_source};
+pub use source::{ResolveError, SpecSource, published_size, repository, resolve_pure, spec_source};
 
 /// The object that is planned.
 #[derive(Clone, Copy, Debug)]

@@ -34,7 +34,7 @@ named! {
         Available = "Available",
         /// The workload is written, a node fits, and replicas are not ready yet.
         Progressing = "Progressing",
-        /// The Deployment's pods cannot be created: a quota, an admission webhook.
+        /// The Deployment's pods cannot be created: a quota, or an admission webhook of somebody else.
         ReplicaFailure = "ReplicaFailure",
         /// The object asks for an estimate only, and has it.
         EstimateOnly = "EstimateOnly",

@@ -105,12 +105,12 @@ fn from_spec(sources: &Sources, key: &Key, spec: &ModelDeploymentSpec) -> Option
     match plan::spec_source(spec) {
         Err(error) => return Some(Gathered::Refused(error)),
         Ok(
-            plan::SourceRef::HuggingFace(_)
-            | plan::SourceRef::HuggingFaceGguf(_)
-            | plan::SourceRef::GgufUrl(_)
-            | plan::SourceRef::ConfigMap(_),
+            plan::SpecSource::HuggingFace(_)
+            | plan::SpecSource::HuggingFaceGguf(_)
+            | plan::SpecSource::GgufUrl(_)
+            | plan::SpecSource::ConfigMap(_),
         ) => return None,
-        Ok(plan::SourceRef::Parameters(_) | plan::SourceRef::Config(_) | plan::SourceRef::Catalog(_)) => {}
+        Ok(plan::SpecSource::Parameters(_) | plan::SpecSource::Config(_) | plan::SpecSource::Catalog(_)) => {}
     }
     let text = serde_json::to_vec(&spec.model).unwrap_or_default();
     let shape = sources.described(&key.0, "spec.model", &text, || {

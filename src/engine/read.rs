@@ -44,11 +44,9 @@ impl<T: PartialEq + std::fmt::Display> Said<T> {
     /// This value, unless the spec has another one.
     pub(crate) fn agree(self, field: &str, spec: Option<T>) -> Result<T, Refusal> {
         match spec {
-            Some(spec) if spec != self.value => Err(Refusal::invalid(
-                "engine.args",
-                format!("{} contradicts {field}, which is {spec}", self.words()),
-                format!("remove one of the two; {field} alone is enough"),
-            )),
+            Some(spec) if spec != self.value => {
+                Err(Refusal::contradiction("engine.args", self.words(), field, spec))
+            }
             _ => Ok(self.value),
         }
     }
@@ -215,7 +213,7 @@ fn per_sequence(all: Said<u64>, sequences: u64) -> Result<Said<u64>, Refusal> {
     Err(Refusal::invalid(
         "engine.args",
         format!("{} {} cannot be divided among {sequences} sequences", all.flag, all.value),
-        format!("write a multiple of {sequences}, or set context.length and context.sequences instead"),
+        format!("write a multiple of {sequences}, or set the context's length and the sequences instead"),
     ))
 }
 
@@ -231,7 +229,7 @@ fn cache(entry: &Entry, flag: &Flag<'_>) -> Result<Said<CachePrecision>, Refusal
     Err(Refusal::invalid(
         field(flag),
         format!("{} has \"{}\", which cannot be counted", flag.name, shorten(written)),
-        format!("write one of {}, or leave it out and set context.cachePrecision", names.join(", ")),
+        format!("write one of {}, or leave it out and set the precision of the cache", names.join(", ")),
     ))
 }
 

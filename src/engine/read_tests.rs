@@ -215,7 +215,7 @@ fn what_cannot_be_counted_is_refused_with_what_would_be_right() {
         (
             Engine::Vllm,
             &["--kv-cache-dtype", "fp9"],
-            &["\"fp9\"", "auto, bfloat16, fp8", "context.cachePrecision"],
+            &["\"fp9\"", "auto, bfloat16, fp8", "the precision of the cache"],
         ),
         (Engine::Vllm, &["--max-model-len", "auto"], &["\"auto\"", "8192"]),
         (Engine::Vllm, &["--dtype", "int8"], &["\"int8\"", "bfloat16"]),

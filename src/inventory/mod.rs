@@ -3,7 +3,6 @@
 //! Invariants: a figure that cannot be believed is carried as such, never as zero and never as memory; GPUs in use are
 //! counted from the requests of bound, unfinished pods, never from a count label.
 
-mod bounded;
 mod export;
 mod groups;
 mod names;

@@ -3,7 +3,6 @@
 //! Invariant: nothing here reads a file or the network; a parser takes bytes and returns a [`ModelShape`] or says why not.
 
 pub mod assumed;
-pub(crate) mod bounded;
 pub mod catalog;
 pub mod content;
 mod error;

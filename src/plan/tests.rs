@@ -281,13 +281,13 @@ fn the_source_is_the_one_that_is_set() {
     let source = |model: Value| {
         let spec = spec(json!({"model": model}));
         let name = match spec_source(&spec).unwrap() {
-            SourceRef::Parameters(_) => "parameters",
-            SourceRef::HuggingFace(_) => "huggingFace",
-            SourceRef::HuggingFaceGguf(_) => "huggingFaceGguf",
-            SourceRef::GgufUrl(_) => "gguf",
-            SourceRef::Config(_) => "config",
-            SourceRef::ConfigMap(_) => "configMapRef",
-            SourceRef::Catalog(_) => "catalog",
+            SpecSource::Parameters(_) => "parameters",
+            SpecSource::HuggingFace(_) => "huggingFace",
+            SpecSource::HuggingFaceGguf(_) => "huggingFaceGguf",
+            SpecSource::GgufUrl(_) => "gguf",
+            SpecSource::Config(_) => "config",
+            SpecSource::ConfigMap(_) => "configMapRef",
+            SpecSource::Catalog(_) => "catalog",
         };
         name.to_owned()
     };

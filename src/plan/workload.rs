@@ -2,6 +2,7 @@
 
 use super::check;
 use crate::api::ModelDeploymentSpec;
+use crate::api::limits::{MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS};
 use crate::api::v1alpha1::{TensorParallel, TrainingSpec};
 use crate::engine::{self, Said};
 use crate::estimate::{AttentionKernel, Checkpointing, Optimizer, Options, Sharding, Training, Workload};
@@ -16,10 +17,6 @@ pub(super) const ASSUMED_CONTEXT: u64 = 8192;
 const TRAINING_SEQUENCE: u64 = 2048;
 /// Rank of the LoRA matrices where nothing is said: PEFT's examples use 16.
 const LORA_RANK: u64 = 16;
-
-const MOST_TOKENS: u64 = 100_000_000;
-const MOST_SEQUENCES: u64 = 65_536;
-const MOST_RANKS: u64 = 1024;
 
 /// A workload, but for the tensor parallelism where that is to be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,13 +50,19 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
             (Some(whole("parallelism.tensor", *ranks, "ranks", MOST_RANKS)?), false)
         }
         Some(TensorParallel::Word(word)) if word == "auto" => (Some(1), true),
-        Some(TensorParallel::Word(word)) => {
-            return Err(Refusal::invalid(
-                "parallelism.tensor",
-                format!("\"{}\" is not a number of ranks", shorten(word)),
-                "write a whole number from 1 to 1024, or auto",
-            ));
-        }
+        Some(TensorParallel::Word(word)) => match word.parse::<i64>() {
+            // A number in quotes is one to the definition too.
+            Ok(ranks) if ranks.to_string() == *word => {
+                (Some(whole("parallelism.tensor", ranks, "ranks", MOST_RANKS)?), false)
+            }
+            _ => {
+                return Err(Refusal::invalid(
+                    "parallelism.tensor",
+                    format!("\"{}\" is not a number of ranks", shorten(word)),
+                    format!("write a whole number from 1 to {MOST_RANKS}, or auto"),
+                ));
+            }
+        },
     };
     let pipeline = parallelism
         .pipeline

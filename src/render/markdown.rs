@@ -31,7 +31,7 @@ fn row(outcome: &Outcome) -> String {
         cell(&outcome.full_name()),
         verdict_word(outcome.verdict()),
         outcome.reason(),
-        cell(&outcome.message())
+        cell(&outcome.located_message())
     )
 }
 

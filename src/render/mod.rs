@@ -1,6 +1,6 @@
 //! The only place that makes words: a decision becomes a condition's message, a table, a document.
 //!
-//! Invariants: the webhook, the status, the command line and a CI job say the same because they all call this; a message
+//! Invariants: the status, the command line and a CI job say the same because they all call this; a message
 //! is at most 1,024 bytes; the numbers of a sum add up as printed; nothing from a label or a file can steer a terminal.
 
 mod change;

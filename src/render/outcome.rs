@@ -85,6 +85,17 @@ impl Outcome {
         matches!(self.found, Found::Refused(_) | Found::Malformed(_))
     }
 
+    /// The message as people are to see it where nothing else says which file is wrong: `models.yaml:7: spec.replicas: …`.
+    #[must_use]
+    pub fn located_message(&self) -> String {
+        match &self.origin.file {
+            Some(file) if self.is_malformed() => {
+                clip(format!("{}:{}: {}", printable(file), self.origin.line, self.message()))
+            }
+            _ => self.message(),
+        }
+    }
+
     /// Its plan, if it has one.
     #[must_use]
     pub fn plan(&self) -> Option<&Plan> {

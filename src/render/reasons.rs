@@ -209,7 +209,7 @@ pub const fn of_workload(reason: WorkloadReason) -> (&'static str, &'static str)
 pub fn page() -> String {
     let mut page = String::from(
         "# Reasons\n\nA verdict is `fits`, `busy`, `unknown` or `rejected`, and it has one of these reasons, for a node or for an object as a whole. \
-         They are stable: scripts may match them. `loadline plan`, the status and the admission webhook use the same ones.\n",
+         They are stable: scripts may match them. `loadline plan` and the status use the same ones.\n",
     );
     for reason in Reason::ALL {
         // Writing to a String does not fail.

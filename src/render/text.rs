@@ -12,7 +12,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || hides(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// The same, and no longer than a screen bears.
+/// Harmless text as [`printable`] makes it, cut to what a line of a message bears.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     shorten(&printable(text))

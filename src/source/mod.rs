@@ -30,6 +30,7 @@ use self::flight::Flights;
 use self::http::Client;
 use self::in_flight::InFlight;
 use self::store::{Content, Key, Outcome, Store};
+use crate::api::limits::is_repository;
 use crate::api::v1alpha1::{HuggingFaceRef, KeyRef, ModelSource};
 use crate::model::{ModelShape, assumed, catalog, hf_config};
 use crate::units::{Parameters, shorten};
@@ -238,7 +239,7 @@ impl Sources {
                     catalog::shape(name).ok_or_else(|| {
                         invalid(
                             "model.catalog",
-                            format!("\"{}\" is not in the catalog; {}", shorten(name), near(name)),
+                            format!("\"{}\" is not in the catalog; {}", shorten(name), catalog::remedy(name)),
                         )
                     })
                 })
@@ -467,21 +468,16 @@ impl Sources {
 
 /// Checks that a repository is `organisation/name`, as the schema does.
 fn check_repository(repository: &str) -> Result<(), SourceError> {
-    let part = |part: &str| {
-        part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-            && !part.contains("..")
-    };
-    match repository.split_once('/') {
-        Some((organisation, name)) if repository.len() <= 200 && part(organisation) && part(name) => Ok(()),
-        _ => Err(invalid(
-            "model.huggingFace.repository",
-            format!(
-                "\"{}\" must be organisation/name, such as meta-llama/Llama-3.1-8B-Instruct",
-                shorten(repository)
-            ),
-        )),
+    if is_repository(repository) {
+        return Ok(());
     }
+    Err(invalid(
+        "model.huggingFace.repository",
+        format!(
+            "\"{}\" must be organisation/name, such as meta-llama/Llama-3.1-8B-Instruct",
+            shorten(repository)
+        ),
+    ))
 }
 
 /// Checks a revision or file: no part of it may lead out of the repository.
@@ -498,14 +494,4 @@ fn check_part(field: &'static str, value: &str) -> Result<(), SourceError> {
 
 fn invalid(field: &'static str, problem: String) -> SourceError {
     SourceError::Invalid { field, problem }
-}
-
-/// The names of the catalog that are most like one, for a message.
-fn near(name: &str) -> String {
-    let alike = catalog::suggest(name);
-    if alike.is_empty() {
-        "`loadline estimate --list-models` lists it".to_owned()
-    } else {
-        format!("did you mean {}?", alike.join(", "))
-    }
 }

@@ -15,6 +15,7 @@ mod fuzz;
 mod generated;
 mod hostile;
 mod hub;
+mod imports;
 mod server;
 mod training_accuracy;
 // Shared with the unit tests and benchmarks: not every one uses all of it.

@@ -98,7 +98,7 @@ fn unknown(text: &str) -> String {
             shorten(text)
         );
     }
-    let near = super::manifest::nearest(text, CARDS.iter().map(|card| card.name));
+    let near = crate::spelling::nearest(text, CARDS.iter().map(|card| card.name));
     let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
     format!(
         "\"{}\" is not a GPU: {near}write a name that --list-gpus lists, or its memory in MiB, such as 23034, or with GiB, such as 24GiB",

@@ -15,7 +15,7 @@ use super::{Style, finish, plain};
 /// How many names of one class stand in a row of the narrow table.
 const NAMES: usize = 3;
 
-/// The tables.
+/// Of each object a line with the verdict, its message, and its nodes: a row per kind of GPU, or with `wide` per node.
 #[must_use]
 pub fn plan(outcomes: &[Outcome], style: Style) -> String {
     plan_parts(outcomes, style).collect()
@@ -35,7 +35,7 @@ fn one(outcome: &Outcome, style: Style) -> String {
         outcome.full_name(),
         coloured(outcome.verdict(), style.colour),
         outcome.reason(),
-        outcome.message()
+        outcome.located_message()
     );
     let Some(plan) = outcome.plan() else { return text };
     if !plan.decision.classes.is_empty() {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod commands;
+mod directories;
 mod docs;
 mod estimate;
 mod plan;
@@ -45,7 +46,7 @@ pub(crate) fn run(arguments: &str) -> Run {
     run_with(arguments, b"")
 }
 
-/// The same, with something on standard input.
+/// Runs the program so with something on standard input.
 pub(crate) fn run_with(arguments: &str, input: &[u8]) -> Run {
     let mut command = assert_cmd::Command::from_std(command());
     let output =

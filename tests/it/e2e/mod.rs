@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bindings;
+mod definition;
 mod faults;
 mod hub;
 mod idle;

@@ -8,22 +8,22 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Number, Value};
 
 /// What may still be made: one for each value, and one for each byte of text in it.
-pub(super) struct Budget(Cell<usize>);
+pub(crate) struct Budget(Cell<usize>);
 
 impl Budget {
     /// As much as a text of so many bytes can say without repeating itself: every value takes a byte, and no escape
     /// more than doubles.
-    pub(super) const fn for_text(bytes: usize) -> Self {
+    pub(crate) const fn for_text(bytes: usize) -> Self {
         Self(Cell::new(bytes.saturating_mul(4).saturating_add(64)))
     }
 
     /// No bound, for JSON, which has no aliases.
-    pub(super) const fn unlimited() -> Self {
+    pub(crate) const fn unlimited() -> Self {
         Self(Cell::new(usize::MAX))
     }
 
     /// Takes so many bytes and the value that holds them.
-    pub(super) fn spend<E: Error>(&self, bytes: usize) -> Result<(), E> {
+    pub(crate) fn spend<E: Error>(&self, bytes: usize) -> Result<(), E> {
         match self.0.get().checked_sub(bytes.saturating_add(1)) {
             Some(rest) => {
                 self.0.set(rest);
@@ -36,7 +36,7 @@ impl Budget {
 
 /// Reads one value within a budget.
 #[derive(Clone, Copy)]
-pub(super) struct BoundedValue<'a>(pub(super) &'a Budget);
+pub(crate) struct BoundedValue<'a>(pub(crate) &'a Budget);
 
 impl<'de> DeserializeSeed<'de> for BoundedValue<'_> {
     type Value = Value;

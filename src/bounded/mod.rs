@@ -1,13 +1,17 @@
-//! Pieces of JSON, read without keeping or repeating more of the input than is wanted.
+//! Readers of JSON and YAML that keep and repeat no more of the input than is wanted.
 //!
 //! The readers that serde derives quote a string of the wrong kind whole, escapes and all, in their error, and read a list to
 //! its end before anyone can say that it is too long: with those, 32 MiB of input can take ten times as much.
+
+mod value;
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::units::shorten;
+
+pub(crate) use value::{BoundedValue, Budget};
 
 /// The error for a string where something else belongs.
 pub(crate) fn not_text<T, E: Error>(text: &str, wanted: &str) -> Result<T, E> {
