@@ -86,6 +86,12 @@ fn gpus(reason: Reason, product: &str, needed: u64, free: u64, allocatable: u64)
 
 fn untrusted(label: &str, value: &str, fault: LabelFault) -> String {
     let (problem, remedy) = fault_words(fault);
+    let numbers = match fault {
+        LabelFault::NotTheCard { mib } => format!(" ({mib} MiB)"),
+        LabelFault::MoreThanCards { handed_out } => format!(" ({} handed out)", counted(handed_out, "GPU")),
+        _ => String::new(),
+    };
+    let problem = format!("{problem}{numbers}");
     format!("label {}=\"{}\" cannot be believed: {problem}; {remedy}", quoted(label), quoted(value))
 }
 
@@ -115,6 +121,34 @@ pub const fn fault_words(fault: LabelFault) -> (&'static str, &'static str) {
         LabelFault::Clients => (
             "it does not say among how many clients MPS divides a GPU",
             "it must be how often one GPU is handed out, a whole number such as 4",
+        ),
+        LabelFault::NotTheCard { .. } => (
+            "it is more than 8 % off what such a card has",
+            "see whether the product or the memory is wrong, and correct it",
+        ),
+        LabelFault::MoreThanCards { .. } => (
+            "more is handed out than there are such cards, so that some are shared or of another kind",
+            "put GPUs of one kind into a node, and let GPU Feature Discovery count them",
+        ),
+        LabelFault::NotKnown => (
+            "it is of no card or size whose memory Loadline knows",
+            "run the vendor's own labeller, such as GPU Feature Discovery, which says the memory",
+        ),
+        LabelFault::SeveralKinds => (
+            "the node has GPUs of several sizes, and which of them a pod gets nothing says",
+            "put GPUs of one kind into a node",
+        ),
+        LabelFault::PartOfACard => (
+            "it is a slice of a card, and the slice's name does not say its memory",
+            "run GPU Feature Discovery, which does",
+        ),
+        LabelFault::Divided => (
+            "MPS divides the card's memory among clients, and no term can ask for a share",
+            "use time-sharing or whole GPUs, or NVIDIA's device plugin for MPS",
+        ),
+        LabelFault::SumOfUnknownMany => (
+            "the memory is a sum over all GPUs of the node, and this does not say how many they are",
+            "it must be a thousand for each GPU, such as 2000",
         ),
     }
 }
