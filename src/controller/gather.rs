@@ -8,10 +8,9 @@ use kube::{Api, Client};
 use super::error::{Error, within};
 use super::hub::Hub;
 use super::memory::Key;
-use super::resolve::Model;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::KeyRef;
-use crate::model::{ModelShape, catalog};
+use crate::model::ModelShape;
 use crate::plan::{self, ResolveError};
 use crate::refusal::Refusal;
 use crate::source::{self, SourceError, SourceRef, Token};
@@ -24,6 +23,13 @@ const MISSING: Duration = Duration::from_secs(30);
 
 /// How soon a source that is out of order is tried again.
 const OUTAGE: Duration = Duration::from_mins(1);
+
+/// A model that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Its shape.
+    pub shape: ModelShape,
+}
 
 /// What came of the search.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,10 +69,7 @@ pub struct Places<'a> {
 pub async fn gather(places: Places<'_>, key: &Key, spec: &ModelDeploymentSpec) -> Result<Gathered, Error> {
     if let Some(resolved) = plan::resolve_pure(spec) {
         return Ok(match resolved {
-            Ok(shape) => {
-                let catalog_repository = spec.model.catalog.as_deref().and_then(repository);
-                Gathered::Model(Box::new(Model { shape, catalog_repository }))
-            }
+            Ok(shape) => Gathered::Model(Box::new(Model { shape })),
             Err(ResolveError::Spec(error)) => Gathered::Refused(error),
             Err(error @ ResolveError::Config(_)) => {
                 Gathered::Unresolved(Unresolved { message: error.to_string(), again: None })
@@ -97,9 +100,7 @@ async fn from_afar(places: Places<'_>, key: &Key, spec: &ModelDeploymentSpec) ->
         }
     };
     Ok(match places.hub.model(key, &reference) {
-        Some(Ok(shape)) => {
-            Gathered::Model(Box::new(Model { shape: ModelShape::clone(&shape), catalog_repository: None }))
-        }
+        Some(Ok(shape)) => Gathered::Model(Box::new(Model { shape: ModelShape::clone(&shape) })),
         Some(Err(error)) => {
             let again = match &error {
                 SourceError::Invalid { .. } => None,
@@ -140,12 +141,6 @@ async fn token(client: &Client, namespace: &str, reference: &KeyRef) -> Result<R
     Ok(token.ok_or_else(|| format!("{field}: Secret {name} has no key {key} that holds an access token")))
 }
 
-/// The repository to serve a catalog entry from: the one it was called by, or the entry's own.
-fn repository(name: &str) -> Option<String> {
-    let entry = catalog::find(name)?;
-    Some(if name.contains('/') { name.trim().to_owned() } else { entry.repository.clone() })
-}
-
 async fn from_config_map(places: Places<'_>, namespace: &str, reference: &KeyRef) -> Result<Gathered, Error> {
     let maps: Api<ConfigMap> = Api::namespaced(places.client.clone(), namespace);
     let (name, key) = (shorten(&reference.name), shorten(&reference.key));
@@ -171,7 +166,7 @@ async fn from_config_map(places: Places<'_>, namespace: &str, reference: &KeyRef
         return Ok(missing(format!("spec.model.configMapRef: ConfigMap {name} has no key {key}")));
     };
     Ok(match shape_of(places.hub, bytes, &format!("{name}/{key}")) {
-        Ok(shape) => Gathered::Model(Box::new(Model { shape, catalog_repository: None })),
+        Ok(shape) => Gathered::Model(Box::new(Model { shape })),
         Err(problem) => {
             let message = format!("spec.model.configMapRef: ConfigMap {name}, key {key}: {problem}");
             Gathered::Unresolved(Unresolved { message, again: Some(REREAD) })

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::decide::Reason;
 use crate::inventory::Inventory;
+use crate::launch::Running;
 use crate::model::ModelShape;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
@@ -25,6 +26,8 @@ pub struct Tracked {
     pub object: Arc<ModelDeployment>,
     /// Its model.
     pub shape: Arc<ModelShape>,
+    /// What runs for it.
+    pub running: Option<Running>,
     /// What came of it.
     pub plan: Result<Box<Plan>, Refusal>,
 }
@@ -33,7 +36,7 @@ impl Tracked {
     /// Whether a cluster leads to another plan than the one at hand.
     #[must_use]
     pub fn is_changed_by(&self, inventory: &Inventory) -> bool {
-        match (resolve::plan(&self.object, &self.shape, inventory), &self.plan) {
+        match (resolve::plan(&self.object, &self.shape, inventory, self.running.as_ref()), &self.plan) {
             (Ok(new), Ok(old)) => new != **old,
             (Err(new), Err(old)) => new != *old,
             _ => true,

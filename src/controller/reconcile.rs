@@ -21,9 +21,12 @@ use super::gather::{self, Gathered, Places, REREAD};
 use super::hub::Hub;
 use super::memory::{Key, Memory, Tracked};
 use super::resolve::{self, Resolved};
-use super::status::{self, Facts, Workload};
+use super::status::{self, Facts};
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::{View, Views};
+use crate::launch::Running;
+use crate::launch::deployment::Replacement;
+use crate::launch::rollout::Rollout;
 use crate::render::{Found, Origin, Outcome};
 use crate::telemetry::Metrics;
 
@@ -101,32 +104,34 @@ impl Context {
         let seen = self.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
         let (resolved, hopeless, again) = match gathered {
             Gathered::Model(model) => {
-                let resolved = resolve::resolve(object, &model, &view.inventory, seen.as_deref());
-                self.track(key, object, model.shape, &resolved, &view);
+                let resolved = resolve::resolve(object, &model.shape, &view.inventory, seen.as_deref(), &[]);
+                let running = seen.as_deref().map(|seen| resolve::running(object, seen));
+                self.track(key, object, model.shape, &resolved, running, &view);
                 let rereads = object.spec.model.config_map_ref.is_some();
                 (resolved, false, if rereads { REREAD } else { AGAIN })
             }
             Gathered::Refused(error) => {
                 self.memory.track(key, None);
-                (Resolved::without_workload(Found::Refused(error)), true, AGAIN)
+                (resolve::unresolved(Found::Refused(error), object, seen.as_deref()), true, AGAIN)
             }
             Gathered::Pending => {
                 self.memory.track(key, None);
-                (Resolved::without_workload(Found::Pending), false, AGAIN)
+                (resolve::unresolved(Found::Pending, object, seen.as_deref()), false, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
                 self.memory.track(key, None);
-                let resolved = Resolved::without_workload(Found::Unresolved(unresolved.message));
+                let found = Found::Unresolved(unresolved.message);
+                let resolved = resolve::unresolved(found, object, seen.as_deref());
                 (resolved, unresolved.again.is_none(), unresolved.again.unwrap_or(AGAIN))
             }
         };
         let writer = apply::Writer { client: &self.client, metrics: &self.metrics, memory: &self.memory };
-        let workload = apply::workload(writer, object, resolved.built.as_ref(), seen.as_deref()).await?;
-        let again = match &workload {
+        let rollout = apply::workload(writer, object, &resolved.desired, seen.as_deref()).await?;
+        let again = match &rollout {
             // Nothing tells when the other is gone.
-            Workload::NameTaken | Workload::Predecessor => TAKEN,
-            Workload::Rejected { .. } => apply::REFUSED,
-            Workload::Denied { .. } => apply::DENIED,
+            Rollout::NameTaken | Rollout::Predecessor => TAKEN,
+            Rollout::Rejected { .. } => apply::REFUSED,
+            Rollout::Denied { .. } => apply::DENIED,
             _ => again,
         };
         let facts = Facts {
@@ -135,7 +140,9 @@ impl Context {
             wanted: object.spec.replicas,
             found: &resolved.found,
             hopeless,
-            workload: &workload,
+            rollout: &rollout,
+            pods: &[],
+            replacement: seen.as_deref().and_then(Replacement::of).unwrap_or(Replacement::Surge),
         };
         let again = self.write_status(key, object, object.status.clone(), facts).await?.unwrap_or(again);
         Ok(Action::requeue(again))
@@ -155,6 +162,7 @@ impl Context {
         object: &ModelDeployment,
         shape: crate::model::ModelShape,
         resolved: &Resolved,
+        running: Option<Running>,
         view: &View,
     ) {
         let plan = match &resolved.found {
@@ -164,13 +172,10 @@ impl Context {
                 return self.memory.track(key, None);
             }
         };
-        let mut planned = match resolved.kept {
-            Some(ranks) => resolve::with_ranks(object, ranks),
-            None => object.clone(),
-        };
+        let mut planned = object.clone();
         planned.status = None;
         planned.metadata.managed_fields = None;
-        let tracked = Tracked { object: Arc::new(planned), shape: Arc::new(shape), plan };
+        let tracked = Tracked { object: Arc::new(planned), shape: Arc::new(shape), running, plan };
         self.memory.track(key, Some(tracked));
         // The cluster may have changed while this object was planned, and not yet tracked.
         let newest = self.views.borrow().as_ref().map(|view| view.version);
@@ -269,7 +274,9 @@ impl Context {
             wanted: 0,
             found: &found,
             hopeless: true,
-            workload: &Workload::LeftAlone(None),
+            rollout: &Rollout::AsItIs(None),
+            pods: &[],
+            replacement: Replacement::Surge,
         };
         self.write_status(key, &object, seen, facts).await?;
         Ok(Action::requeue(AGAIN))

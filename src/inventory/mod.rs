@@ -8,6 +8,7 @@ pub(crate) mod cards;
 mod export;
 mod nodes;
 mod object;
+pub mod pod_facts;
 mod quantity;
 mod redact;
 mod snapshot;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::Bytes;
 
 pub use nodes::{Inventory, NodeGpus};
+pub use pod_facts::PodFacts;
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
 pub use source::{Meaning, Preference, Preferred, Source, Sources, Wish};
 pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
@@ -82,6 +84,8 @@ pub struct Pod {
     pub name: String,
     /// The node it is bound to.
     pub node: Option<String>,
+    /// The node that kube-scheduler has named for it, where it waits for others to make room (`status.nominatedNodeName`).
+    pub nominated: Option<String>,
     /// Whether it has succeeded or failed, and so holds nothing.
     pub finished: bool,
     /// What it requests of extended resources: the larger of its init containers' and its containers' sum.
@@ -112,6 +116,18 @@ impl Vendor {
             Self::Nvidia => "nvidia.com/gpu",
             Self::Amd => "amd.com/gpu",
             Self::Intel => "gpu.intel.com/xe",
+        }
+    }
+
+    /// Whose GPUs, or slices of them, a resource stands for; `None` for a resource that is no GPU's.
+    #[must_use]
+    pub fn of_resource(resource: &str) -> Option<Self> {
+        let (domain, name) = resource.split_once('/')?;
+        match domain {
+            "nvidia.com" if name.starts_with("gpu") || name.starts_with("mig-") => Some(Self::Nvidia),
+            "amd.com" if name.starts_with("gpu") => Some(Self::Amd),
+            "gpu.intel.com" => Some(Self::Intel),
+            _ => None,
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Inventory {
     nodes: Vec<NodeGpus>,
     /// Indices into `nodes`: those that no question can tell apart but by the labels that it selects on.
     classes: Vec<Vec<usize>>,
+    /// Where the nodes may have their labels from.
+    sources: Sources,
     /// Per ModelDeployment, by namespace and name: on the nodes where it has pods, what all others hold.
     held_by_others: BTreeMap<(String, String), Usage>,
 }
@@ -60,6 +62,7 @@ impl Inventory {
                 NodeGpus { node, pools }
             })
             .collect();
+        let sources = sources.of_cluster(nodes.iter().map(|entry| &entry.node));
         let classes = classes(&nodes);
         let held_by_others = held
             .into_iter()
@@ -71,13 +74,19 @@ impl Inventory {
                 (owner, others.collect())
             })
             .collect();
-        Self { nodes, classes, held_by_others }
+        Self { nodes, classes, sources, held_by_others }
     }
 
     /// Every node with its GPUs, by name.
     #[must_use]
     pub fn nodes(&self) -> &[NodeGpus] {
         &self.nodes
+    }
+
+    /// Where the nodes may have their labels from: what an affinity asks of.
+    #[must_use]
+    pub const fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// How many classes of identical nodes there are.

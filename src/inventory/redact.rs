@@ -32,6 +32,7 @@ impl Snapshot {
             pod.name = names.of("pod", &format!("{}/{}", pod.namespace, pod.name));
             pod.namespace = names.of("namespace", &pod.namespace);
             pod.node = pod.node.as_ref().map(|node| names.of("node", node));
+            pod.nominated = pod.nominated.as_ref().map(|node| names.of("node", node));
             pod.model_deployment = pod.model_deployment.as_ref().map(|name| names.of("model", name));
             pod.requests.retain(|resource, _| is_gpu_key(sources, resource));
         }

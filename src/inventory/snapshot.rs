@@ -374,7 +374,7 @@ fn prune(object: &mut Map<String, Value>) {
         }
     }
     if let Some(status) = fields(object, "status") {
-        keep(status, &["allocatable", "capacity", "conditions", "phase"]);
+        keep(status, &["allocatable", "capacity", "conditions", "phase", "nominatedNodeName"]);
         quantities(status, "allocatable");
         quantities(status, "capacity");
         for condition in elements(status, "conditions") {

@@ -219,8 +219,8 @@ async fn a_change_of_the_cluster_while_an_object_is_planned_is_not_missed() {
         other => panic!("{other:?}"),
     };
     let object = llama().0.unwrap();
-    let resolved = resolve::resolve(&object, &model, &old.inventory, None);
-    harness.context.track(&name(), &object, model.shape, &resolved, &old);
+    let resolved = resolve::resolve(&object, &model.shape, &old.inventory, None, &[]);
+    harness.context.track(&name(), &object, model.shape, &resolved, None, &old);
     assert_eq!(harness.woken.try_recv().map(|object| object.name), Ok("llama".to_owned()));
 }
 

@@ -8,6 +8,7 @@ use super::cloud::{Cloud, Says};
 pub(super) const ACK: Cloud = Cloud {
     name: "alibaba-ack",
     domains: &["aliyun.accelerator/", "aliyun.com/gpu"],
+    marks: &["node.alibabacloud.com/", "alibabacloud.com/"],
     key: "aliyun.accelerator/nvidia_name",
     says: Says::Product,
     is_autoscaler: false,

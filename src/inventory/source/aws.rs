@@ -20,10 +20,14 @@ const NAMES: Names = &[
     ("b300", "B300"),
 ];
 
+/// What nodes of EKS have, of its node groups, of Auto Mode or of Karpenter.
+const MARKS: &[&str] = &["eks.amazonaws.com/", "karpenter.k8s.aws/", "k8s.amazonaws.com/"];
+
 /// Karpenter on AWS.
 pub(super) const KARPENTER: Cloud = Cloud {
     name: "karpenter-aws",
     domains: &["karpenter.k8s.aws/instance-gpu"],
+    marks: MARKS,
     key: "karpenter.k8s.aws/instance-gpu-name",
     says: Says::NameAndMib { names: NAMES, memory: "karpenter.k8s.aws/instance-gpu-memory" },
     is_autoscaler: true,
@@ -33,6 +37,7 @@ pub(super) const KARPENTER: Cloud = Cloud {
 pub(super) const EKS_AUTO_MODE: Cloud = Cloud {
     name: "eks-auto-mode",
     domains: &["eks.amazonaws.com/instance-gpu"],
+    marks: MARKS,
     key: "eks.amazonaws.com/instance-gpu-name",
     says: Says::NameAndMib { names: NAMES, memory: "eks.amazonaws.com/instance-gpu-memory" },
     is_autoscaler: true,

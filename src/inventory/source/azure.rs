@@ -9,6 +9,7 @@ use super::cloud::{Cloud, Says};
 pub(super) const KARPENTER: Cloud = Cloud {
     name: "karpenter-azure",
     domains: &["karpenter.azure.com/sku-gpu", "kubernetes.azure.com/accelerator"],
+    marks: &["kubernetes.azure.com/", "karpenter.azure.com/"],
     key: "karpenter.azure.com/sku-gpu-name",
     says: Says::Name(&[
         ("T4", "T4"),

@@ -1,6 +1,8 @@
 //! What clouds say of NVIDIA GPUs where GPU Feature Discovery does not run: mostly a name, of which the table of cards knows
 //! the memory.
 
+use std::collections::BTreeMap;
+
 use super::nvidia::{GPU, REPLICAS, SHARED_SUFFIX, SHARING, SLICES};
 use super::{Meaning, Source, Wish, digits, mebibytes, untrusted};
 use crate::inventory::cards::{self, Card};
@@ -14,6 +16,8 @@ pub(super) struct Cloud {
     pub(super) name: &'static str,
     /// How the keys of its labels begin.
     pub(super) domains: &'static [&'static str],
+    /// How the keys begin of labels that every node of the cloud has, with GPUs or without.
+    pub(super) marks: &'static [&'static str],
     /// The label by which it speaks: where that is there, it says something, if only that it is not understood.
     pub(super) key: &'static str,
     /// What the label says.
@@ -181,6 +185,10 @@ impl Source for Cloud {
 
     fn silence(&self, _: &str) -> Vec<Expression> {
         vec![Expression::absent(self.key)]
+    }
+
+    fn may_come_with(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.keys().any(|key| self.marks.iter().chain(self.domains).any(|mark| key.starts_with(mark)))
     }
 
     fn is_autoscaler(&self) -> bool {

@@ -8,6 +8,7 @@ use super::cloud::{Cloud, Says};
 pub(super) const COREWEAVE: Cloud = Cloud {
     name: "coreweave",
     domains: &["gpu.nvidia.com/"],
+    marks: &["node.coreweave.cloud/"],
     key: "gpu.nvidia.com/vram",
     says: Says::ThousandMib,
     is_autoscaler: false,

@@ -4,6 +4,8 @@
 //! it runs there, knows nothing of the sharing (GKE documentation, "About GPU sharing strategies" and "Run multi-instance GPUs",
 //! 2026; GoogleCloudPlatform/container-engine-accelerators#209).
 
+use std::collections::BTreeMap;
+
 use super::cloud::{Cloud, Says};
 use super::nvidia::GPU;
 use super::{Meaning, Source, Wish, untrusted};
@@ -23,6 +25,7 @@ const NAMES: Cloud = Cloud {
         "cloud.google.com/gke-gpu",
         "cloud.google.com/gke-max-shared-clients-per-gpu",
     ],
+    marks: &["cloud.google.com/"],
     key: "cloud.google.com/gke-accelerator",
     says: Says::Name(&[
         ("nvidia-tesla-p100", "P100-16GB"),
@@ -117,7 +120,11 @@ impl Source for Gke {
         }
     }
 
+    fn may_come_with(&self, labels: &BTreeMap<String, String>) -> bool {
+        NAMES.may_come_with(labels)
+    }
+
     fn is_autoscaler(&self) -> bool {
-        true
+        NAMES.is_autoscaler
     }
 }

@@ -14,6 +14,7 @@ mod sizes;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -90,6 +91,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Changes a pool as the conditions demand it, whichever source says its memory.
     fn amend(&self, _node: &Node, _pool: &mut GpuPool) {}
 
+    /// Whether a cluster that has a node with these labels may come to have nodes with its own.
+    fn may_come_with(&self, _labels: &BTreeMap<String, String>) -> bool {
+        true
+    }
+
     /// Whether an autoscaler writes the labels, and can tell before there is a node whether it would match. Karpenter drops
     /// the first of the required terms that it cannot meet and goes on, so that those that it can meet must come last
     /// (karpenter v1, `pkg/controllers/provisioning/scheduling/preferences.go`).
@@ -119,6 +125,14 @@ pub enum Meaning {
 #[derive(Clone, Debug)]
 pub struct Sources(Vec<Arc<dyn Source>>);
 
+impl PartialEq for Sources {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().map(Source::name).eq(other.iter().map(Source::name))
+    }
+}
+
+impl Eq for Sources {}
+
 /// All that Loadline knows.
 impl Default for Sources {
     fn default() -> Self {
@@ -143,6 +157,18 @@ impl Sources {
     pub fn with(mut self, more: impl IntoIterator<Item = Arc<dyn Source>>) -> Self {
         self.0.extend(more);
         self
+    }
+
+    /// Those that a cluster with these nodes may come to have labels of: no node of another cloud's. All, while there is no
+    /// node to tell by.
+    #[must_use]
+    pub fn of_cluster<'a>(&self, nodes: impl Iterator<Item = &'a Node> + Clone) -> Self {
+        if nodes.clone().next().is_none() {
+            return self.clone();
+        }
+        let may_come =
+            |source: &&Arc<dyn Source>| nodes.clone().any(|node| source.may_come_with(&node.labels));
+        Self(self.0.iter().filter(may_come).cloned().collect())
     }
 
     /// The sources, the most trusted first.

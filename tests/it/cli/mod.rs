@@ -4,6 +4,7 @@ mod bad_input;
 mod commands;
 mod docs;
 mod estimate;
+mod labels;
 mod plan;
 mod wrong_files;
 
