@@ -62,7 +62,8 @@ impl Inventory {
                 NodeGpus { node, pools }
             })
             .collect();
-        let sources = sources.of_cluster(nodes.iter().map(|entry| &entry.node));
+        let present: Vec<&Node> = nodes.iter().map(|entry| &entry.node).collect();
+        let sources = sources.of_cluster(&present);
         let classes = classes(&nodes);
         let held_by_others = held
             .into_iter()

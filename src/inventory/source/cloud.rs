@@ -101,15 +101,15 @@ impl Cloud {
     /// What the labels must be for a GPU to have so much; `None` where no card has.
     fn at_least(&self, least: Bytes) -> Option<Vec<Expression>> {
         let mib = least.mib_ceil();
-        let named = |names: Vec<&str>| (!names.is_empty()).then(|| Expression::is_in(self.key, names));
+        let one_of = |values: Vec<&str>| (!values.is_empty()).then(|| Expression::is_in(self.key, values));
         let in_table = |names: Names| {
             let large =
                 names.iter().filter(|(_, card)| cards::by_name(card).is_some_and(|card| card.mib >= mib));
-            named(large.map(|(name, _)| *name).collect())
+            one_of(large.map(|(name, _)| *name).collect())
         };
         let mut all = match self.says {
             Says::Name(names) => vec![in_table(names)?],
-            Says::Product => vec![named(cards::products_of(|card| card.mib >= mib).collect())?],
+            Says::Product => vec![one_of(cards::products_of(|card| card.mib >= mib).collect())?],
             Says::NameAndMib { names, memory } => vec![
                 in_table(names)?,
                 Expression::above(memory, mib.saturating_sub(1)),

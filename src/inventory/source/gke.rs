@@ -81,7 +81,9 @@ impl Source for Gke {
 
     fn terms(&self, wish: &Wish<'_>) -> Result<Vec<Term>, Overflow> {
         let mut terms = NAMES.terms(wish)?;
-        terms.iter_mut().for_each(|term| term.expressions.push(Expression::absent(PARTITION)));
+        for term in &mut terms {
+            term.expressions.push(Expression::absent(PARTITION));
+        }
         Ok(terms)
     }
 

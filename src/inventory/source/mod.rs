@@ -162,12 +162,10 @@ impl Sources {
     /// Those that a cluster with these nodes may come to have labels of: no node of another cloud's. All, while there is no
     /// node to tell by.
     #[must_use]
-    pub fn of_cluster<'a>(&self, nodes: impl Iterator<Item = &'a Node> + Clone) -> Self {
-        if nodes.clone().next().is_none() {
-            return self.clone();
-        }
-        let may_come =
-            |source: &&Arc<dyn Source>| nodes.clone().any(|node| source.may_come_with(&node.labels));
+    pub fn of_cluster(&self, nodes: &[&Node]) -> Self {
+        let may_come = |source: &&Arc<dyn Source>| {
+            nodes.is_empty() || nodes.iter().any(|node| source.may_come_with(&node.labels))
+        };
         Self(self.0.iter().filter(may_come).cloned().collect())
     }
 

@@ -159,8 +159,8 @@ impl Source for Product {
         if names.is_empty() || !self.is_resource(wish.resource) {
             return Ok(Vec::new());
         }
-        let named = vec![Expression::is_in(PRODUCT, names), Expression::absent(SLICES)];
-        Ok(if wish.is_shared() { vec![shared(wish, named)] } else { own(wish, &named) })
+        let also = vec![Expression::is_in(PRODUCT, names), Expression::absent(SLICES)];
+        Ok(if wish.is_shared() { vec![shared(wish, also)] } else { own(wish, &also) })
     }
 }
 

@@ -429,3 +429,111 @@ fn each_label_means_what_it_is_named_for() {
         assert_eq!(sources.is_resource(resource), expected, "{resource}");
     }
 }
+
+#[test]
+fn the_terms_are_those_of_the_cluster_and_an_autoscaler_is_asked_last() {
+    let wish = Wish { resource: "nvidia.com/gpu", per_gpu: Bytes(20 * GIB), gpus: 1, shared: false };
+    let keys = |nodes: &[Node]| {
+        let nodes: Vec<&Node> = nodes.iter().collect();
+        let terms = Sources::default().of_cluster(&nodes).required(&wish).unwrap();
+        // What a term demands to be there, in order.
+        let positive = |term: &Term| {
+            use crate::inventory::Operator::{Gt, In};
+            let first = term.expressions.iter().find(|one| matches!(one.operator, In | Gt));
+            first.map(|one| one.key.clone()).unwrap_or_default()
+        };
+        let mut keys: Vec<String> = terms.iter().map(positive).collect();
+        keys.dedup();
+        keys
+    };
+    let own = ["nvidia.com/gpu.memory", "nvidia.com/gpu.product"];
+    assert_eq!(keys(&[node("metal", &[("kubernetes.io/arch", "amd64")], &[])]), own);
+    let mut aws = own.to_vec();
+    aws.extend(["eks.amazonaws.com/instance-gpu-name", "karpenter.k8s.aws/instance-gpu-name"]);
+    // A node without a GPU tells the cloud, so that the first with one can be made.
+    assert_eq!(keys(&[node("cpu", &[("eks.amazonaws.com/nodegroup", "general")], &[])]), aws);
+    assert_eq!(
+        keys(&[node("cpu", &[("cloud.google.com/gke-nodepool", "a")], &[])]).last().unwrap(),
+        "cloud.google.com/gke-accelerator"
+    );
+    let all = keys(&[]);
+    assert_eq!(all.len(), 8, "{all:?}");
+    assert!(
+        all.iter().rposition(|key| key.starts_with("nvidia.com/"))
+            < all.iter().position(|key| key.starts_with("cloud.google.com/"))
+    );
+}
+
+/// As Karpenter has it, a label that it does not know stands in no term that it could meet but for its absence.
+#[test]
+fn a_node_that_an_autoscaler_would_make_matches_by_its_own_labels_alone() {
+    let wish = Wish { resource: "nvidia.com/gpu", per_gpu: Bytes(20 * GIB), gpus: 1, shared: false };
+    for labels in [
+        vec![
+            ("karpenter.k8s.aws/instance-gpu-name", "l4"),
+            ("karpenter.k8s.aws/instance-gpu-memory", "22888"),
+        ],
+        vec![
+            ("eks.amazonaws.com/instance-gpu-name", "l40s"),
+            ("eks.amazonaws.com/instance-gpu-memory", "45776"),
+        ],
+        vec![("karpenter.azure.com/sku-gpu-name", "A100")],
+        vec![("cloud.google.com/gke-accelerator", "nvidia-l4")],
+    ] {
+        let template = node("", &labels, &[]);
+        let terms = Sources::default().of_cluster(&[&template]).required(&wish).unwrap();
+        assert!(terms.iter().any(|term| term.matches("", &template.labels)), "{labels:?}");
+        let small = Wish { per_gpu: Bytes(300 * GIB), ..wish };
+        let terms = Sources::default().required(&small).unwrap();
+        assert!(!terms.iter().any(|term| term.matches("", &template.labels)), "{labels:?}");
+    }
+}
+
+/// A node that hands out three where one card is counted: three kinds behind one label, or one card shared.
+#[test]
+fn more_than_the_cards_is_not_several_cards() {
+    let labels =
+        [("nvidia.com/gpu.memory", "24564"), ("nvidia.com/gpu.count", "1"), ("nvidia.com/gpu.replicas", "1")];
+    let pool = |handed_out| {
+        Sources::default().pools(&node("n", &labels, &[("nvidia.com/gpu", handed_out)])).remove(0)
+    };
+    assert_eq!(pool(1).usable_memory(), Some(Bytes(24564 * MIB)));
+    assert!(matches!(
+        pool(3).memory,
+        Memory::Untrusted { fault: LabelFault::MoreThanCards { handed_out: 3 }, .. }
+    ));
+    let admits = |gpus| {
+        let wish = Wish { resource: "nvidia.com/gpu", per_gpu: Bytes(20 * GIB), gpus, shared: false };
+        let node = node("n", &labels, &[]);
+        Sources::default().required(&wish).unwrap().iter().any(|term| term.matches("n", &node.labels))
+    };
+    assert_eq!((admits(1), admits(2), admits(3)), (true, false, false));
+}
+
+#[test]
+fn a_label_is_held_against_its_card() {
+    for (product, mib, expected) in [
+        ("Tesla-T4", 15360, Ok(15360)),
+        ("Tesla-T4", 15079, Ok(15079)),
+        ("Tesla-T4", 16384, Ok(16384)),
+        ("Tesla-T4", 16500, Ok(16384)),
+        ("Tesla-T4", 81920, Err(15360)),
+        ("NVIDIA-L4", 23, Err(23034)),
+        ("NVIDIA-A10", 24564, Ok(24564)),
+        ("NVIDIA-A100-SXM4-40GB", 39538, Ok(39538)),
+        ("NVIDIA-H100-80GB-HBM3", 81920, Ok(81559)),
+        ("NVIDIA-GeForce-RTX-3080", 12288, Ok(12288)),
+        ("NVIDIA-A10-4Q", 4096, Ok(4096)),
+        ("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", 9728, Ok(9728)),
+    ] {
+        let mib = mib.to_string();
+        let labels = [("nvidia.com/gpu.memory", mib.as_str()), ("nvidia.com/gpu.product", product)];
+        let pool = Sources::default().pools(&node("n", &labels, &[("nvidia.com/gpu", 1)])).remove(0);
+        let found = match pool.memory {
+            Memory::Known { bytes, .. } => Ok(bytes.0 / MIB),
+            Memory::Untrusted { fault: LabelFault::NotTheCard { mib }, .. } => Err(mib),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{product} {mib}");
+    }
+}
