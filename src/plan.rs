@@ -129,7 +129,7 @@ pub fn check(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
 pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> Result<Plan, Refusal> {
     let prepared = prepare(subject, shape)?;
     let decided = prepared.decide(subject, shape, inventory)?;
-    prepared.plan(subject, shape, decided)
+    prepared.plan(subject, shape, decided, inventory.sources())
 }
 
 /// Replicas that would find room beside the object's own pods, which count as the others' do.

@@ -84,7 +84,7 @@ pub fn resolve(
         Err(error) => return held(Found::Refused(error), object, running, present, None),
     };
     let tracked = Tracked::new(object, running, Arc::clone(shape), Arc::clone(&prepared), &decided.decision);
-    let planned = match prepared.plan(subject, shape, decided) {
+    let planned = match prepared.plan(subject, shape, decided, inventory.sources()) {
         Ok(planned) => planned,
         // It may be the cluster that makes the workload impossible.
         Err(error) => return held(Found::Refused(error), object, running, present, Some(tracked)),

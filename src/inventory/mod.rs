@@ -3,6 +3,7 @@
 //! Invariants: a figure that cannot be believed is carried as such, never as zero and never as memory; GPUs in use are
 //! counted from the requests of bound, unfinished pods, never from a count label.
 
+pub(crate) mod cards;
 mod export;
 mod groups;
 mod names;
@@ -177,6 +178,10 @@ pub enum Memory {
         bytes: Bytes,
         /// The label it comes from.
         label: String,
+        /// Who writes that label.
+        source: SourceName,
+        /// How far it is to be trusted.
+        trust: Trust,
     },
     /// The node has GPUs and no label that says their memory.
     Missing {
@@ -192,6 +197,19 @@ pub enum Memory {
         /// Why not.
         fault: LabelFault,
     },
+}
+
+/// Who writes a label, such as `nvidia-gfd`.
+pub type SourceName = std::borrow::Cow<'static, str>;
+
+/// How far a figure is to be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trust {
+    /// Software on the node has asked the card's driver, or somebody has set what that would say.
+    Reported,
+    /// A label says what card it is, and the table of cards what such a card has.
+    ByName,
 }
 
 /// Why a memory label cannot be believed.
@@ -213,6 +231,26 @@ pub enum LabelFault {
     MigMixed,
     /// It does not say among how many clients MPS divides the GPU.
     Clients,
+    /// It is more than 8 % off what the card has that the product's label names.
+    NotTheCard {
+        /// What such a card has.
+        mib: u64,
+    },
+    /// The node hands out more than the cards that the label counts: some are shared, or they are of several kinds.
+    MoreThanCards {
+        /// How many it hands out.
+        handed_out: u64,
+    },
+    /// It names a card, or a size, of which Loadline does not know the memory.
+    NotKnown,
+    /// Labels of several kinds of GPU stand side by side, and which of them a pod gets nothing says.
+    SeveralKinds,
+    /// A slice of a card, whose name does not say its memory.
+    PartOfACard,
+    /// MPS divides the card, and this source has no terms for the shares.
+    Divided,
+    /// A sum over all GPUs of the node, and no label says how many they are.
+    SumOfUnknownMany,
 }
 
 /// Whether and how one GPU is handed out more than once.

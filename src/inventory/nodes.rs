@@ -29,6 +29,8 @@ pub struct Inventory {
     names: Vec<Arc<str>>,
     /// Indices into `nodes`: those that no question can tell apart but by the labels that it selects on.
     classes: Vec<Vec<usize>>,
+    /// Where the nodes may have their labels from.
+    sources: Sources,
     usage: Usage,
     /// Per ModelDeployment, by namespace and name, what its own pods hold: by index into `nodes`.
     own: HashMap<(String, String), BTreeMap<usize, NodeUsage>>,
@@ -98,8 +100,16 @@ impl Inventory {
             })
             .collect();
         let names = nodes.iter().map(|entry| entry.node.name.as_str().into()).collect();
+        let present: Vec<&Node> = nodes.iter().map(|entry| &entry.node).collect();
+        let sources = sources.of_cluster(&present);
         let classes = classes(&nodes);
-        Self { nodes, names, classes, usage, own, groupings: Groupings::default() }
+        Self { nodes, names, classes, sources, usage, own, groupings: Groupings::default() }
+    }
+
+    /// Where the nodes may have their labels from.
+    #[must_use]
+    pub const fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Every node with its GPUs, by name.

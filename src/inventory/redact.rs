@@ -4,22 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Node, Snapshot, Sources, Taint};
 
-/// Keys of sources that are not read yet, and that say what the GPUs are and nothing of whose they are.
-const NOT_READ_YET: [&str; 13] = [
-    "gpu.nvidia.com/",
-    "amd.com/",
-    "beta.amd.com/",
-    "gpu.intel.com/",
-    "aliyun.accelerator/",
-    "aliyun.com/gpu",
-    "cloud.google.com/gke-accelerator",
-    "cloud.google.com/gke-gpu",
-    "karpenter.k8s.aws/instance-gpu",
-    "karpenter.k8s.gcp/instance-gpu",
-    "karpenter.azure.com/sku-gpu",
-    "eks.amazonaws.com/instance-gpu",
-    "kubernetes.azure.com/accelerator",
-];
+/// Keys of a source that is not read, and that say what the GPUs are and nothing of whose they are.
+const NOT_READ: [&str; 1] = ["karpenter.k8s.gcp/instance-gpu"];
 
 /// The taints and labels whose keys Kubernetes itself defines. Their values may still be names.
 const KUBERNETES_KEYS: [&str; 3] = ["node.kubernetes.io/", "kubernetes.io/", "topology.kubernetes.io/"];
@@ -83,7 +69,7 @@ fn redact_node(node: Node, sources: &Sources, names: &mut Pseudonyms) -> Node {
 }
 
 fn is_gpu_key(sources: &Sources, key: &str) -> bool {
-    sources.is_about_gpus(key) || NOT_READ_YET.iter().any(|prefix| key.starts_with(prefix))
+    sources.is_about_gpus(key) || NOT_READ.iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// A pseudonym per kind of name and name, numbered in order of appearance.

@@ -9,7 +9,12 @@ fn pools(node: Node) -> Vec<GpuPool> {
 }
 
 fn known(mib: u64) -> Memory {
-    Memory::Known { bytes: Bytes::from_mib(mib).unwrap(), label: "nvidia.com/gpu.memory".to_owned() }
+    Memory::Known {
+        bytes: Bytes::from_mib(mib).unwrap(),
+        label: "nvidia.com/gpu.memory".to_owned(),
+        source: "nvidia-gfd".into(),
+        trust: Trust::Reported,
+    }
 }
 
 #[test]
@@ -209,13 +214,11 @@ fn memory_that_mps_divides_among_nobody_knows_how_many_is_not_known() {
         pools(node("n", &labels, &[("nvidia.com/gpu", 8)])).remove(0)
     };
     let label = || "nvidia.com/gpu.replicas".to_owned();
-    let missing = labels(None);
-    assert_eq!((missing.memory, missing.sharing), (Memory::Missing { label: label() }, GpuSharing::Mps(8)));
-    for value in ["x", "1", ""] {
-        let garbled = labels(Some(value));
-        let fault = LabelFault::Clients;
-        assert_eq!(garbled.memory, Memory::Untrusted { label: label(), value: value.to_owned(), fault });
-        assert_eq!(garbled.usable_memory(), None);
+    for value in [None, Some("x"), Some("1"), Some("")] {
+        let pool = labels(value);
+        let (fault, said) = (LabelFault::Clients, value.unwrap_or_default().to_owned());
+        assert_eq!(pool.memory, Memory::Untrusted { label: label(), value: said, fault });
+        assert_eq!((pool.usable_memory(), pool.sharing), (None, GpuSharing::Mps(8)));
     }
 }
 

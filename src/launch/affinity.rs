@@ -3,7 +3,7 @@
 //!
 //! The required terms say of labels what [`decide`](crate::decide) says of nodes, so that a pod is never bound to a node
 //! that was not accepted. No host names, no `matchFields`, so that autoscalers can reason with them. They depend on the
-//! spec alone: what nodes there are never rolls the pods.
+//! spec and on what label sources the cluster's nodes may have; what runs keeps those that it was written with.
 
 use serde_json::{Value, json};
 

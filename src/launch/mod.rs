@@ -23,7 +23,7 @@ use crate::api::ModelDeploymentSpec;
 use crate::decide::{Decision, Requirement, Verdict};
 use crate::engine;
 use crate::estimate::Estimate;
-use crate::inventory::MODEL_DEPLOYMENT_LABEL;
+use crate::inventory::{MODEL_DEPLOYMENT_LABEL, Sources};
 use crate::model::ModelShape;
 use crate::precision::Engine;
 use crate::refusal::Refusal;
@@ -58,6 +58,8 @@ pub struct Subject<'a> {
     pub margin: Margin,
     /// What the nodes must have.
     pub requirement: Requirement,
+    /// Where the cluster's nodes may have their labels from.
+    pub sources: &'a Sources,
 }
 
 /// What is to run.

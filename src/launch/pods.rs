@@ -10,7 +10,7 @@ use super::Subject;
 use super::affinity::{self, Question, preferred};
 use super::template::{SERVING, object};
 use crate::engine::Start;
-use crate::inventory::{Expression, Sources, Term, Vendor};
+use crate::inventory::{Expression, Term, Vendor};
 use crate::refusal::Refusal;
 
 /// Shared memory for the processes of one replica.
@@ -153,9 +153,8 @@ fn tolerate(subject: Subject<'_>, spec: &mut Map<String, Value>) {
 /// Loadline's.
 fn place(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refusal> {
     let placement = subject.spec.placement.as_ref();
-    let sources = Sources::default();
     let question = Question {
-        sources: &sources,
+        sources: subject.sources,
         resource: subject.resource,
         requirement: subject.requirement,
         sharing: placement.and_then(|placement| placement.sharing).unwrap_or_default(),

@@ -20,6 +20,7 @@ fn with(
     let shape = shape();
     let plan = plan(object, gib, &Inventory::default());
     let template = Template::read(&object.spec)?;
+    let nodes = cluster(crate::inventory::testing::golden(), Vec::new());
     launch(Subject {
         name: object.metadata.name.as_deref().unwrap_or_default(),
         spec: &object.spec,
@@ -30,6 +31,7 @@ fn with(
         estimate: &plan.estimate,
         margin: plan.margin,
         requirement: plan.requirement,
+        sources: nodes.sources(),
     })
 }
 

@@ -10,7 +10,7 @@ use crate::decide::{
     Alternative, Decision, LARGEST_GPU_MADE, Policy, Request, Requirement, Room, decide_lazily,
 };
 use crate::estimate::{Estimate, Workload, estimate};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Sources};
 use crate::launch::{self, Launch, Record, Template};
 use crate::model::ModelShape;
 use crate::refusal::Refusal;
@@ -150,10 +150,23 @@ impl Prepared {
         decide_lazily(&request, inventory, || {
             choice.alternatives.get_or_init(|| {
                 // Where nothing would run in any case, what is suggested is about memory alone.
-                let asked = self.launched(subject, shape, "", &choice.estimate, choice.requirement);
+                let asked = self.launched(
+                    subject,
+                    shape,
+                    (inventory.sources(), ""),
+                    &choice.estimate,
+                    choice.requirement,
+                );
                 let is_free = launch::would_run_nothing(asked);
                 let runs = |estimate: &Estimate, requirement: Requirement| {
-                    is_free || launch::would_run(self.launched(subject, shape, "", estimate, requirement))
+                    is_free
+                        || launch::would_run(self.launched(
+                            subject,
+                            shape,
+                            (inventory.sources(), ""),
+                            estimate,
+                            requirement,
+                        ))
                 };
                 alternatives(shape, &choice.workload, &choice.estimate, self.margin, &runs)
             })
@@ -187,14 +200,26 @@ impl Prepared {
     ///
     /// # Errors
     /// A template that asks for other GPUs than were counted, a name that is no label's value, arguments that contradict.
-    pub fn plan(&self, subject: Subject<'_>, shape: &ModelShape, decided: Decided) -> Result<Plan, Refusal> {
+    pub fn plan(
+        &self,
+        subject: Subject<'_>,
+        shape: &ModelShape,
+        decided: Decided,
+        sources: &Sources,
+    ) -> Result<Plan, Refusal> {
         let Decided { decision, choice, is_kept } = decided;
         let record = subject.kept().filter(|_| is_kept);
         let launch = if let Some(record) = record {
             Launch::Run(Box::new(record.pods()))
         } else {
             let resource = Self::resource(subject, &decision);
-            launch::launch(self.launched(subject, shape, resource, &choice.estimate, choice.requirement))?
+            launch::launch(self.launched(
+                subject,
+                shape,
+                (sources, resource),
+                &choice.estimate,
+                choice.requirement,
+            ))?
         };
         Ok(Plan {
             model: shape.name.clone(),
@@ -215,7 +240,7 @@ impl Prepared {
         &'a self,
         subject: Subject<'a>,
         shape: &'a ModelShape,
-        resource: &'a str,
+        (sources, resource): (&'a Sources, &'a str),
         estimate: &'a Estimate,
         requirement: Requirement,
     ) -> launch::Subject<'a> {
@@ -225,6 +250,7 @@ impl Prepared {
             template: self.template.as_ref(),
             shape,
             repository: self.repository.as_deref(),
+            sources,
             resource,
             estimate,
             margin: self.margin,

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::decide::{ClassVerdict, Requirement, Suggestion};
 use crate::estimate::{Components, Estimate, Logged, Term, Workload};
-use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Vendor};
+use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Trust, Vendor};
 use crate::model::catalog::Entry;
 use crate::model::published::Counts;
 use crate::model::{Confidence, ModelShape};
@@ -396,6 +396,14 @@ fn memory_source(pool: &GpuPool) -> Option<&str> {
     }
 }
 
+/// Who says the memory, and how far that is to be trusted, where it is known.
+fn known(pool: &GpuPool) -> Option<(String, Trust)> {
+    match &pool.memory {
+        Memory::Known { source, trust, .. } => Some((source.to_string(), *trust)),
+        Memory::Missing { .. } | Memory::Untrusted { .. } => None,
+    }
+}
+
 /// The nodes of a cluster: what `loadline nodes` prints.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -427,7 +435,13 @@ pub struct PoolEntry {
     free_gpus: u64,
     sharing: String,
     source: Option<String>,
+    /// Who writes the label that the memory is read from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labeller: Option<String>,
     trusted: bool,
+    /// How far the memory is to be trusted, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust: Option<Trust>,
     /// Why the memory is not known, and what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
@@ -451,7 +465,9 @@ pub fn nodes(nodes: &[NodeGpus]) -> NodesDocument {
         }
         .to_owned(),
         source: memory_source(pool).map(str::to_owned),
+        labeller: known(pool).map(|(labeller, _)| labeller),
         trusted: matches!(pool.memory, Memory::Known { .. }),
+        trust: known(pool).map(|(_, trust)| trust),
         problem: super::memory_problem(pool),
     };
     let nodes = nodes

@@ -1,7 +1,7 @@
 //! Why a node was picked or not: one line with the numbers and the remedy.
 
 use crate::decide::{ClassVerdict, Finding, Requirement};
-use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Vendor};
+use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Trust, Vendor};
 use crate::units::Bytes;
 
 use super::text::{clip, compared, counted, quoted};
@@ -81,7 +81,40 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
 
 fn untrusted(label: &str, value: &str, fault: LabelFault) -> String {
     let (problem, remedy) = fault_words(fault);
+    // What is right depends on whose label it is.
+    let remedy = match fault {
+        LabelFault::Empty | LabelFault::NotANumber | LabelFault::TooLarge | LabelFault::Zero => {
+            right(label).map_or(remedy, |(_, right)| right)
+        }
+        _ => remedy,
+    };
+    let numbers = match fault {
+        LabelFault::NotTheCard { mib } => format!(" ({mib} MiB)"),
+        LabelFault::MoreThanCards { handed_out } => format!(" ({} handed out)", counted(handed_out, "GPU")),
+        _ => String::new(),
+    };
+    let problem = format!("{problem}{numbers}");
     format!("label {}=\"{}\" cannot be believed: {problem}; {remedy}", quoted(label), quoted(value))
+}
+
+/// The label by which a card is known whose memory no label says.
+const NVIDIA_PRODUCT: &str = "nvidia.com/gpu.product";
+
+/// Who writes a label, and what it must be, of those that are not NVIDIA's.
+const RIGHT: [(&str, &str, &str); 4] = [
+    ("amd.com/gpu.vram", "AMD's node labeller", "it must be the GiB of one GPU and a G, such as 192G"),
+    ("gpu.nvidia.com/", "CoreWeave's labeller", "it must be thousands of MiB of one GPU, such as 81"),
+    (
+        "gpu.intel.com/",
+        "Intel's GPU plugin",
+        "it must be the bytes of all GPUs of the node together, a whole number",
+    ),
+    ("instance-gpu-memory", "Karpenter", "it must be the MiB of one GPU, a whole number such as 22888"),
+];
+
+fn right(label: &str) -> Option<(&'static str, &'static str)> {
+    let (_, who, right) = RIGHT.iter().find(|(part, ..)| label.contains(part))?;
+    Some((who, right))
 }
 
 /// Why a label cannot be believed, and what to do about it.
@@ -111,6 +144,34 @@ pub const fn fault_words(fault: LabelFault) -> (&'static str, &'static str) {
             "it does not say among how many clients MPS divides a GPU",
             "it must be how often one GPU is handed out, a whole number such as 4",
         ),
+        LabelFault::NotTheCard { .. } => (
+            "it is more than 8 % off what such a card has",
+            "see whether the product or the memory is wrong, and correct it",
+        ),
+        LabelFault::MoreThanCards { .. } => (
+            "more is handed out than there are such cards, so that some are shared or of another kind",
+            "put GPUs of one kind into a node, and let GPU Feature Discovery count them",
+        ),
+        LabelFault::NotKnown => (
+            "it is of no card or size whose memory Loadline knows",
+            "run the vendor's own labeller, such as GPU Feature Discovery, which says the memory",
+        ),
+        LabelFault::SeveralKinds => (
+            "the node has GPUs of several sizes, and which of them a pod gets nothing says",
+            "put GPUs of one kind into a node",
+        ),
+        LabelFault::PartOfACard => (
+            "it is a slice of a card, and the slice's name does not say its memory",
+            "run GPU Feature Discovery, which does",
+        ),
+        LabelFault::Divided => (
+            "MPS divides the card's memory among clients, and no term can ask for a share",
+            "use time-sharing or whole GPUs, or NVIDIA's device plugin for MPS",
+        ),
+        LabelFault::SumOfUnknownMany => (
+            "the memory is a sum over all GPUs of the node, and this does not say how many they are",
+            "it must be a thousand for each GPU, such as 2000",
+        ),
     }
 }
 
@@ -118,6 +179,11 @@ pub const fn fault_words(fault: LabelFault) -> (&'static str, &'static str) {
 #[must_use]
 pub fn memory_problem(pool: &GpuPool) -> Option<String> {
     match &pool.memory {
+        // GPU Feature Discovery names the card and leaves out its memory: it is to be mended, and can be done without.
+        Memory::Known { bytes, label, trust: Trust::ByName, .. } if label == NVIDIA_PRODUCT => Some(format!(
+            "no label says its memory, and it is taken to have the {} MiB of such a card; run GPU Feature Discovery, or set nvidia.com/gpu.memory to the MiB of one GPU",
+            bytes.mib_ceil()
+        )),
         Memory::Known { .. } => None,
         Memory::Missing { label } => Some(missing(pool.allocatable, label)),
         Memory::Untrusted { label, value, fault } => Some(untrusted(label, value, *fault)),
@@ -125,6 +191,13 @@ pub fn memory_problem(pool: &GpuPool) -> Option<String> {
 }
 
 fn missing(gpus: u64, label: &str) -> String {
+    if let Some((who, _)) = right(label) {
+        return format!(
+            "hands out {} and has no label {} that says their memory; run {who}",
+            counted(gpus, "GPU"),
+            quoted(label)
+        );
+    }
     format!(
         "hands out {} and has no label {} that says their memory; run GPU Feature Discovery, or set the label to the MiB of one GPU",
         counted(gpus, "GPU"),

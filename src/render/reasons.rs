@@ -29,7 +29,7 @@ pub const fn meaning(reason: Reason) -> &'static str {
             "The node hands out GPUs, and no label says how much memory they have. Nothing is assumed: the verdict is unknown."
         }
         Reason::LabelUntrusted => {
-            "The node's memory label cannot be believed: it is empty, zero, negative, not a whole number of MiB, too large for any GPU, or MIG makes it say something else. The verdict is unknown."
+            "The node's memory label cannot be believed: it is empty, zero, negative, in the wrong unit, too large for any GPU, far from the card that the product's label names, or of fewer cards than are handed out; or MIG makes it say something else. The verdict is unknown; docs/labels.md has every case."
         }
         Reason::TaintNotTolerated => {
             "The node has a taint with the effect NoSchedule or NoExecute that the object does not tolerate. The taint of the GPU resource itself is tolerated without being asked."

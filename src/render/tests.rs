@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::decide::{Change, ClassVerdict, Decision, Finding, Policy, Reason, Requirement, Suggestion};
 use crate::estimate::{Components, Estimate, Term, Workload};
-use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Taint, Vendor};
+use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Taint, Trust, Vendor};
 use crate::launch::{Launch, Nothing};
 use crate::model::Confidence;
 use crate::plan::Plan;
@@ -20,7 +20,12 @@ fn pool(product: &str, mib: u64, free: u64) -> GpuPool {
     GpuPool {
         vendor: Vendor::Nvidia,
         product: Some(product.to_owned()),
-        memory: Memory::Known { bytes: Bytes(mib * MIB), label: LABEL.to_owned() },
+        memory: Memory::Known {
+            bytes: Bytes(mib * MIB),
+            label: LABEL.to_owned(),
+            source: "nvidia-gfd".into(),
+            trust: Trust::Reported,
+        },
         resource: "nvidia.com/gpu".to_owned(),
         allocatable: 4,
         free,
@@ -275,13 +280,31 @@ fn every_reason_of_a_node_has_its_numbers_and_a_remedy() {
 
 #[test]
 fn every_fault_of_a_label_is_named() {
-    use LabelFault::{Clients, Empty, MigInvalid, MigMixed, MigPending, NotANumber, TooLarge, Zero};
-    let words: BTreeMap<_, _> =
-        [Empty, NotANumber, Zero, TooLarge, MigInvalid, MigPending, MigMixed, Clients]
-            .into_iter()
-            .map(|fault| (fault_words(fault).0, fault))
-            .collect();
-    assert_eq!(words.len(), 8);
+    use LabelFault::{
+        Clients, Divided, Empty, MigInvalid, MigMixed, MigPending, MoreThanCards, NotANumber, NotKnown,
+        NotTheCard, PartOfACard, SeveralKinds, SumOfUnknownMany, TooLarge, Zero,
+    };
+    let words: BTreeMap<_, _> = [
+        Empty,
+        NotANumber,
+        Zero,
+        TooLarge,
+        MigInvalid,
+        MigPending,
+        MigMixed,
+        Clients,
+        NotKnown,
+        SeveralKinds,
+        PartOfACard,
+        Divided,
+        SumOfUnknownMany,
+        NotTheCard { mib: 15360 },
+        MoreThanCards { handed_out: 3 },
+    ]
+    .into_iter()
+    .map(|fault| (fault_words(fault).0, fault))
+    .collect();
+    assert_eq!(words.len(), 15);
 }
 
 #[test]

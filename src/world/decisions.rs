@@ -242,7 +242,7 @@ mod tests {
         };
         let handed_on = |object: &ModelDeployment, version| -> Option<Plan> {
             let (prepared, decided) = decisions.handed_on(&key, object, None, &shape, version)?;
-            Some(prepared.plan(Subject::of(object, None), &shape, decided).unwrap())
+            Some(prepared.plan(Subject::of(object, None), &shape, decided, after.sources()).unwrap())
         };
         track();
         assert_eq!(changed(&before, 1), []);

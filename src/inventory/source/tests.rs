@@ -37,14 +37,14 @@ enum Release {
 }
 
 /// The labels that GPU Feature Discovery writes (v0.17 `internal/lm`, and what earlier releases leave out).
-fn discovered(layout: Layout, shares: Shares, release: Release, mib: u64) -> Labels {
+fn discovered(layout: Layout, shares: Shares, release: Release, card: &str, mib: u64) -> Labels {
     let mut labels = Labels::new();
     let mut set = |base: &str, product: &str, mib: u64, shares: Option<Shares>| {
         let mut set = |name: &str, value: String| labels.insert(format!("nvidia.com/{base}.{name}"), value);
         let is_shared = shares.is_some_and(|shares| shares.replicas > 1 && release > Release::BeforeSharing);
         let suffix = if is_shared && shares.is_some_and(|shares| !shares.renamed) { "-SHARED" } else { "" };
         set("product", format!("{product}{suffix}"));
-        set("count", "4".to_owned());
+        set("count", "64".to_owned());
         set("memory", mib.to_string());
         if release >= Release::Replicas {
             set("replicas", shares.map_or(0, |shares| shares.replicas).to_string());
@@ -54,7 +54,6 @@ fn discovered(layout: Layout, shares: Shares, release: Release, mib: u64) -> Lab
             set("sharing-strategy", strategy.to_owned());
         }
     };
-    let card = "NVIDIA-A100-SXM4-80GB";
     match layout {
         Layout::Whole => set("gpu", card, mib, Some(shares)),
         Layout::Single => {
@@ -92,15 +91,20 @@ fn any_discovered() -> impl Strategy<Value = Labels> {
     ];
     let release = select(vec![Release::BeforeSharing, Release::Replicas, Release::Strategies]);
     let mib = prop_oneof![1_u64..300_000, select(vec![9728, 15360, 23034, 81920, 1_048_575])].no_shrink();
-    (layout, shares, release, mib)
-        .prop_map(|(layout, shares, release, mib)| discovered(layout, shares, release, mib))
+    let other = ("NVIDIA-Next-Year", 15360);
+    let card =
+        select(vec![("Tesla-T4", 15360), ("NVIDIA-A10", 24564), ("NVIDIA-H100-80GB-HBM3", 81920), other]);
+    let mib = prop_oneof![1 => mib.prop_map(Some), 2 => Just(None)];
+    (layout, shares, release, card, mib).prop_map(|(layout, shares, release, (card, own), mib)| {
+        discovered(layout, shares, release, card, mib.unwrap_or(own))
+    })
 }
 
 /// What becomes of labels: one is removed, or says something else.
 fn any_fault() -> impl Strategy<Value = (String, Option<String>)> {
     let key = (
         select(vec!["gpu", "mig-1g.10gb"]),
-        select(vec![".memory", ".memory", ".count", ".replicas", ".sharing-strategy"]),
+        select(vec![".memory", ".memory", ".replicas", ".sharing-strategy"]),
     )
         .prop_map(|(base, name)| format!("nvidia.com/{base}{name}"));
     let key = prop_oneof![4 => key, 1 => Just("nvidia.com/mig.config.state".to_owned())];
@@ -117,11 +121,96 @@ fn any_fault() -> impl Strategy<Value = (String, Option<String>)> {
     (key, value)
 }
 
+/// The labels that clouds and other vendors' labellers write, rightly and wrongly.
+fn any_other() -> impl Strategy<Value = Labels> {
+    let pair = |key: &'static str, values: Vec<&'static str>| {
+        select(values).prop_map(move |value| vec![(key.to_owned(), value.to_owned())])
+    };
+    let names = || select(vec!["t4", "l4", "a100", "h100", "T4", "zz", ""]);
+    let mibs = || {
+        select(vec![
+            "16384",
+            "22888",
+            "40960",
+            "81920",
+            "2861",
+            "0",
+            "81920MiB",
+            "-1",
+            "99999999999999999999",
+        ])
+    };
+    let aws = |prefix: &'static str| {
+        (names(), proptest::option::of(mibs())).prop_map(move |(name, mib)| {
+            let name = (format!("{prefix}/instance-gpu-name"), name.to_owned());
+            let mib = mib.map(|mib| (format!("{prefix}/instance-gpu-memory"), mib.to_owned()));
+            std::iter::once(name).chain(mib).collect::<Vec<_>>()
+        })
+    };
+    let gke = prop_oneof![
+        pair(
+            "cloud.google.com/gke-accelerator",
+            vec!["nvidia-tesla-t4", "nvidia-l4", "nvidia-h100-80gb", "NVIDIA-L4", "tpu", ""]
+        ),
+        pair("cloud.google.com/gke-gpu-sharing-strategy", vec!["time-sharing", "mps", "none"]),
+        pair("cloud.google.com/gke-max-shared-clients-per-gpu", vec!["4", "x"]),
+        pair("cloud.google.com/gke-gpu-partition-size", vec!["1g.5gb"]),
+    ];
+    let amd_sizes = || {
+        vec![
+            "192G",
+            "144G",
+            "24G",
+            "0G",
+            "G",
+            "",
+            "192",
+            "192g",
+            "191G",
+            "0192G",
+            "192GiB",
+            "1e3G",
+            "99999999999999999999G",
+        ]
+    };
+    let kinds = pair("amd.com/gpu.vram.64G", vec!["4"]).prop_map(|mut kinds| {
+        kinds.push(("amd.com/gpu.vram.192G".to_owned(), "4".to_owned()));
+        kinds
+    });
+    let sums = (
+        select(vec!["17179869184", "137438953472", "16", "0", "-1", "16Gi", "", "9999999999999999999999"]),
+        proptest::option::of(select(vec!["1000", "4000", "8000", "9000", "1500", "0", ""])),
+    )
+        .prop_map(|(sum, millicores)| {
+            let sum = ("gpu.intel.com/memory.max".to_owned(), sum.to_owned());
+            let millicores =
+                millicores.map(|value| ("gpu.intel.com/millicores".to_owned(), value.to_owned()));
+            std::iter::once(sum).chain(millicores).collect::<Vec<_>>()
+        });
+    let one = prop_oneof![
+        3 => gke,
+        1 => aws("karpenter.k8s.aws"),
+        1 => aws("eks.amazonaws.com"),
+        1 => pair("karpenter.azure.com/sku-gpu-name", vec!["T4", "A100", "A10", "h100", ""]),
+        1 => pair("gpu.nvidia.com/vram", vec!["81", "143", "0", "", "81GB", "081", "81559", "-1"]),
+        1 => pair("aliyun.accelerator/nvidia_name", vec!["Tesla-T4", "NVIDIA-H100-80GB-HBM3", "t4", ""]),
+        2 => pair("amd.com/gpu.vram", amd_sizes()),
+        1 => pair("beta.amd.com/gpu.vram", amd_sizes()),
+        1 => kinds,
+        2 => sums,
+        1 => pair("gpu.intel.com/product", vec!["Max_1100", "max_1100", "Arc", ""]),
+    ];
+    proptest::collection::vec(one, 0..4).prop_map(|all| all.into_iter().flatten().collect())
+}
+
 /// The labels of a node of any kind, some of them wrong: but `-SHARED` and `-MIG-` in the name of a product, which only
 /// GPU Feature Discovery writes, are never without the labels that it writes with them.
 fn any_labels() -> impl Strategy<Value = Labels> {
     let faults = prop_oneof![2 => Just(Vec::new()), 3 => proptest::collection::vec(any_fault(), 1..4)];
-    (prop_oneof![6 => any_discovered(), 1 => Just(Labels::new())], faults).prop_map(|(mut labels, faults)| {
+    let discovered = prop_oneof![2 => any_discovered(), 1 => Just(Labels::new())];
+    let other = prop_oneof![1 => Just(Labels::new()), 1 => any_other()];
+    (discovered, faults, other).prop_map(|(mut labels, faults, other)| {
+        labels.extend(other);
         for (key, value) in faults {
             match value {
                 Some(value) => labels.insert(key, value),
@@ -148,6 +237,8 @@ fn any_resource() -> impl Strategy<Value = &'static str> {
         "nvidia.com/gpu.shared",
         "nvidia.com/mig-1g.10gb",
         "nvidia.com/mig-1g.10gb.shared",
+        "amd.com/gpu",
+        "gpu.intel.com/i915",
     ])
 }
 
@@ -157,7 +248,17 @@ fn any_need(labels: &Labels) -> impl Strategy<Value = u64> + use<> {
         .iter()
         .filter(|(key, _)| key.ends_with(".memory"))
         .filter_map(|(_, value)| value.parse::<u64>().ok()?.checked_mul(MIB))
-        .chain([GIB])
+        .chain([
+            GIB,
+            15360 * MIB,
+            22888 * MIB,
+            23034 * MIB,
+            24 * GIB,
+            81000 * MIB,
+            81559 * MIB,
+            192 * GIB,
+            137_438_953_472,
+        ])
         .collect();
     let near = (select(stated), 1_u64..5, -1_i64..2)
         .prop_map(|(bytes, parts, more)| (bytes / parts).saturating_add_signed(more));
@@ -167,7 +268,9 @@ fn any_need(labels: &Labels) -> impl Strategy<Value = u64> + use<> {
 proptest! {
     #![proptest_config(ProptestConfig::default())]
 
-    /// A pod is bound only where `decide` would have it, and wherever `decide` says that it fits it can be bound.
+    /// A pod is bound only where `decide` would have it, and wherever `decide` says that it fits it can be bound. A label that
+    /// is far from its card is not believed, and admitted all the same where the card too has what is needed: one of the two
+    /// is wrong, and either is enough.
     #[test]
     fn the_terms_admit_the_nodes_that_are_accepted_and_no_other(
         (labels, per_gpu) in any_labels().prop_flat_map(|labels| (any_need(&labels), Just(labels)).prop_map(|(need, labels)| (labels, need))),
@@ -186,15 +289,27 @@ proptest! {
         let decision = decide(&Request { requirement, policy: &policy, owner: None }, &inventory, &[]);
         let accepted = decision.classes[0].verdict() == Verdict::Fits;
         let admitted = terms.iter().any(|term| term.matches("n", &labels));
-        prop_assert_eq!(admitted, accepted, "{:?}: {:?} {:?}", decision.classes[0], labels, terms);
+        let either_is_enough = match &inventory.nodes()[0].pools.first().map(|pool| pool.memory.clone()) {
+            Some(Memory::Untrusted { value, fault: LabelFault::NotTheCard { mib }, .. }) => {
+                let clients = labels.get("nvidia.com/gpu.replicas").and_then(|replicas| replicas.parse::<u64>().ok());
+                let label = value.parse::<u64>().unwrap_or(0);
+                let least = label.min(mib * 16 / 15 + 1) * MIB;
+                least >= per_gpu || clients.is_some_and(|clients| least / clients.max(1) >= per_gpu)
+            }
+            _ => false,
+        };
+        prop_assert!(
+            admitted == accepted || (admitted && either_is_enough),
+            "{:?}: {:?} {:?}", decision.classes[0], labels, terms
+        );
         // What is read of one resource does not depend on what else the node hands out.
         let mut more = node;
         for other in ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "example.com/nic"] {
             more.allocatable.entry(other.to_owned()).or_insert(1);
         }
         let pools = sources.pools(&more);
-        let alone = inventory.nodes()[0].pools[0].as_ref();
-        prop_assert_eq!(pools.iter().find(|pool| pool.resource == resource), Some(alone));
+        let read = inventory.nodes()[0].pools.iter().map(AsRef::as_ref).find(|pool| pool.resource == resource);
+        prop_assert_eq!(pools.iter().find(|pool| pool.resource == resource), read);
     }
 
     /// Autoscalers cannot reason with names, and kube-scheduler with what is malformed.
@@ -255,8 +370,7 @@ fn a_site_adds_a_source_of_its_own_at_run_time() {
                 if let Some(gib) =
                     node.labels.get("example.com/gpu-memory").and_then(|gib| gib.parse::<u64>().ok())
                 {
-                    pool.memory =
-                        Memory::Known { bytes: Bytes(gib * GIB), label: "example.com/gpu-memory".to_owned() };
+                    pool.memory = reported(Bytes(gib * GIB), "example.com/gpu-memory", "own");
                 }
             }
             pools
@@ -313,5 +427,113 @@ fn each_label_means_what_it_is_named_for() {
         ("cpu", false),
     ] {
         assert_eq!(sources.is_resource(resource), expected, "{resource}");
+    }
+}
+
+#[test]
+fn the_terms_are_those_of_the_cluster_and_an_autoscaler_is_asked_last() {
+    let wish = Wish { resource: "nvidia.com/gpu", per_gpu: Bytes(20 * GIB), gpus: 1, shared: false };
+    let keys = |nodes: &[Node]| {
+        let nodes: Vec<&Node> = nodes.iter().collect();
+        let terms = Sources::default().of_cluster(&nodes).required(&wish).unwrap();
+        // What a term demands to be there, in order.
+        let positive = |term: &Term| {
+            use crate::inventory::Operator::{Gt, In};
+            let first = term.expressions.iter().find(|one| matches!(one.operator, In | Gt));
+            first.map(|one| one.key.clone()).unwrap_or_default()
+        };
+        let mut keys: Vec<String> = terms.iter().map(positive).collect();
+        keys.dedup();
+        keys
+    };
+    let own = ["nvidia.com/gpu.memory", "nvidia.com/gpu.product"];
+    assert_eq!(keys(&[node("metal", &[("kubernetes.io/arch", "amd64")], &[])]), own);
+    let mut aws = own.to_vec();
+    aws.extend(["eks.amazonaws.com/instance-gpu-name", "karpenter.k8s.aws/instance-gpu-name"]);
+    // A node without a GPU tells the cloud, so that the first with one can be made.
+    assert_eq!(keys(&[node("cpu", &[("eks.amazonaws.com/nodegroup", "general")], &[])]), aws);
+    assert_eq!(
+        keys(&[node("cpu", &[("cloud.google.com/gke-nodepool", "a")], &[])]).last().unwrap(),
+        "cloud.google.com/gke-accelerator"
+    );
+    let all = keys(&[]);
+    assert_eq!(all.len(), 8, "{all:?}");
+    assert!(
+        all.iter().rposition(|key| key.starts_with("nvidia.com/"))
+            < all.iter().position(|key| key.starts_with("cloud.google.com/"))
+    );
+}
+
+/// As Karpenter has it, a label that it does not know stands in no term that it could meet but for its absence.
+#[test]
+fn a_node_that_an_autoscaler_would_make_matches_by_its_own_labels_alone() {
+    let wish = Wish { resource: "nvidia.com/gpu", per_gpu: Bytes(20 * GIB), gpus: 1, shared: false };
+    for labels in [
+        vec![
+            ("karpenter.k8s.aws/instance-gpu-name", "l4"),
+            ("karpenter.k8s.aws/instance-gpu-memory", "22888"),
+        ],
+        vec![
+            ("eks.amazonaws.com/instance-gpu-name", "l40s"),
+            ("eks.amazonaws.com/instance-gpu-memory", "45776"),
+        ],
+        vec![("karpenter.azure.com/sku-gpu-name", "A100")],
+        vec![("cloud.google.com/gke-accelerator", "nvidia-l4")],
+    ] {
+        let template = node("", &labels, &[]);
+        let terms = Sources::default().of_cluster(&[&template]).required(&wish).unwrap();
+        assert!(terms.iter().any(|term| term.matches("", &template.labels)), "{labels:?}");
+        let small = Wish { per_gpu: Bytes(300 * GIB), ..wish };
+        let terms = Sources::default().required(&small).unwrap();
+        assert!(!terms.iter().any(|term| term.matches("", &template.labels)), "{labels:?}");
+    }
+}
+
+/// A node that hands out three where one card is counted: three kinds behind one label, or one card shared.
+#[test]
+fn more_than_the_cards_is_not_several_cards() {
+    let labels =
+        [("nvidia.com/gpu.memory", "24564"), ("nvidia.com/gpu.count", "1"), ("nvidia.com/gpu.replicas", "1")];
+    let pool = |handed_out| {
+        Sources::default().pools(&node("n", &labels, &[("nvidia.com/gpu", handed_out)])).remove(0)
+    };
+    assert_eq!(pool(1).usable_memory(), Some(Bytes(24564 * MIB)));
+    assert!(matches!(
+        pool(3).memory,
+        Memory::Untrusted { fault: LabelFault::MoreThanCards { handed_out: 3 }, .. }
+    ));
+    let admits = |gpus| {
+        let wish = Wish { resource: "nvidia.com/gpu", per_gpu: Bytes(20 * GIB), gpus, shared: false };
+        let node = node("n", &labels, &[]);
+        Sources::default().required(&wish).unwrap().iter().any(|term| term.matches("n", &node.labels))
+    };
+    assert_eq!((admits(1), admits(2), admits(3)), (true, false, false));
+}
+
+#[test]
+fn a_label_is_held_against_its_card() {
+    for (product, mib, expected) in [
+        ("Tesla-T4", 15360, Ok(15360)),
+        ("Tesla-T4", 15079, Ok(15079)),
+        ("Tesla-T4", 16384, Ok(16384)),
+        ("Tesla-T4", 16500, Ok(16384)),
+        ("Tesla-T4", 81920, Err(15360)),
+        ("NVIDIA-L4", 23, Err(23034)),
+        ("NVIDIA-A10", 24564, Ok(24564)),
+        ("NVIDIA-A100-SXM4-40GB", 39538, Ok(39538)),
+        ("NVIDIA-H100-80GB-HBM3", 81920, Ok(81559)),
+        ("NVIDIA-GeForce-RTX-3080", 12288, Ok(12288)),
+        ("NVIDIA-A10-4Q", 4096, Ok(4096)),
+        ("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", 9728, Ok(9728)),
+    ] {
+        let mib = mib.to_string();
+        let labels = [("nvidia.com/gpu.memory", mib.as_str()), ("nvidia.com/gpu.product", product)];
+        let pool = Sources::default().pools(&node("n", &labels, &[("nvidia.com/gpu", 1)])).remove(0);
+        let found = match pool.memory {
+            Memory::Known { bytes, .. } => Ok(bytes.0 / MIB),
+            Memory::Untrusted { fault: LabelFault::NotTheCard { mib }, .. } => Err(mib),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{product} {mib}");
     }
 }

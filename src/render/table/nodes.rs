@@ -1,6 +1,6 @@
 //! The nodes of a cluster and their GPUs, and the labels that cannot be believed.
 
-use crate::inventory::{GpuPool, Memory, Node, NodeGpus};
+use crate::inventory::{GpuPool, Memory, Node, NodeGpus, Trust};
 use crate::render::node::{memory_problem, product, sharing_word};
 use crate::render::text::{printable, quoted};
 
@@ -61,7 +61,8 @@ fn status(node: &Node) -> String {
 
 fn source(pool: &GpuPool) -> String {
     match &pool.memory {
-        Memory::Known { label, .. } => quoted(label),
+        Memory::Known { label, trust: Trust::Reported, .. } => quoted(label),
+        Memory::Known { label, trust: Trust::ByName, .. } => format!("{} (by its name)", quoted(label)),
         Memory::Untrusted { label, .. } => format!("{} (not believed)", quoted(label)),
         Memory::Missing { .. } => "-".to_owned(),
     }

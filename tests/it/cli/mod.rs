@@ -5,6 +5,7 @@ mod commands;
 mod directories;
 mod docs;
 mod estimate;
+mod labels;
 mod plan;
 mod wrong_files;
 

@@ -1,9 +1,8 @@
 //! A GPU as a flag names it: by its memory, or by its name.
 
-mod cards;
-
 use std::str::FromStr;
 
+use crate::inventory::cards;
 use crate::units::{Bytes, GIB, MIB, shorten};
 
 pub(super) use cards::{CARDS, Card, ladder};
