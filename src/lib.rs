@@ -5,6 +5,7 @@ pub mod cli;
 pub mod cluster;
 pub mod controller;
 pub mod decide;
+pub mod digest;
 pub mod engine;
 pub mod estimate;
 pub mod inventory;

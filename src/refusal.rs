@@ -16,6 +16,14 @@ pub enum Refusal {
         /// What would be right.
         remedy: String,
     },
+    /// The object's name cannot be the name of what is made of it.
+    #[error("metadata.name: {problem}; {remedy}")]
+    Name {
+        /// What is wrong, with the name.
+        problem: String,
+        /// What would be right.
+        remedy: String,
+    },
     /// A field asks for what this version does not do.
     #[error("spec.{field}: not supported yet; {remedy}")]
     NotSupported {
@@ -34,7 +42,7 @@ impl Refusal {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Invalid { .. } | Self::Estimate(_) => Reason::InvalidSpec,
+            Self::Invalid { .. } | Self::Name { .. } | Self::Estimate(_) => Reason::InvalidSpec,
             Self::NotSupported { .. } => Reason::NotSupported,
         }
     }
@@ -48,6 +56,11 @@ impl Refusal {
         remedy: impl Into<String>,
     ) -> Self {
         Self::Invalid { field: field.into(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// A name that cannot be right.
+    pub(crate) fn name(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Name { problem: problem.into(), remedy: remedy.into() }
     }
 
     /// A field that this version does not act on.

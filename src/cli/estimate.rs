@@ -284,6 +284,7 @@ pub(super) fn explained(error: Refusal) -> Failure {
     };
     match error {
         Refusal::Invalid { field, problem, remedy } => named(&field, &problem, &remedy),
+        Refusal::Name { problem, remedy } => named("metadata.name", &problem, &remedy),
         Refusal::NotSupported { field, remedy } => named(&field, "not supported yet", &remedy),
         Refusal::Estimate(EstimateError::Invalid { field, problem, remedy }) => {
             named(field, &problem, &remedy)

@@ -103,7 +103,7 @@ type Fields = Vec<(&'static str, String)>;
 
 /// What the planner would try of a ModelDeployment and fits, in its order.
 fn smaller(subject: &Subject<'_>, room: Room) -> Vec<(Fields, ChangeDocument)> {
-    alternatives(subject.shape, subject.asked, subject.estimate, subject.margin)
+    alternatives(subject.shape, subject.asked, subject.estimate, subject.margin, &|_, _| true)
         .into_iter()
         .filter(|alternative| room.holds(alternative.requirement.per_gpu))
         .map(|alternative| {
@@ -218,7 +218,7 @@ fn reduced(subject: &Subject<'_>) -> Vec<(Vec<String>, Workload)> {
         }
         return variants;
     }
-    let smaller = alternatives(subject.shape, asked, subject.estimate, subject.margin);
+    let smaller = alternatives(subject.shape, asked, subject.estimate, subject.margin, &|_, _| true);
     let smaller = smaller.iter().filter_map(|alternative| match alternative.change.fields.as_slice() {
         [("precision", value)] => value.parse::<Precision>().ok(),
         _ => None,

@@ -195,7 +195,7 @@ fn found(
         Ok(shape) => shape,
         Err(found) => return found,
     };
-    match plan(Subject { namespace, name, spec }, &shape, inventory) {
+    match plan(Subject { namespace, name, spec, roll: None, running: None }, &shape, inventory) {
         Ok(plan) => Found::Planned(Box::new(plan)),
         Err(error) => Found::Refused(error),
     }

@@ -1,5 +1,6 @@
 //! Finds the shape of an object's model: from the spec alone where that is possible, from a ConfigMap, or from afar.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -9,10 +10,9 @@ use kube::{Api, Client};
 
 use super::config_maps::ConfigMaps;
 use super::error::{Error, within};
-use super::resolve::Model;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::KeyRef;
-use crate::model::catalog;
+use crate::model::ModelShape;
 use crate::plan::{self, ResolveError};
 use crate::refusal::Refusal;
 use crate::source::{self, SourceError, SourceRef, Sources, Token};
@@ -24,7 +24,7 @@ use crate::world::models::{Models, Tokens, Unread, Wanted};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Gathered {
     /// The model, and when to look at it again, if it may come to be another.
-    Model(Box<Model>, Option<Duration>),
+    Model(Arc<ModelShape>, Option<Duration>),
     /// It is being read.
     Pending,
     /// The spec cannot be right.
@@ -72,9 +72,7 @@ pub async fn gather(
         let sources = places.models.sources();
         let found = places.config_maps.model(places.client, sources, key, generation, reference).await?;
         return Ok(match found {
-            (Ok(shape), again) => {
-                Gathered::Model(Box::new(Model { shape, catalog_repository: None }), Some(again))
-            }
+            (Ok(shape), again) => Gathered::Model(shape, Some(again)),
             (Err(message), again) => {
                 Gathered::Unresolved(Unresolved { message, again: Some(again), is_transient: false })
             }
@@ -114,10 +112,7 @@ fn from_spec(sources: &Sources, key: &Key, spec: &ModelDeploymentSpec) -> Option
         plan::resolve_pure(spec).unwrap_or_else(missing).map_err(Undescribed::Resolve)
     });
     Some(match shape {
-        Ok(shape) => {
-            let catalog_repository = spec.model.catalog.as_deref().and_then(repository);
-            Gathered::Model(Box::new(Model { shape, catalog_repository }), None)
-        }
+        Ok(shape) => Gathered::Model(shape, None),
         Err(Undescribed::Resolve(ResolveError::Spec(error))) => Gathered::Refused(error),
         Err(Undescribed::Resolve(error @ ResolveError::Config(_))) => {
             let message = error.to_string();
@@ -142,7 +137,7 @@ fn from_afar(models: &Models, key: &Key, spec: &ModelDeploymentSpec) -> Gathered
     let wanted = Wanted { source, secret: source::token_secret(&spec.model).cloned() };
     match models.model(key, &wanted) {
         Some(known) => match known.found {
-            Ok(shape) => Gathered::Model(Box::new(Model { shape, catalog_repository: None }), known.again),
+            Ok(shape) => Gathered::Model(shape, known.again),
             Err(error) => Gathered::Unresolved(Unresolved {
                 message: match &error {
                     Unread::Source(error) => of_the_spec(error),
@@ -194,12 +189,6 @@ async fn token(secrets: Api<Secret>, reference: KeyRef) -> Result<Token, Unread>
     token.ok_or_else(|| {
         Unread::Secret(format!("{field}: Secret {name} has no key {key} that holds an access token"))
     })
-}
-
-/// The repository to serve a catalog entry from: the one it was called by, or the entry's own.
-fn repository(name: &str) -> Option<String> {
-    let entry = catalog::find(name)?;
-    Some(if name.contains('/') { name.trim().to_owned() } else { entry.repository.clone() })
 }
 
 #[cfg(test)]

@@ -19,11 +19,15 @@ use super::error::{Error, within};
 use super::events::{self, Note};
 use super::gather::{self, Gathered, Places};
 use super::memory::Records;
-use super::resolve::{self, Model, Resolved};
-use super::status::{self, Child, Facts, Workload};
+use super::resolve::{self, Desired, Resolved};
+use super::status::{self, Facts};
 use super::{apply, scale};
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::View;
+use crate::inventory::PodFacts;
+use crate::launch::Running;
+use crate::launch::deployment::Replacement;
+use crate::launch::rollout::{Child, Rollout};
 use crate::model::ModelShape;
 use crate::render::{Found, Origin, Outcome};
 use crate::world::{Key, Tracked, Turns, World};
@@ -112,48 +116,50 @@ impl Context {
             gather::gather(places, key, object.metadata.generation, &object.spec).await?
         };
         let seen = writer.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
+        let pods = world.pods_of(key);
         let fill = world.models.sources().fill();
         world.metrics.stored(fill.shapes, fill.bytes);
         let (resolved, hopeless, again) = match gathered {
-            Gathered::Model(model, look_again) => {
+            Gathered::Model(shape, look_again) => {
                 let view = self.view().await?;
-                let shape = Arc::clone(&model.shape);
-                let resolved = self.planned(key, guarded, model, &view, seen.clone()).await?;
-                self.track(key, object, shape, &resolved, &view);
+                let facts = (seen.clone(), Arc::clone(&pods));
+                let resolved = self.planned(key, guarded, Arc::clone(&shape), &view, facts).await?;
+                let running = seen.as_deref().map(|seen| resolve::running(object, seen));
+                self.track(key, object, shape, &resolved, running, &view);
                 (resolved, false, look_again.unwrap_or(AGAIN).min(AGAIN))
             }
             Gathered::Refused(error) => {
                 world.decisions.track(key, None);
-                (Resolved::without_workload(Found::Refused(error)), true, AGAIN)
+                (resolve::unresolved(Found::Refused(error), object, seen.as_deref()), true, AGAIN)
             }
             Gathered::Pending => {
                 world.decisions.track(key, None);
-                self.scale(object, seen.as_deref()).await?;
+                let resolved = resolve::unresolved(Found::Pending, object, seen.as_deref());
                 if self.stands(key, object) {
+                    self.hold(object, &resolved.desired, seen.as_deref()).await?;
                     // The read tells when it is over.
                     return Ok(Action::requeue(AGAIN));
                 }
-                (Resolved::without_workload(Found::Pending), false, AGAIN)
+                (resolved, false, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
                 world.decisions.track(key, None);
-                self.scale(object, seen.as_deref()).await?;
                 let again = unresolved.again.unwrap_or(AGAIN);
+                let found = Found::Unresolved(unresolved.message);
+                let resolved = resolve::unresolved(found, object, seen.as_deref());
                 if unresolved.is_transient && self.stands(key, object) {
+                    self.hold(object, &resolved.desired, seen.as_deref()).await?;
                     return Ok(Action::requeue(again));
                 }
-                let resolved = Resolved::without_workload(Found::Unresolved(unresolved.message));
                 (resolved, unresolved.again.is_none(), again)
             }
         };
-        let apply =
-            apply::Writer { client: &writer.client, metrics: &world.metrics, memory: &writer.records };
-        let workload = apply::workload(apply, object, resolved.built.as_ref(), seen.as_deref()).await?;
-        let again = match &workload {
+        let rollout = self.hold(object, &resolved.desired, seen.as_deref()).await?;
+        let again = match &rollout {
             // Nothing tells when the other is gone.
-            Workload::NameTaken | Workload::Predecessor => TAKEN,
-            Workload::Rejected { .. } => apply::REFUSED,
-            Workload::Denied { .. } => apply::DENIED,
+            Rollout::NameTaken | Rollout::Predecessor => TAKEN,
+            Rollout::Rejected { .. } => apply::REFUSED,
+            Rollout::Denied { .. } => apply::DENIED,
             _ => again,
         };
         let facts = Facts {
@@ -162,7 +168,9 @@ impl Context {
             wanted: object.spec.replicas,
             found: &resolved.found,
             hopeless,
-            workload: &workload,
+            rollout: &rollout,
+            pods: &pods,
+            replacement: seen.as_deref().and_then(Replacement::of).unwrap_or(Replacement::Surge),
         };
         let again = self.write_status(key, object, object.status.clone(), facts).await?.unwrap_or(again);
         Ok(Action::requeue(again))
@@ -173,14 +181,14 @@ impl Context {
         &self,
         key: &Key,
         guarded: &Arc<Guarded>,
-        model: Box<Model>,
+        shape: Arc<ModelShape>,
         view: &Arc<View>,
-        seen: Option<Arc<Deployment>>,
+        (seen, pods): (Option<Arc<Deployment>>, Arc<[PodFacts]>),
     ) -> Result<Resolved, Error> {
         let (guarded, view) = (Arc::clone(guarded), Arc::clone(view));
         let planned = self.world.planner.run(&key.0, move || {
             let object = guarded.0.as_ref().ok()?;
-            Some(resolve::resolve(object, &model, &view.inventory, seen.as_deref()))
+            Some(resolve::resolve(object, &shape, &view.inventory, seen.as_deref(), &pods))
         });
         match planned.await {
             Ok(resolved) => resolved.ok_or(Error::Stopping),
@@ -192,6 +200,28 @@ impl Context {
         }
     }
 
+    /// Brings the workload of an object to what is desired. Where nothing can be said of it, its replicas are still what
+    /// the spec says.
+    async fn hold(
+        &self,
+        object: &ModelDeployment,
+        desired: &Desired,
+        seen: Option<&Deployment>,
+    ) -> Result<Rollout, Error> {
+        let writer = apply::Writer {
+            client: &self.writer.client,
+            metrics: &self.world.metrics,
+            memory: &self.writer.records,
+        };
+        if matches!(desired, Desired::AsItIs)
+            && let Some(own) = seen.filter(|seen| apply::is_owned(seen, object))
+            && scale::replicas(&self.writer.client, own, object.spec.replicas).await?
+        {
+            self.world.metrics.workload_written();
+        }
+        apply::workload(writer, object, desired, seen).await
+    }
+
     /// Whether what the status says stands while the model cannot be read: it has an estimate, and is about this spec.
     fn stands(&self, key: &Key, object: &ModelDeployment) -> bool {
         let metadata = &object.metadata;
@@ -200,15 +230,6 @@ impl Context {
         status.filter(|status| status.estimate.is_some()).is_some_and(|status| {
             self.writer.records.is_about(key, metadata.generation, &object.spec, &status)
         })
-    }
-
-    /// Brings the replicas of an object's Deployment to what is wanted, where nothing else of it can be.
-    async fn scale(&self, object: &ModelDeployment, seen: Option<&Deployment>) -> Result<(), Error> {
-        let Some(own) = seen.filter(|seen| apply::is_owned(seen, object)) else { return Ok(()) };
-        if scale::replicas(&self.writer.client, own, object.spec.replicas).await? {
-            self.world.metrics.workload_written();
-        }
-        Ok(())
     }
 
     /// The cluster; waits for it if it has not been read yet.
@@ -225,6 +246,7 @@ impl Context {
         object: &ModelDeployment,
         shape: Arc<ModelShape>,
         resolved: &Resolved,
+        running: Option<Running>,
         view: &View,
     ) {
         let plan = match &resolved.found {
@@ -234,13 +256,10 @@ impl Context {
                 return self.world.decisions.track(key, None);
             }
         };
-        let mut planned = match resolved.kept {
-            Some(ranks) => resolve::with_ranks(object, ranks),
-            None => object.clone(),
-        };
+        let mut planned = object.clone();
         planned.status = None;
         planned.metadata.managed_fields = None;
-        let tracked = Tracked { object: Arc::new(planned), shape, plan };
+        let tracked = Tracked { object: Arc::new(planned), shape, running, plan };
         self.world.decisions.track(key, Some(tracked));
         // The cluster may have changed while this object was planned, and not yet tracked.
         let newest = self.world.view().map(|view| view.version);
@@ -345,7 +364,9 @@ impl Context {
             wanted: 0,
             found: &found,
             hopeless: true,
-            workload: &Workload::LeftAlone(child),
+            rollout: &Rollout::AsItIs(child),
+            pods: &[],
+            replacement: Replacement::Surge,
         };
         self.write_status(key, &object, seen, facts).await?;
         Ok(Action::requeue(AGAIN))

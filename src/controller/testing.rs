@@ -9,6 +9,7 @@ use crate::api::v1alpha1::TensorParallel;
 use crate::decide::{Policy, Request, Requirement, decide};
 use crate::estimate::{Components, Estimate, Workload};
 use crate::inventory::{Inventory, Node, Owner, Pod, Snapshot};
+use crate::launch::{Demand, Launch, Pods};
 use crate::model::{Confidence, ModelShape, ShapeSource};
 use crate::plan::Plan;
 use crate::precision::{CachePrecision, Engine, Precision};
@@ -128,6 +129,11 @@ pub(crate) fn plan(object: &ModelDeployment, gib: u64, inventory: &Inventory) ->
         requirement,
         decision: decide(&Request { requirement, policy: &policy, owner }, inventory, &[]),
         policy,
+        launch: Launch::Run(Box::new(Pods {
+            template: Value::Null,
+            demand: Demand { resource: "nvidia.com/gpu".to_owned(), gpus, per_gpu: gib * GIB, tensor },
+        })),
+        kept: None,
     }
 }
 

@@ -99,6 +99,8 @@ named! {
         InvalidSpec = "InvalidSpec",
         /// The specification asks for what this version does not do.
         NotSupported = "NotSupported",
+        /// What was asked for cannot be run: the engine cannot load it, or nothing says where the weights are.
+        CannotRun = "CannotRun",
         /// No GPU that is made has the memory.
         NeverFits = "NeverFits",
     }
@@ -230,6 +232,12 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// The answer for the object as a whole: the cluster's, unless what it asks for `runs` nowhere.
+    #[must_use]
+    pub const fn answer(&self, runs: bool) -> (Verdict, Reason) {
+        if runs { (self.verdict, self.reason) } else { (Verdict::Rejected, Reason::CannotRun) }
+    }
+
     /// The resource that the pods are to request: that of whole GPUs where any node fits or is busy with those, or where
     /// none fits; else that of the pool that comes first, such as `nvidia.com/mig-3g.40gb`.
     #[must_use]

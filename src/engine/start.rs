@@ -23,6 +23,8 @@ pub(crate) struct Question<'a> {
     pub(crate) shape: &'a ModelShape,
     /// The repository that a catalog entry stands for.
     pub(crate) catalog_repository: Option<&'a str>,
+    /// Whether the object brings an image, or a command, of its own.
+    pub(crate) brought: bool,
     /// What it was estimated to take.
     pub(crate) estimate: &'a Estimate,
     /// The safety margin.
@@ -66,22 +68,11 @@ pub enum Nothing {
     },
 }
 
-impl std::fmt::Display for Nothing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Training => f.write_str("estimate only: no workload is made of training"),
-            Self::NoEngine => f.write_str("estimate only: engine.name is none and there is no template"),
-            Self::NoModel => f.write_str(
-                "estimate only: nothing says where the weights are; set model.huggingFace, engine.image or template to run it",
-            ),
-            Self::NoImage(engine) => {
-                write!(f, "estimate only: {engine} has no default image; set engine.image or template to run it")
-            }
-            Self::NoCheckpoint { repository, precision, engine } => write!(
-                f,
-                "estimate only: {engine} cannot load {repository} as {precision}; name a repository that holds {precision}, or set engine.image or template, to run it"
-            ),
-        }
+impl Nothing {
+    /// Whether the spec asks for no more than an estimate. All else asks for something that cannot be run.
+    #[must_use]
+    pub const fn is_by_choice(&self) -> bool {
+        matches!(self, Self::Training | Self::NoEngine)
     }
 }
 
@@ -153,7 +144,7 @@ pub(crate) fn start(question: Question<'_>) -> Result<Launch, Refusal> {
     let extra = spec.engine.as_ref().and_then(|engine| engine.args.as_deref()).unwrap_or_default();
     let profile = profile(engine);
     let application = if engine == Engine::None { "model" } else { engine.as_str() };
-    let brought = image.is_some() || spec.template.is_some();
+    let brought = question.brought;
 
     if engine == Engine::None {
         if !brought {

@@ -112,6 +112,18 @@ impl Vendor {
             Self::Intel => "gpu.intel.com/xe",
         }
     }
+
+    /// Whose GPUs, or slices of them, a resource stands for; `None` for a resource that is no GPU's.
+    #[must_use]
+    pub fn of_resource(resource: &str) -> Option<Self> {
+        let (domain, name) = resource.split_once('/')?;
+        match domain {
+            "nvidia.com" if name.starts_with("gpu") || name.starts_with("mig-") => Some(Self::Nvidia),
+            "amd.com" if name.starts_with("gpu") => Some(Self::Amd),
+            "gpu.intel.com" => Some(Self::Intel),
+            _ => None,
+        }
+    }
 }
 
 /// The GPUs of one kind on one node.

@@ -120,6 +120,12 @@ impl PodFacts {
         }
     }
 
+    /// Whether it finds no node, as kube-scheduler says, and is still to be bound.
+    #[must_use]
+    pub const fn waits_for_a_node(&self) -> bool {
+        self.unscheduled.is_some() && self.node.is_none() && self.deleted_at.is_none()
+    }
+
     /// The namespace and name of the ModelDeployment that a pod serves, by its label.
     #[must_use]
     pub fn owner_of(pod: &core::Pod) -> Option<(String, String)> {

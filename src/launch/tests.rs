@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::deployment::{Identity, Replacement, differs};
 use super::*;
+use crate::api::ModelDeployment;
 use crate::api::v1alpha1::{self, SharingMode};
 use crate::controller::testing::{cluster, object, plan, shape};
 use crate::decide::{Policy, Reason, Request, Requirement, Verdict, decide};
@@ -12,30 +14,51 @@ use crate::inventory::testing::node;
 use crate::precision::{Engine, Precision};
 use crate::units::{Bytes, GIB, MIB};
 
-fn built(spec: &Value, gib: u64, catalog_repository: Option<&str>) -> Result<Built, Refusal> {
-    let object = object(spec);
+/// What is launched for a spec whose GPUs must each have so many GiB.
+fn launched(spec: &Value, gib: u64, repository: Option<&str>) -> Result<Launch, Refusal> {
+    with(&object(spec), "nvidia.com/gpu", gib, repository)
+}
+
+fn with(
+    object: &ModelDeployment,
+    resource: &str,
+    gib: u64,
+    repository: Option<&str>,
+) -> Result<Launch, Refusal> {
     let shape = shape();
-    let plan = plan(&object, gib, &Inventory::default());
-    let subject = Subject {
-        namespace: "team-a",
-        name: "llama",
-        uid: "0a",
+    let plan = plan(object, gib, &Inventory::default());
+    let template = Template::read(&object.spec)?;
+    launch(Subject {
+        name: object.metadata.name.as_deref().unwrap_or_default(),
         spec: &object.spec,
+        template: template.as_ref(),
         shape: &shape,
-        catalog_repository,
-        resource: "nvidia.com/gpu",
+        repository,
+        resource,
         estimate: &plan.estimate,
         margin: plan.margin,
         requirement: plan.requirement,
-    };
-    build(subject)
+    })
 }
 
-fn deployment(spec: &Value, gib: u64) -> Value {
-    match built(spec, gib, None).expect("a workload") {
-        Built::Deployment(deployment) => *deployment,
-        Built::Nothing(nothing) => panic!("{nothing}"),
+fn pods(spec: &Value, gib: u64) -> Pods {
+    match launched(spec, gib, None).expect("a workload") {
+        Launch::Run(pods) => *pods,
+        Launch::Nothing(nothing) => panic!("{nothing:?}"),
     }
+}
+
+/// The Deployment of a spec.
+fn deployment(spec: &Value, gib: u64) -> Value {
+    let object = object(spec);
+    let pods = pods(spec, gib);
+    let identity = Identity { namespace: "team-a", name: "llama", uid: "0a" };
+    let record = Record::new(&object.spec, None, &pods);
+    let mut deployment =
+        deployment::deployment(identity, &pods, &record, object.spec.replicas, Replacement::Surge);
+    // It holds the template a second time.
+    deployment["metadata"]["annotations"].as_object_mut().unwrap().remove(record::RECORD_ANNOTATION);
+    deployment
 }
 
 fn yaml(value: &Value) -> String {
@@ -115,6 +138,7 @@ fn a_template_keeps_what_it_says() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_contradicts_the_estimate_is_refused() {
     let engine = |engine: Value| json!({"model": {"parameters": "8B"}, "engine": engine});
     let template = |container: Value| json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [container]}}});
@@ -126,7 +150,7 @@ fn what_contradicts_the_estimate_is_refused() {
         ),
         (
             template(json!({"image": "i", "resources": {"limits": {"nvidia.com/gpu": 2}}})),
-            "spec.template",
+            "spec.template.spec.containers[0].resources",
             "one replica takes 1",
         ),
         (
@@ -147,8 +171,47 @@ fn what_contradicts_the_estimate_is_refused() {
                     {"name": "other", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 1}}},
                 ]}},
             }),
-            "spec.template",
+            "spec.template.spec.containers[1].resources",
             "container other",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [
+                {"name": "model", "image": "i"}, {"name": "proxy"},
+            ]}}}),
+            "spec.template.spec.containers[1].image",
+            "container proxy has no image",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {
+                "containers": [{"image": "i"}], "initContainers": [{"name": "fetch"}],
+            }}}),
+            "spec.template.spec.initContainers[0].image",
+            "container fetch has no image",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {
+                "containers": [{"image": "i"}],
+                "initContainers": [{"name": "fetch", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 8}}}],
+            }}}),
+            "spec.template.spec.initContainers[0].resources",
+            "container fetch requests nvidia.com/gpu",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {
+                "containers": [{"image": "i"}],
+                "initContainers": [{
+                    "name": "side", "image": "i", "restartPolicy": "Always", "resources": {"limits": {"nvidia.com/gpu": 1}},
+                }],
+            }}}),
+            "spec.template.spec.initContainers[0].resources",
+            "container side requests nvidia.com/gpu",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [
+                {"image": "i", "resources": {"requests": {"amd.com/gpu": 1}}},
+            ]}}}),
+            "spec.template.spec.containers[0].resources",
+            "amd.com/gpu",
         ),
         (
             json!({
@@ -168,17 +231,9 @@ fn what_contradicts_the_estimate_is_refused() {
         ),
         (
             json!({
-                "model": {"parameters": "8B"}, "placement": {"nodeSelector": {"zone": "a"}},
-                "template": {"spec": {"containers": [{"image": "b"}], "nodeSelector": {"zone": "b"}}},
-            }),
-            "spec.placement.nodeSelector",
-            "\"b\"",
-        ),
-        (
-            json!({
                 "model": {"parameters": "8B"}, "engine": {"name": "none"}, "template": {"spec": {"containers": [{}]}},
             }),
-            "spec.template",
+            "spec.template.spec.containers[0].image",
             "no image",
         ),
         (
@@ -205,16 +260,30 @@ fn what_contradicts_the_estimate_is_refused() {
             "match no node",
         ),
     ] {
-        let error = built(&spec, 22, None).expect_err(&spec.to_string()).to_string();
+        let error = launched(&spec, 22, None).expect_err(&spec.to_string()).to_string();
         assert!(error.starts_with(&format!("{field}: ")) && error.contains(words), "{error}");
         assert!(error.contains("; "), "no remedy: {error}");
     }
 }
 
 #[test]
+fn an_init_container_may_use_what_the_replica_takes() {
+    let spec = json!({"model": {"parameters": "8B"}, "template": {"spec": {
+        "containers": [{"image": "i"}],
+        "initContainers": [{"name": "warm", "image": "i", "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+    }}});
+    assert!(matches!(launched(&spec, 22, None), Ok(Launch::Run(_))));
+}
+
+#[test]
 fn nothing_runs_where_nothing_says_what() {
     for (spec, repository, expected) in [
         (json!({"model": {"parameters": "8B"}}), None, Nothing::NoModel),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [{"env": []}]}}}),
+            None,
+            Nothing::NoModel,
+        ),
         (json!({"model": {"parameters": "8B"}, "engine": {"name": "none"}}), None, Nothing::NoEngine),
         (
             json!({"model": {"catalog": "llama-3.1-8b"}, "engine": {"name": "transformers"}}),
@@ -232,7 +301,7 @@ fn nothing_runs_where_nothing_says_what() {
             },
         ),
     ] {
-        assert_eq!(built(&spec, 22, repository), Ok(Built::Nothing(expected)), "{spec}");
+        assert_eq!(launched(&spec, 22, repository), Ok(Launch::Nothing(expected)), "{spec}");
     }
 }
 
@@ -252,53 +321,17 @@ fn a_workload_is_written_where_an_image_a_template_or_an_argument_says_what() {
         (json!({"model": {"catalog": "llama-3.1-8b"}}), Some("org/llama")),
         (json!({"model": {"catalog": "llama-3.1-8b"}, "precision": "fp8"}), Some("org/llama")),
     ] {
-        assert!(matches!(built(&spec, 22, repository), Ok(Built::Deployment(_))), "{spec}");
+        assert!(matches!(launched(&spec, 22, repository), Ok(Launch::Run(_))), "{spec}");
     }
 }
 
 #[test]
 fn a_name_that_is_no_label_value_is_refused() {
-    let object =
+    let mut object =
         object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
-    let (shape, name) = (shape(), "a".repeat(64));
-    let plan = plan(&object, 22, &Inventory::default());
-    let subject = Subject {
-        namespace: "team-a",
-        name: &name,
-        uid: "0a",
-        spec: &object.spec,
-        shape: &shape,
-        catalog_repository: None,
-        resource: "nvidia.com/gpu",
-        estimate: &plan.estimate,
-        margin: plan.margin,
-        requirement: plan.requirement,
-    };
-    assert!(build(subject).unwrap_err().to_string().contains("at most 63 characters"));
-}
-
-#[test]
-fn the_cluster_never_rolls_the_pods() {
-    let object =
-        object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
-    let shape = shape();
-    let built_in = |inventory: &Inventory| {
-        let plan = plan(&object, 22, inventory);
-        build(Subject {
-            namespace: "team-a",
-            name: "llama",
-            uid: "0a",
-            spec: &object.spec,
-            shape: &shape,
-            catalog_repository: None,
-            resource: "nvidia.com/gpu",
-            estimate: &plan.estimate,
-            margin: plan.margin,
-            requirement: plan.requirement,
-        })
-    };
-    let golden = cluster(crate::inventory::testing::golden(), Vec::new());
-    assert_eq!(built_in(&Inventory::default()), built_in(&golden));
+    object.metadata.name = Some("a".repeat(64));
+    let error = with(&object, "nvidia.com/gpu", 22, None).unwrap_err().to_string();
+    assert!(error.starts_with("metadata.name: ") && error.contains("at most 63 characters"), "{error}");
 }
 
 #[test]
@@ -326,23 +359,9 @@ fn the_pods_keep_the_resource_that_they_request_unless_it_is_of_no_use() {
 fn slices_are_asked_for_by_their_own_labels() {
     let object =
         object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
-    let (shape, plan) = (shape(), plan(&object, 20, &Inventory::default()));
-    let subject = Subject {
-        namespace: "team-a",
-        name: "llama",
-        uid: "0a",
-        spec: &object.spec,
-        shape: &shape,
-        catalog_repository: None,
-        resource: "nvidia.com/mig-3g.40gb",
-        estimate: &plan.estimate,
-        margin: plan.margin,
-        requirement: plan.requirement,
-    };
-    let Ok(Built::Deployment(deployment)) = build(subject) else { panic!("a Deployment") };
-    let typed: Deployment = serde_json::from_value(*deployment.clone()).unwrap();
-    assert_eq!(requested(&typed), Some("nvidia.com/mig-3g.40gb"));
-    let text = yaml(&deployment);
+    let Ok(Launch::Run(pods)) = with(&object, "nvidia.com/mig-3g.40gb", 20, None) else { panic!("pods") };
+    assert_eq!(pods.demand.resource, "nvidia.com/mig-3g.40gb");
+    let text = yaml(&pods.template);
     assert!(
         text.contains("nvidia.com/mig-3g.40gb.memory") && !text.contains("nvidia.com/gpu.memory"),
         "{text}"

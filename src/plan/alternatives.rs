@@ -18,13 +18,15 @@ const GPU_COUNTS: [u64; 4] = [1, 2, 4, 8];
 /// A change and the workload it makes.
 type Variant = (Vec<(&'static str, String)>, Workload);
 
-/// Every change worth trying that needs less memory per GPU, or fewer GPUs, than the workload does as it is.
+/// Every change worth trying that needs less memory per GPU, or fewer GPUs, than the workload does as it is, and that
+/// could be run: `runs` says so of what it would come to.
 #[must_use]
 pub fn alternatives(
     shape: &ModelShape,
     workload: &Workload,
     estimate: &Estimate,
     margin: Margin,
+    runs: &dyn Fn(&Estimate, Requirement) -> bool,
 ) -> Vec<Alternative> {
     let variants = match &workload.training {
         Some(training) => training_variants(workload, training, estimate),
@@ -37,7 +39,9 @@ pub fn alternatives(
     variants
         .into_iter()
         .filter_map(|(fields, workload)| {
-            let requirement = requirement_of(shape, &workload, margin).filter(helps)?;
+            let changed = crate::estimate::estimate(shape, &workload).ok()?;
+            let requirement = super::required(&changed, margin).ok().filter(helps)?;
+            runs(&changed, requirement).then_some(())?;
             Some(Alternative { change: Change { fields }, requirement })
         })
         .collect()

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as core;
-use serde_json::Value;
 
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::SharingMode;
 use crate::decide::{Policy, Toleration};
+use crate::launch::Template;
 use crate::refusal::Refusal;
 use crate::units::shorten;
 
 /// Where an object's pods may run. A selector or toleration of the pod template binds the scheduler as much as one of
 /// `placement`, so both count.
-pub(super) fn policy(spec: &ModelDeploymentSpec) -> Result<Policy, Refusal> {
+pub(super) fn policy(spec: &ModelDeploymentSpec, template: Option<&Template>) -> Result<Policy, Refusal> {
     let placement = spec.placement.clone().unwrap_or_default();
     let mut policy = Policy {
         vendors: placement.vendors.unwrap_or_default(),
@@ -23,23 +23,11 @@ pub(super) fn policy(spec: &ModelDeploymentSpec) -> Result<Policy, Refusal> {
     };
     select(&mut policy, placement.node_selector.unwrap_or_default(), "placement.nodeSelector")?;
     tolerate(&mut policy, &placement.tolerations.unwrap_or_default(), "placement.tolerations")?;
-    if let Some(template) = spec.template.as_ref().and_then(|template| template.get("spec")) {
-        let selector = part(template, "nodeSelector")?;
-        select(&mut policy, selector.unwrap_or_default(), "template.spec.nodeSelector")?;
-        let tolerations: Option<Vec<core::Toleration>> = part(template, "tolerations")?;
-        tolerate(&mut policy, &tolerations.unwrap_or_default(), "template.spec.tolerations")?;
+    if let Some(template) = template {
+        select(&mut policy, template.node_selector(), "template.spec.nodeSelector")?;
+        tolerate(&mut policy, template.tolerations(), "template.spec.tolerations")?;
     }
     Ok(policy)
-}
-
-/// A part of a pod template's spec.
-fn part<T: serde::de::DeserializeOwned>(spec: &Value, name: &str) -> Result<Option<T>, Refusal> {
-    spec.get(name).filter(|value| !value.is_null()).map(|value| T::deserialize(value)).transpose().map_err(
-        |error| {
-            let field = format!("template.spec.{name}");
-            Refusal::invalid(field, shorten(&error.to_string()), "write it as in a pod template")
-        },
-    )
 }
 
 fn select(policy: &mut Policy, selector: BTreeMap<String, String>, field: &str) -> Result<(), Refusal> {

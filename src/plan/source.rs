@@ -174,6 +174,14 @@ pub fn resolve_pure(spec: &ModelDeploymentSpec) -> Option<Result<ModelShape, Res
     }
 }
 
+/// The repository to serve a spec's catalog entry from: the one it was called by, or the entry's own.
+#[must_use]
+pub fn repository(spec: &ModelDeploymentSpec) -> Option<String> {
+    let name = spec.model.catalog.as_deref()?;
+    let entry = catalog::find(name)?;
+    Some(if name.contains('/') { name.trim().to_owned() } else { entry.repository.clone() })
+}
+
 fn from_config(spec: &ModelDeploymentSpec, config: &Value) -> Result<ModelShape, ResolveError> {
     // Whoever trained the model may have left a path of their own machine here: that is no name.
     let is_name =

@@ -39,7 +39,11 @@ fn spec(fields: Value) -> ModelDeploymentSpec {
 
 fn plan_on(fields: Value, shape: &ModelShape, nodes: Vec<Node>, pods: Vec<Pod>) -> Result<Plan, Refusal> {
     let inventory = Inventory::new(Snapshot::new(nodes, pods));
-    plan(Subject { namespace: "default", name: "m", spec: &spec(fields) }, shape, &inventory)
+    plan(
+        Subject { namespace: "default", name: "m", spec: &spec(fields), roll: None, running: None },
+        shape,
+        &inventory,
+    )
 }
 
 fn fitting(plan: &Plan) -> Vec<&str> {
@@ -137,9 +141,12 @@ fn tensor_auto_is_the_smallest_that_some_node_has_room_for() {
 
 #[test]
 fn suggestions_say_what_would_fit() {
-    let modest = json!({"length": 8192});
+    // Of an estimate alone nothing has to run.
+    let (modest, none) = (json!({"length": 8192}), json!({"name": "none"}));
     let t4 = || vec![gpu_node("t4", 15360, 4)];
-    let plan = plan_on(json!({"precision": "fp16", "context": modest}), &size_alone(), t4(), vec![]).unwrap();
+    let plan =
+        plan_on(json!({"precision": "fp16", "context": modest, "engine": none}), &size_alone(), t4(), vec![])
+            .unwrap();
     assert_eq!(plan.decision.reason, Reason::GpuMemoryTooSmall);
     let changes: Vec<String> = plan
         .decision
@@ -161,7 +168,9 @@ fn suggestions_say_what_would_fit() {
         assert!(suggestion.requirement.per_gpu <= Bytes::from_mib(15360).unwrap(), "{suggestion:?}");
         assert_eq!(suggestion.nodes, 1);
     }
-    let fits = plan_on(json!({"precision": "int4", "context": modest}), &size_alone(), t4(), vec![]).unwrap();
+    let fits =
+        plan_on(json!({"precision": "int4", "context": modest, "engine": none}), &size_alone(), t4(), vec![])
+            .unwrap();
     assert!(fits.decision.suggestions.is_empty(), "{:?}", fits.decision.suggestions);
 }
 
@@ -195,19 +204,26 @@ fn a_suggestion_that_is_followed_fits() {
     ];
     let mut followed = 0;
     for (config, fields) in [
-        (LLAMA_8B, json!({})),
-        (LLAMA_8B, json!({"context": {"length": 65536, "sequences": 16}})),
-        (LLAMA_70B, json!({"context": {"length": 8192}})),
-        (LLAMA_70B, json!({"context": {"length": 8192}, "parallelism": {"tensor": 8}})),
+        (LLAMA_8B, json!({"engine": {"name": "none"}})),
+        (LLAMA_8B, json!({"model": {"catalog": "llama-3.1-8b"}})),
+        (LLAMA_8B, json!({"model": {"catalog": "llama-3.1-8b"}, "engine": {"name": "sglang"}})),
+        (LLAMA_8B, json!({"engine": {"name": "none"}, "context": {"length": 65536, "sequences": 16}})),
+        (LLAMA_70B, json!({"model": {"catalog": "llama-3.1-70b"}, "context": {"length": 8192}})),
+        (
+            LLAMA_70B,
+            json!({"engine": {"name": "none"}, "context": {"length": 8192}, "parallelism": {"tensor": 8}}),
+        ),
     ] {
         for nodes in &clusters {
             let plan = plan_on(fields.clone(), &shape(config), nodes.clone(), vec![]).unwrap();
             for suggestion in &plan.decision.suggestions {
                 let spec = changed(spec(fields.clone()), &suggestion.change.fields);
                 let inventory = Inventory::new(Snapshot::new(nodes.clone(), []));
-                let subject = Subject { namespace: "default", name: "m", spec: &spec };
+                let subject =
+                    Subject { namespace: "default", name: "m", spec: &spec, roll: None, running: None };
                 let again = super::plan(subject, &shape(config), &inventory).unwrap();
                 assert_eq!(again.decision.verdict, Verdict::Fits, "{suggestion:?}");
+                assert_eq!(again.launch.obstacle(), None, "{suggestion:?}");
                 assert_eq!(again.requirement, suggestion.requirement);
                 followed += 1;
             }
@@ -335,4 +351,17 @@ fn a_cluster_that_cannot_be_read_is_unknown() {
     let plan = plan_on(json!({"context": {"length": 4096}}), &shape(LLAMA_8B), vec![bare], vec![]).unwrap();
     assert_eq!((plan.decision.verdict, plan.decision.reason), (Verdict::Unknown, Reason::LabelMissing));
     assert_eq!((plan.source.as_str(), plan.architecture.as_str()), ("config", "llama"));
+}
+
+#[test]
+fn a_catalog_entry_is_served_from_the_repository_that_it_was_called_by() {
+    for (name, expected) in [
+        ("llama-3.1-8b", Some("meta-llama/Llama-3.1-8B")),
+        ("meta-llama/Llama-3.1-8B", Some("meta-llama/Llama-3.1-8B")),
+        ("meta-llama/Llama-3.1-8B-Instruct", Some("meta-llama/Llama-3.1-8B-Instruct")),
+        ("nonsense", None),
+    ] {
+        let spec = spec(json!({"model": {"catalog": name}}));
+        assert_eq!(repository(&spec).as_deref(), expected, "{name}");
+    }
 }

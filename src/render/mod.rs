@@ -12,6 +12,7 @@ mod node;
 mod outcome;
 pub mod reasons;
 pub mod sarif;
+mod standing;
 pub mod table;
 pub mod text;
 pub mod yaml;
@@ -19,6 +20,7 @@ pub mod yaml;
 pub use message::{change, components, message, needs, plan_error};
 pub use node::{fault_words, memory_problem, node_message, product, sharing_word, vendor_name};
 pub use outcome::{Found, Origin, Outcome, verdict_word};
+pub use standing::{nothing, planned, standing, up_to_date};
 
 #[cfg(test)]
 mod tests;

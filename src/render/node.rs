@@ -194,6 +194,7 @@ const fn plain(reason: Reason) -> &'static str {
         Reason::ModelNotResolved => "the model could not be resolved",
         Reason::InvalidSpec => "the spec contradicts itself or the model",
         Reason::NotSupported => "the spec asks for what this version does not do",
+        Reason::CannotRun => "what was asked for cannot be run",
         Reason::NeverFits => "no GPU that is made has so much memory",
     }
 }

@@ -8,6 +8,7 @@ use crate::decide::{
 };
 use crate::estimate::{Components, Estimate, Term, Workload};
 use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Taint, Vendor};
+use crate::launch::{Launch, Nothing};
 use crate::model::Confidence;
 use crate::plan::Plan;
 use crate::precision::{CachePrecision, Engine, Precision};
@@ -138,6 +139,8 @@ fn plan_of(
         requirement,
         policy: Policy::default(),
         decision: Decision { verdict, reason, requirement, classes, slots: 3, suggestions },
+        launch: Launch::Nothing(Nothing::NoEngine),
+        kept: None,
     }
 }
 

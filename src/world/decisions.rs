@@ -10,6 +10,8 @@ use super::Key;
 use crate::api::ModelDeployment;
 use crate::decide::Reason;
 use crate::inventory::Inventory;
+use crate::launch::Running;
+use crate::launch::record::ROLL_ANNOTATION;
 use crate::model::ModelShape;
 use crate::plan::{self, Plan};
 use crate::refusal::Refusal;
@@ -26,6 +28,8 @@ pub struct Tracked {
     pub object: Arc<ModelDeployment>,
     /// Its model.
     pub shape: Arc<ModelShape>,
+    /// What runs for it.
+    pub running: Option<Running>,
     /// What came of it.
     pub plan: Result<Box<Plan>, Refusal>,
 }
@@ -39,6 +43,8 @@ impl Tracked {
             namespace: metadata.namespace.as_deref().unwrap_or_default(),
             name: metadata.name.as_deref().unwrap_or_default(),
             spec: &self.object.spec,
+            roll: metadata.annotations.as_ref().and_then(|all| all.get(ROLL_ANNOTATION)).map(String::as_str),
+            running: self.running.as_ref(),
         };
         match (plan::plan(subject, &self.shape, inventory), &self.plan) {
             (Ok(new), Ok(old)) => new != **old,

@@ -167,6 +167,10 @@ pub struct ModelDeploymentSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 10000))]
     pub replicas: i32,
+    /// How new pods take the place of old ones when the spec changes. Default: Auto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RolloutMode")]
+    pub rollout: Option<RolloutMode>,
     /// A pod template that is merged with what Loadline adds: the GPU request, the node affinity, the engine's arguments. Needed with `engine.name: none` if anything is to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form_object")]
@@ -331,6 +335,20 @@ pub enum AdmissionMode {
     Warn,
     /// Accept it silently.
     Off,
+}
+
+/// How new pods take the place of old ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutMode {
+    /// Surge where a GPU is free for a new pod, InPlace where none is.
+    #[default]
+    Auto,
+    /// A new pod starts before an old one goes. Where no GPU is free for it, it waits, and the old ones serve on.
+    Surge,
+    /// One old pod goes before a new one starts, and leaves it its GPU.
+    InPlace,
+    /// All old pods go before new ones start.
+    Recreate,
 }
 
 /// Which nodes may be picked, and how.

@@ -34,7 +34,7 @@ proptest! {
         let mut small = size_alone();
         small.layers.truncate(4);
         let inventory = Inventory::new(snapshot);
-        match plan(Subject { namespace: "team-a", name: "m", spec: &spec }, &small, &inventory) {
+        match plan(Subject { namespace: "team-a", name: "m", spec: &spec, roll: None, running: None }, &small, &inventory) {
             Err(error) => prop_assert!(error.to_string().starts_with("spec."), "{error}"),
             Ok(plan) => {
                 prop_assert!(plan.requirement.per_gpu >= plan.estimate.total_per_gpu);
