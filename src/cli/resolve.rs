@@ -25,7 +25,11 @@ pub(super) struct Resolver {
 
 impl Resolver {
     /// The shape of an object's model, or what is to be said of the object.
-    pub(super) fn resolve(&self, namespace: &str, spec: &ModelDeploymentSpec) -> Result<Arc<ModelShape>, Found> {
+    pub(super) fn resolve(
+        &self,
+        namespace: &str,
+        spec: &ModelDeploymentSpec,
+    ) -> Result<Arc<ModelShape>, Found> {
         match resolve_pure(spec) {
             Some(Ok(shape)) => return Ok(Arc::new(shape)),
             Some(Err(ResolveError::Spec(error))) => return Err(Found::Refused(error)),

@@ -65,10 +65,16 @@ pub async fn gather(
     generation: Option<i64>,
     spec: &ModelDeploymentSpec,
 ) -> Result<Gathered, Error> {
+    // What was read for another source would be kept for nobody.
+    if spec.model.config_map_ref.is_none() {
+        places.config_maps.forget(key);
+    }
     if let Some(gathered) = from_spec(places.models.sources(), key, spec) {
+        places.models.forget(key);
         return Ok(gathered);
     }
     if let Some(reference) = &spec.model.config_map_ref {
+        places.models.forget(key);
         let sources = places.models.sources();
         let found = places.config_maps.model(places.client, sources, key, generation, reference).await?;
         return Ok(match found {

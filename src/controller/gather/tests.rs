@@ -87,6 +87,24 @@ async fn a_config_map_is_read_again_only_when_it_is_another() {
     assert!(shapes.iter().all(|shape| Arc::ptr_eq(shape, &shapes[0])), "the content is the same");
 }
 
+#[tokio::test]
+async fn what_was_found_for_a_source_is_forgotten_with_it() {
+    let client = Recorded::default().client(unreachable);
+    let settings = Settings { offline: true, ..Settings::default() };
+    let (models, mut told) = Models::new(Sources::new(settings).unwrap(), Secrets(client.clone()));
+    let config_maps = ConfigMaps::default();
+    let places = Places { client: &client, models: &models, config_maps: &config_maps };
+    let key = ("team-a".to_owned(), "llama".to_owned());
+    let spec = |source: Value| serde_json::from_value(json!({"model": source})).unwrap();
+    let (hub, catalog) =
+        (spec(json!({"huggingFace": {"repository": "org/name"}})), spec(json!({"catalog": "llama-3.1-8b"})));
+    assert_eq!(gather(places, &key, Some(1), &hub).await.unwrap(), Gathered::Pending);
+    told.recv().await;
+    assert!(matches!(gather(places, &key, Some(1), &hub).await, Ok(Gathered::Unresolved(_))));
+    assert!(matches!(gather(places, &key, Some(2), &catalog).await, Ok(Gathered::Model(..))));
+    assert_eq!(gather(places, &key, Some(3), &hub).await.unwrap(), Gathered::Pending, "it is read again");
+}
+
 fn base64(bytes: &[u8]) -> String {
     let encoded = serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec())).unwrap();
     encoded.as_str().unwrap().to_owned()
