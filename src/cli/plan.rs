@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::api::ModelDeploymentSpec;
 use crate::decide::Verdict;
-use crate::inventory::{Inventory, Snapshot};
+use crate::inventory::{Inventory, Snapshot, Sources};
 use crate::plan::{Subject, check, plan};
 use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table, yaml};
 
@@ -77,7 +77,7 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
         Some(path) => from_file(path)?,
         None => block_on(live(arguments, &mut namespace, &mut given))?,
     };
-    let inventory = Inventory::new(snapshot);
+    let inventory = Inventory::new(snapshot, &Sources::default());
     let resolver = Resolver { sources: arguments.hub.sources()?, config_maps: given.config_maps, namespace };
     let outcomes: Vec<Outcome> =
         given.objects.into_iter().map(|manifest| outcome(manifest, &resolver, &inventory)).collect();

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::index::Index;
 use super::label_memory::LabelMemory;
 use super::pods::PodFactsIndex;
-use crate::inventory::{Inventory, MODEL_DEPLOYMENT_LABEL};
+use crate::inventory::{Inventory, MODEL_DEPLOYMENT_LABEL, Sources};
 
 /// How long changes are collected before they are published: a burst of events is one change.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -61,7 +61,8 @@ pub async fn run(
     let own = watcher(Api::<Pod>::all(client), labelled).default_backoff();
     let (mut nodes, mut pods, mut own) = (std::pin::pin!(nodes), std::pin::pin!(pods), std::pin::pin!(own));
     let mut index = Index::default();
-    let mut memory = LabelMemory::default();
+    let sources = Sources::default();
+    let mut memory = LabelMemory::new(sources.clone());
     let mut version = 0;
     let mut publish_at = None::<Instant>;
     let mut rest_until = Instant::now();
@@ -93,7 +94,7 @@ pub async fn run(
             },
             () = sleep_until(publish_at) => {
                 let started = Instant::now();
-                publish_at = publish(&index, &mut memory, grace, &mut version, &views);
+                publish_at = publish(&index, &sources, &mut memory, grace, &mut version, &views);
                 rest_until = Instant::now() + started.elapsed() * REST;
                 false
             }
@@ -108,6 +109,7 @@ pub async fn run(
 /// Publishes the cluster as it is, unless that is what was published last; returns when a bridged label is given up.
 fn publish(
     index: &Index,
+    sources: &Sources,
     memory: &mut LabelMemory,
     grace: Duration,
     version: &mut u64,
@@ -116,7 +118,7 @@ fn publish(
     let mut snapshot = index.snapshot()?;
     let given_up = memory.bridge(&mut snapshot.nodes, Instant::now(), grace);
     let (nodes, pods) = (snapshot.nodes.len(), snapshot.pods.len());
-    let inventory = Inventory::new(snapshot);
+    let inventory = Inventory::new(snapshot, sources);
     let is_new = views.borrow().as_ref().is_none_or(|last| last.inventory != inventory);
     if is_new {
         *version += 1;

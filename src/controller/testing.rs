@@ -8,7 +8,7 @@ use crate::api::ModelDeployment;
 use crate::api::v1alpha1::TensorParallel;
 use crate::decide::{Policy, Request, Requirement, decide};
 use crate::estimate::{Components, Estimate, Workload};
-use crate::inventory::{Inventory, Node, Owner, Pod, Snapshot};
+use crate::inventory::{Inventory, Node, Owner, Pod, Snapshot, Sources};
 use crate::launch::{Demand, Launch, Pods};
 use crate::model::{Confidence, ModelShape, ShapeSource};
 use crate::plan::Plan;
@@ -58,10 +58,8 @@ pub(crate) fn shape() -> ModelShape {
 
 /// A cluster of these nodes and pods.
 pub(crate) fn cluster(nodes: Vec<Node>, pods: Vec<Pod>) -> Inventory {
-    Inventory::new(Snapshot {
-        nodes: nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
-        pods,
-    })
+    let nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
+    Inventory::new(Snapshot { nodes, pods }, &Sources::default())
 }
 
 /// A plan of an object whose GPUs must each have so many GiB: the numbers are made up, the decision is made.

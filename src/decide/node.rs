@@ -113,7 +113,10 @@ fn pool_fault(pool: &GpuPool, requirement: &Requirement, policy: &Policy) -> Opt
     let shared = match pool.sharing {
         GpuSharing::Exclusive => false,
         // Two shares may be of one GPU, and MPS refuses more than one.
-        GpuSharing::TimeSliced(_) | GpuSharing::Mps(_) => !policy.allow_shared || requirement.gpus > 1,
+        GpuSharing::TimeSliced(_) => !policy.allow_shared || requirement.gpus > 1,
+        GpuSharing::Mps(clients) => {
+            !policy.allow_shared || requirement.gpus > 1 || clients > GpuSharing::MOST_MPS_CLIENTS
+        }
         // A process sees one slice only.
         GpuSharing::Mig => requirement.gpus > 1,
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::inventory::testing::{golden, gpu_node, gpu_pod, node};
-use crate::inventory::{Node, Pod, Snapshot};
+use crate::inventory::{Node, Pod, Snapshot, Sources};
 use crate::units::MIB;
 
 const GB: u64 = 1_000_000_000;
@@ -15,7 +15,7 @@ fn needs(bytes: u64, gpus: u64) -> Requirement {
 
 fn ask(requirement: Requirement, policy: &Policy, nodes: Vec<Node>, pods: Vec<Pod>) -> Decision {
     let request = Request { requirement, policy, owner: None };
-    decide(&request, &Inventory::new(Snapshot::new(nodes, pods)), &[])
+    decide(&request, &Inventory::new(Snapshot::new(nodes, pods), &Sources::default()), &[])
 }
 
 fn ask_one(requirement: Requirement, policy: &Policy, node: Node) -> ClassVerdict {
@@ -451,8 +451,10 @@ fn the_owners_pods_do_not_count_against_it() {
     let other = gpu_pod("other", "a", 1);
     let namesake = Pod { namespace: "elsewhere".into(), ..own.clone() };
     let ask = |pods: Vec<Pod>, owner| {
-        let inventory =
-            Inventory::new(Snapshot::new([gpu_node("a", 81920, 4), gpu_node("b", 81920, 2)], pods));
+        let inventory = Inventory::new(
+            Snapshot::new([gpu_node("a", 81920, 4), gpu_node("b", 81920, 2)], pods),
+            &Sources::default(),
+        );
         let policy = Policy::default();
         decide(&Request { requirement: needs(GB, 3), policy: &policy, owner }, &inventory, &[])
     };
@@ -530,7 +532,7 @@ fn suggestions_are_decided_themselves() {
     let suggest = |needed, nodes: Vec<Node>, pods: Vec<Pod>| {
         let policy = Policy::default();
         let request = Request { requirement: needs(needed, 1), policy: &policy, owner: None };
-        decide(&request, &Inventory::new(Snapshot::new(nodes, pods)), &alternatives)
+        decide(&request, &Inventory::new(Snapshot::new(nodes, pods), &Sources::default()), &alternatives)
             .suggestions
             .into_iter()
             .map(|suggestion| {

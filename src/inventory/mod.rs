@@ -6,12 +6,13 @@
 mod bounded;
 mod export;
 mod nodes;
-mod nvidia;
 mod object;
 pub mod pod_facts;
 mod quantity;
 mod redact;
 mod snapshot;
+mod source;
+mod term;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -23,9 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Bytes;
 
-pub use nodes::{Inventory, MemoryLabelSource, NodeGpus};
+pub use nodes::{Inventory, NodeGpus};
 pub use pod_facts::PodFacts;
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
+pub use source::{Meaning, Preference, Preferred, Source, Sources, Wish};
+pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
+
+pub(crate) use term::{is_label_key, is_label_value};
 
 pub(crate) use nodes::Group;
 
@@ -107,7 +112,7 @@ impl Vendor {
     #[must_use]
     pub const fn resource(self) -> &'static str {
         match self {
-            Self::Nvidia => nvidia::GPU,
+            Self::Nvidia => "nvidia.com/gpu",
             Self::Amd => "amd.com/gpu",
             Self::Intel => "gpu.intel.com/xe",
         }
@@ -199,8 +204,10 @@ pub enum LabelFault {
     MigInvalid,
     /// MIG is being reconfigured (`nvidia.com/mig.config.state` is not `success`).
     MigPending,
-    /// The label is of the whole card, and the node hands out MIG slices.
+    /// The label is of a card that is cut into MIG slices, and no whole one is left.
     MigMixed,
+    /// It does not say among how many clients MPS divides the GPU.
+    Clients,
 }
 
 /// Whether and how one GPU is handed out more than once.
@@ -214,6 +221,11 @@ pub enum GpuSharing {
     Mps(u64),
     /// Each is an isolated slice of a GPU (MIG). A process sees only one of them, so several do not add up.
     Mig,
+}
+
+impl GpuSharing {
+    /// GPUs that MPS divides among more are not used: node affinity needs a term for each number of clients.
+    pub const MOST_MPS_CLIENTS: u64 = 8;
 }
 
 /// A ModelDeployment, whose own pods do not count against it.

@@ -2,34 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{GpuPool, Memory, Node, Owner, Snapshot, Taint, Vendor, nvidia};
+use super::{GpuPool, Node, Owner, Snapshot, Sources, Taint};
 use crate::units::Bytes;
-
-/// Where pools are read from, in the order of trust: a later source adds only resources that no earlier one knows.
-const SOURCES: &[fn(&Node) -> Vec<GpuPool>] = &[nvidia::pools];
-
-/// The labels that state memory and that node affinity can compare, with the vendor whose GPUs they are of.
-const MEMORY_LABELS: &[MemoryLabelSource] =
-    &[MemoryLabelSource { vendor: Vendor::Nvidia, label: nvidia::MEMORY, resource: nvidia::GPU }];
-
-/// A label whose value is MiB per GPU, so that node affinity can compare it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemoryLabelSource {
-    /// Whose GPUs.
-    pub vendor: Vendor,
-    /// The label.
-    pub label: &'static str,
-    /// The resource that a pod then requests.
-    pub resource: &'static str,
-}
-
-impl MemoryLabelSource {
-    /// The operand of `Gt`, which is strict: a GPU of exactly the requirement passes, one MiB less does not.
-    #[must_use]
-    pub const fn greater_than(&self, per_gpu: Bytes) -> u64 {
-        per_gpu.mib_ceil().saturating_sub(1)
-    }
-}
 
 /// A node and its GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +38,9 @@ pub(crate) struct Group<'a> {
 }
 
 impl Inventory {
-    /// Reads a snapshot.
+    /// Reads a snapshot, by what these sources know of labels.
     #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
+    pub fn new(snapshot: Snapshot, sources: &Sources) -> Self {
         let mut used = Usage::new();
         let mut held: BTreeMap<(String, String), Usage> = BTreeMap::new();
         for pod in snapshot.pods.iter().filter(|pod| !pod.finished) {
@@ -81,7 +55,7 @@ impl Inventory {
             .nodes
             .into_values()
             .map(|node| {
-                let mut pools = pools_of(&node);
+                let mut pools = sources.pools(&node);
                 set_free(&mut pools, used.get(&node.name));
                 NodeGpus { node, pools }
             })
@@ -130,19 +104,6 @@ impl Inventory {
         self.pools().filter_map(GpuPool::usable_memory).max()
     }
 
-    /// The memory labels that some node has, in the order in which node affinity is to try them.
-    #[must_use]
-    pub fn memory_label_sources(&self) -> Vec<MemoryLabelSource> {
-        let present: BTreeSet<&str> = self
-            .pools()
-            .filter_map(|pool| match &pool.memory {
-                Memory::Known { label, .. } => Some(label.as_str()),
-                Memory::Missing { .. } | Memory::Untrusted { .. } => None,
-            })
-            .collect();
-        MEMORY_LABELS.iter().copied().filter(|source| present.contains(source.label)).collect()
-    }
-
     fn pools(&self) -> impl Iterator<Item = &GpuPool> {
         self.nodes.iter().flat_map(|node| &node.pools)
     }
@@ -180,19 +141,6 @@ impl Inventory {
         }
         groups
     }
-}
-
-fn pools_of(node: &Node) -> Vec<GpuPool> {
-    let mut pools: Vec<GpuPool> = Vec::new();
-    for source in SOURCES {
-        let found = source(node);
-        let new: Vec<GpuPool> = found
-            .into_iter()
-            .filter(|pool| pools.iter().all(|known| known.resource != pool.resource))
-            .collect();
-        pools.extend(new);
-    }
-    pools
 }
 
 fn count(usage: &mut Usage, node: &str, requests: &BTreeMap<String, u64>) {

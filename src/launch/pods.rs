@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::Toleration;
 use serde_json::{Map, Value, json};
 
 use super::Subject;
-use super::affinity::{self, Wish, preferred};
+use super::affinity::{self, Question, preferred};
 use super::template::{SERVING, object};
 use crate::engine::Start;
-use crate::inventory::Vendor;
+use crate::inventory::{Expression, Sources, Term, Vendor};
 use crate::refusal::Refusal;
 
 /// Shared memory for the processes of one replica.
@@ -153,13 +153,15 @@ fn tolerate(subject: Subject<'_>, spec: &mut Map<String, Value>) {
 /// Loadline's.
 fn place(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refusal> {
     let placement = subject.spec.placement.as_ref();
-    let wish = Wish {
+    let sources = Sources::default();
+    let question = Question {
+        sources: &sources,
         resource: subject.resource,
         requirement: subject.requirement,
         sharing: placement.and_then(|placement| placement.sharing).unwrap_or_default(),
         strategy: placement.and_then(|placement| placement.strategy).unwrap_or_default(),
     };
-    let own = affinity::required(wish).map_err(|overflow| Refusal::Estimate(overflow.into()))?;
+    let own = affinity::required(question).map_err(|overflow| Refusal::Estimate(overflow.into()))?;
     let users = match subject.template {
         Some(template) => template.required()?.iter().map(|term| json!(term)).collect(),
         None => Vec::new(),
@@ -184,7 +186,7 @@ fn place(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refu
     );
     let kind = "preferredDuringSchedulingIgnoredDuringExecution";
     let mut preferences = node.get(kind).and_then(Value::as_array).cloned().unwrap_or_default();
-    preferences.extend(preferred(wish));
+    preferences.extend(preferred(question));
     if !preferences.is_empty() {
         node.insert(kind.to_owned(), Value::Array(preferences));
     }
@@ -192,10 +194,10 @@ fn place(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refu
 }
 
 /// One term that holds where both hold.
-fn both(users: &Value, own: &[Value]) -> Value {
+fn both(users: &Value, own: &Term) -> Value {
     let mut term = users.as_object().cloned().unwrap_or_default();
     let mut expressions = term.get("matchExpressions").and_then(Value::as_array).cloned().unwrap_or_default();
-    expressions.extend(own.iter().cloned());
+    expressions.extend(own.expressions.iter().map(Expression::to_api));
     term.insert("matchExpressions".to_owned(), Value::Array(expressions));
     Value::Object(term)
 }

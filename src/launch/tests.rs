@@ -1,18 +1,10 @@
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
-use proptest::sample::select;
-
 use super::deployment::{Identity, Replacement, differs};
 use super::*;
 use crate::api::ModelDeployment;
-use crate::api::v1alpha1::{self, SharingMode};
 use crate::controller::testing::{cluster, object, plan, shape};
-use crate::decide::{Policy, Reason, Request, Requirement, Verdict, decide};
 use crate::inventory::Inventory;
 use crate::inventory::testing::node;
 use crate::precision::{Engine, Precision};
-use crate::units::{Bytes, GIB, MIB};
 
 /// What is launched for a spec whose GPUs must each have so many GiB.
 fn launched(spec: &Value, gib: u64, repository: Option<&str>) -> Result<Launch, Refusal> {
@@ -391,123 +383,4 @@ fn what_is_no_longer_wanted_shows_in_the_digest() {
     let (with, without) = (deployment(&with, 22), deployment(&without, 22));
     assert!(differs(&without, &with));
     assert!(!differs(&without, &without));
-}
-
-/// Whether a node's labels match one of the terms, as kube-scheduler decides it.
-fn admits(terms: &[Vec<Value>], labels: &BTreeMap<String, String>) -> bool {
-    let holds = |expression: &Value| {
-        let label = labels.get(expression["key"].as_str().unwrap());
-        let values: Vec<&str> = expression["values"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|value| value.as_str().unwrap())
-            .collect();
-        let number = || label.and_then(|label| label.parse::<i64>().ok());
-        let bound = || values[0].parse::<i64>().unwrap();
-        match expression["operator"].as_str().unwrap() {
-            "In" => label.is_some_and(|label| values.contains(&label.as_str())),
-            "NotIn" => label.is_none_or(|label| !values.contains(&label.as_str())),
-            "DoesNotExist" => label.is_none(),
-            "Gt" => number().is_some_and(|number| number > bound()),
-            "Lt" => number().is_some_and(|number| number < bound()),
-            other => panic!("{other}"),
-        }
-    };
-    terms.iter().any(|term| term.iter().all(holds))
-}
-
-fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
-    let memory = prop_oneof![
-        select(vec![
-            "0", "15360", "23034", "24564", "40960", "81559", "1048575", "1048576", "192G", "1e30", ""
-        ])
-        .prop_map(str::to_owned),
-        (1_u64..100_000).prop_map(|mib| mib.to_string()),
-    ];
-    let optional = |values: Vec<&'static str>| proptest::option::of(select(values));
-    (
-        proptest::option::of(memory),
-        optional(vec!["none", "time-slicing", "mps"]),
-        optional(vec!["1", "2", "3", "4", "8"]),
-        optional(vec!["success", "pending", "rebooting", "failed"]),
-        proptest::bool::ANY,
-    )
-        .prop_map(|(memory, sharing, replicas, state, sliced)| {
-            let mut labels = BTreeMap::new();
-            let mut set = |key: &str, value: Option<String>| {
-                if let Some(value) = value {
-                    labels.insert(format!("nvidia.com/{key}"), value);
-                }
-            };
-            set("gpu.memory", memory);
-            set("gpu.sharing-strategy", sharing.map(str::to_owned));
-            set("gpu.replicas", replicas.map(str::to_owned));
-            set("mig.config.state", state.map(str::to_owned));
-            if sliced {
-                set("gpu.product", Some("NVIDIA-A100-SXM4-80GB-MIG-3g.40gb".to_owned()));
-                set("gpu.slices.gi", Some("3".to_owned()));
-            }
-            labels
-        })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::default())]
-
-    /// A pod is bound only where `decide` would have it, and wherever `decide` says that it fits it can be bound.
-    #[test]
-    fn the_affinity_admits_the_nodes_that_are_accepted_and_no_other(
-        labels in labels(),
-        per_gpu in prop_oneof![1_u64..(100 * GIB), (1_u64..100_000).prop_map(|mib| mib * MIB)],
-        gpus in 1_u64..=8,
-        shared in proptest::bool::ANY,
-    ) {
-        let requirement = Requirement { per_gpu: Bytes(per_gpu), gpus };
-        let sharing = if shared { SharingMode::Shared } else { SharingMode::Exclusive };
-        let wish = affinity::Wish { resource: "nvidia.com/gpu", requirement, sharing, strategy: v1alpha1::Strategy::SmallestFit };
-        let terms = affinity::required(wish).unwrap();
-        let pairs: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let inventory = cluster(vec![node("a", &pairs, &[("nvidia.com/gpu", 64)])], Vec::new());
-        let policy = Policy { allow_shared: shared, ..Policy::default() };
-        let decision = decide(&Request { requirement, policy: &policy, owner: None }, &inventory, &[]);
-        // How many clients an MPS GPU has is not known without the label, and `decide` then takes a careful guess.
-        let guessed = labels.get("nvidia.com/gpu.sharing-strategy").is_some_and(|strategy| strategy == "mps")
-            && labels.get("nvidia.com/gpu.replicas").is_none_or(|replicas| replicas == "1");
-        let accepted = decision.verdict == Verdict::Fits;
-        let admitted = admits(&terms, &labels);
-        prop_assert!(!admitted || accepted, "bound where it is not accepted: {:?} {labels:?}", decision.reason);
-        prop_assert!(
-            !accepted || admitted || guessed || decision.reason == Reason::NeverFits,
-            "accepted where it cannot be bound: {labels:?} {terms:?}"
-        );
-    }
-
-    /// The smallest GPU that fits is preferred, or at least no larger one is.
-    #[test]
-    fn a_smaller_gpu_is_never_preferred_less(
-        needs in 1_u64..200_000,
-        small in 1_u64..300_000,
-        more in 0_u64..300_000,
-    ) {
-        let score = |mib: u64, strategy| {
-            let wish = affinity::Wish {
-                resource: "nvidia.com/gpu",
-                requirement: Requirement { per_gpu: Bytes(needs * MIB), gpus: 1 },
-                sharing: SharingMode::Exclusive,
-                strategy,
-            };
-            let labels = BTreeMap::from([("nvidia.com/gpu.memory".to_owned(), mib.to_string())]);
-            affinity::preferred(wish)
-                .iter()
-                .filter(|term| {
-                    let expressions = term["preference"]["matchExpressions"].as_array().unwrap().clone();
-                    admits(&[expressions], &labels)
-                })
-                .map(|term| term["weight"].as_i64().unwrap())
-                .sum::<i64>()
-        };
-        prop_assert!(score(small, v1alpha1::Strategy::SmallestFit) >= score(small + more, v1alpha1::Strategy::SmallestFit));
-        prop_assert!(score(small, v1alpha1::Strategy::LargestFit) <= score(small + more, v1alpha1::Strategy::LargestFit));
-    }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::SharingMode;
 use crate::decide::{Policy, Toleration};
+use crate::inventory::{is_label_key, is_label_value};
 use crate::launch::Template;
 use crate::refusal::Refusal;
 use crate::units::shorten;
@@ -32,7 +33,7 @@ pub(super) fn policy(spec: &ModelDeploymentSpec, template: Option<&Template>) ->
 
 fn select(policy: &mut Policy, selector: BTreeMap<String, String>, field: &str) -> Result<(), Refusal> {
     for (key, value) in selector {
-        if !is_label_key(&key) || !is_label_part(&value, true) {
+        if !is_label_key(&key) || !is_label_value(&value) {
             return Err(Refusal::invalid(
                 field,
                 format!("\"{}: {}\" is not a label", shorten(&key), shorten(&value)),
@@ -49,24 +50,6 @@ fn select(policy: &mut Policy, selector: BTreeMap<String, String>, field: &str) 
         policy.node_selector.insert(key, value);
     }
     Ok(())
-}
-
-/// A label's key: a name, with an optional domain before it.
-fn is_label_key(key: &str) -> bool {
-    match key.split_once('/') {
-        Some((domain, name)) => !domain.is_empty() && domain.len() <= 253 && is_label_part(name, false),
-        None => is_label_part(key, false),
-    }
-}
-
-fn is_label_part(text: &str, may_be_empty: bool) -> bool {
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (may_be_empty && text.is_empty())
-        || (text.len() <= 63
-            && text.chars().all(inside)
-            && ends(text.chars().next())
-            && ends(text.chars().last()))
 }
 
 fn tolerate(policy: &mut Policy, tolerations: &[core::Toleration], field: &str) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use crate::api::v1alpha1::TensorParallel;
 use crate::decide::Reason;
 use crate::estimate::{Checkpointing, Sharding};
 use crate::inventory::testing::{golden, gpu_node, gpu_pod, node};
-use crate::inventory::{Node, Pod, Snapshot};
+use crate::inventory::{Node, Pod, Snapshot, Sources};
 use crate::model::hf_config;
 use crate::precision::Precision;
 use crate::units::Bytes;
@@ -38,7 +38,7 @@ fn spec(fields: Value) -> ModelDeploymentSpec {
 }
 
 fn plan_on(fields: Value, shape: &ModelShape, nodes: Vec<Node>, pods: Vec<Pod>) -> Result<Plan, Refusal> {
-    let inventory = Inventory::new(Snapshot::new(nodes, pods));
+    let inventory = Inventory::new(Snapshot::new(nodes, pods), &Sources::default());
     plan(
         Subject { namespace: "default", name: "m", spec: &spec(fields), roll: None, running: None },
         shape,
@@ -218,7 +218,7 @@ fn a_suggestion_that_is_followed_fits() {
             let plan = plan_on(fields.clone(), &shape(config), nodes.clone(), vec![]).unwrap();
             for suggestion in &plan.decision.suggestions {
                 let spec = changed(spec(fields.clone()), &suggestion.change.fields);
-                let inventory = Inventory::new(Snapshot::new(nodes.clone(), []));
+                let inventory = Inventory::new(Snapshot::new(nodes.clone(), []), &Sources::default());
                 let subject =
                     Subject { namespace: "default", name: "m", spec: &spec, roll: None, running: None };
                 let again = super::plan(subject, &shape(config), &inventory).unwrap();

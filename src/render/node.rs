@@ -109,8 +109,12 @@ pub const fn fault_words(fault: LabelFault) -> (&'static str, &'static str) {
             ("MIG is being reconfigured", "wait until nvidia.com/mig.config.state is success")
         }
         LabelFault::MigMixed => (
-            "it is of the whole card, and the node hands out MIG slices",
+            "it is of a card that is cut into MIG slices, and no whole one is left",
             "use the slices' own resource, which has its own memory label",
+        ),
+        LabelFault::Clients => (
+            "it does not say among how many clients MPS divides a GPU",
+            "it must be how often one GPU is handed out, a whole number such as 4",
         ),
     }
 }

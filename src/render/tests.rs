@@ -350,12 +350,13 @@ fn every_reason_of_a_node_has_its_numbers_and_a_remedy() {
 
 #[test]
 fn every_fault_of_a_label_is_named() {
-    use LabelFault::{Empty, MigInvalid, MigMixed, MigPending, NotANumber, TooLarge, Zero};
-    let words: BTreeMap<_, _> = [Empty, NotANumber, Zero, TooLarge, MigInvalid, MigPending, MigMixed]
-        .into_iter()
-        .map(|fault| (fault_words(fault).0, fault))
-        .collect();
-    assert_eq!(words.len(), 7);
+    use LabelFault::{Clients, Empty, MigInvalid, MigMixed, MigPending, NotANumber, TooLarge, Zero};
+    let words: BTreeMap<_, _> =
+        [Empty, NotANumber, Zero, TooLarge, MigInvalid, MigPending, MigMixed, Clients]
+            .into_iter()
+            .map(|fault| (fault_words(fault).0, fault))
+            .collect();
+    assert_eq!(words.len(), 8);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::strategy::Strategy as AnyStrategy;
 use super::super::*;
 use super::{GB, needs};
 use crate::inventory::testing::{any_node, any_snapshot};
-use crate::inventory::{Node, Snapshot};
+use crate::inventory::{Node, Snapshot, Sources};
 use crate::units::MIB;
 
 fn any_policy() -> impl AnyStrategy<Value = Policy> {
@@ -43,7 +43,7 @@ proptest! {
     ) {
         let request = Request { requirement, policy: &policy, owner: Some(Owner { namespace: "team-a", name: "m" }) };
         let labels: BTreeMap<String, Node> = snapshot.nodes.clone();
-        let decision = decide(&request, &Inventory::new(snapshot), &[]);
+        let decision = decide(&request, &Inventory::new(snapshot, &Sources::default()), &[]);
         let selected = decision.classes.iter().filter(|class| matches!(class.verdict, Verdict::Fits | Verdict::Busy));
         for class in selected {
             let pool = class.pool.as_ref().expect("a class that fits has a pool");
@@ -67,10 +67,10 @@ proptest! {
         snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement(), more in any_node("x[0-9]")
     ) {
         let request = Request { requirement, policy: &policy, owner: None };
-        let before = decide(&request, &Inventory::new(snapshot.clone()), &[]);
+        let before = decide(&request, &Inventory::new(snapshot.clone(), &Sources::default()), &[]);
         let mut larger = snapshot;
         larger.nodes.insert(more.name.clone(), more);
-        let after = decide(&request, &Inventory::new(larger), &[]);
+        let after = decide(&request, &Inventory::new(larger, &Sources::default()), &[]);
         prop_assert!(after.verdict <= before.verdict, "{:?} became {:?}", before.verdict, after.verdict);
         prop_assert!(after.slots >= before.slots);
     }
@@ -81,7 +81,7 @@ proptest! {
     ) {
         let owner = Some(Owner { namespace: "team-a", name: "m" });
         let request = Request { requirement, policy: &policy, owner };
-        let all = decide(&request, &Inventory::new(snapshot.clone()), &[]);
+        let all = decide(&request, &Inventory::new(snapshot.clone(), &Sources::default()), &[]);
         let names: BTreeSet<&String> = all.classes.iter().flat_map(|class| &class.nodes).collect();
         prop_assert_eq!(names, snapshot.nodes.keys().collect::<BTreeSet<_>>());
         prop_assert_eq!(all.classes.iter().map(|class| class.nodes.len()).sum::<usize>(), snapshot.nodes.len());
@@ -91,7 +91,7 @@ proptest! {
                     nodes: BTreeMap::from([(name.clone(), snapshot.nodes[name].clone())]),
                     pods: snapshot.pods.clone(),
                 };
-                let single = decide(&request, &Inventory::new(alone), &[]).classes.remove(0);
+                let single = decide(&request, &Inventory::new(alone, &Sources::default()), &[]).classes.remove(0);
                 prop_assert_eq!(
                     (single.verdict, single.reason, single.detail, single.pool),
                     (class.verdict, class.reason, class.detail.clone(), class.pool.clone())

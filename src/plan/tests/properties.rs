@@ -3,6 +3,7 @@ use proptest::sample::select;
 use serde_json::json;
 
 use super::*;
+use crate::inventory::Sources;
 use crate::inventory::testing::any_snapshot;
 
 /// A number as users write it, and as they should not.
@@ -33,7 +34,7 @@ proptest! {
         }));
         let mut small = size_alone();
         small.layers.truncate(4);
-        let inventory = Inventory::new(snapshot);
+        let inventory = Inventory::new(snapshot, &Sources::default());
         match plan(Subject { namespace: "team-a", name: "m", spec: &spec, roll: None, running: None }, &small, &inventory) {
             Err(error) => prop_assert!(error.to_string().starts_with("spec."), "{error}"),
             Ok(plan) => {
