@@ -20,18 +20,11 @@ use crate::units::shorten;
 use crate::world::Key;
 use crate::world::models::{Models, Tokens, Unread, Wanted};
 
-/// A model that was found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Model {
-    /// Its shape.
-    pub shape: Arc<ModelShape>,
-}
-
 /// What came of the search.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Gathered {
     /// The model, and when to look at it again, if it may come to be another.
-    Model(Box<Model>, Option<Duration>),
+    Model(Arc<ModelShape>, Option<Duration>),
     /// It is being read.
     Pending,
     /// The spec cannot be right.
@@ -72,14 +65,20 @@ pub async fn gather(
     generation: Option<i64>,
     spec: &ModelDeploymentSpec,
 ) -> Result<Gathered, Error> {
+    // What was read for another source would be kept for nobody.
+    if spec.model.config_map_ref.is_none() {
+        places.config_maps.forget(key);
+    }
     if let Some(gathered) = from_spec(places.models.sources(), key, spec) {
+        places.models.forget(key);
         return Ok(gathered);
     }
     if let Some(reference) = &spec.model.config_map_ref {
+        places.models.forget(key);
         let sources = places.models.sources();
         let found = places.config_maps.model(places.client, sources, key, generation, reference).await?;
         return Ok(match found {
-            (Ok(shape), again) => Gathered::Model(Box::new(Model { shape }), Some(again)),
+            (Ok(shape), again) => Gathered::Model(shape, Some(again)),
             (Err(message), again) => {
                 Gathered::Unresolved(Unresolved { message, again: Some(again), is_transient: false })
             }
@@ -119,7 +118,7 @@ fn from_spec(sources: &Sources, key: &Key, spec: &ModelDeploymentSpec) -> Option
         plan::resolve_pure(spec).unwrap_or_else(missing).map_err(Undescribed::Resolve)
     });
     Some(match shape {
-        Ok(shape) => Gathered::Model(Box::new(Model { shape }), None),
+        Ok(shape) => Gathered::Model(shape, None),
         Err(Undescribed::Resolve(ResolveError::Spec(error))) => Gathered::Refused(error),
         Err(Undescribed::Resolve(error @ ResolveError::Config(_))) => {
             let message = error.to_string();
@@ -144,7 +143,7 @@ fn from_afar(models: &Models, key: &Key, spec: &ModelDeploymentSpec) -> Gathered
     let wanted = Wanted { source, secret: source::token_secret(&spec.model).cloned() };
     match models.model(key, &wanted) {
         Some(known) => match known.found {
-            Ok(shape) => Gathered::Model(Box::new(Model { shape }), known.again),
+            Ok(shape) => Gathered::Model(shape, known.again),
             Err(error) => Gathered::Unresolved(Unresolved {
                 message: match &error {
                     Unread::Source(error) => of_the_spec(error),

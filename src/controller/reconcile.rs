@@ -129,9 +129,9 @@ impl Context {
         let pods = world.pods_of(key);
         let mut stands = false;
         let (resolved, hopeless, again) = match gathered {
-            Gathered::Model(model, look_again) => {
+            Gathered::Model(shape, look_again) => {
                 let view = self.view().await?;
-                let question = Question { guarded, shape: model.shape, view: &view, seen: seen.clone() };
+                let question = Question { guarded, shape, view: &view, seen: seen.clone() };
                 let resolved = self.planned(key, question, Arc::clone(&pods)).await?;
                 self.track(key, resolved.tracked.clone(), &view);
                 (resolved, false, look_again.unwrap_or(AGAIN).min(AGAIN))

@@ -276,12 +276,12 @@ async fn a_change_of_the_cluster_while_an_object_is_planned_is_not_missed() {
     harness.views.send_replace(Some(seen(2, Vec::new())));
     let (world, writer) = (&harness.context.world, &harness.context.writer);
     let places = Places { client: &writer.client, models: &world.models, config_maps: &writer.config_maps };
-    let model = match gather::gather(places, &name(), Some(3), &llama().0.unwrap().spec).await.unwrap() {
-        Gathered::Model(model, _) => *model,
+    let shape = match gather::gather(places, &name(), Some(3), &llama().0.unwrap().spec).await.unwrap() {
+        Gathered::Model(shape, _) => shape,
         other => panic!("{other:?}"),
     };
     let object = llama().0.unwrap();
-    let resolved = resolve::resolve(&object, &model.shape, &old.inventory, Present::default(), |_| None);
+    let resolved = resolve::resolve(&object, &shape, &old.inventory, Present::default(), |_| None);
     harness.context.track(&name(), resolved.tracked, &old);
     assert_eq!(harness.woken.try_recv().map(|object| object.name), Ok("llama".to_owned()));
 }
