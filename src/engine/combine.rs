@@ -115,11 +115,11 @@ fn contradiction(flag: &Flag<'_>, managed: &Managed) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::table;
+    use crate::engine::tables;
     use crate::precision::Engine;
 
     fn combined(extra: &[&str]) -> Result<Vec<String>, String> {
-        let table = table::of(Engine::Vllm);
+        let table = tables::of(Engine::Vllm);
         let of = |name: &str, value: u64, field| {
             Managed::of(table.entry(name).expect("a flag of vLLM"), value, field)
         };

@@ -3,7 +3,8 @@
 
 use super::arguments::{Flag, flags};
 use super::combine::Managed;
-use super::table::{self, Entry, Fraction, Says, Table, field};
+use super::table::{Entry, Fraction, Says, Table, field};
+use super::tables;
 use crate::estimate::{Components, Estimate};
 use crate::precision::Engine;
 use crate::refusal::Refusal;
@@ -58,7 +59,7 @@ pub(crate) fn check(
     margin: Margin,
     estimate: Option<&Estimate>,
 ) -> Result<(), Refusal> {
-    let Some((entry, fraction)) = flag_of(table::of(engine)) else { return Ok(()) };
+    let Some((entry, fraction)) = flag_of(tables::of(engine)) else { return Ok(()) };
     let Some(flag) = own(entry, arguments) else { return Ok(()) };
     let text = flag.value.unwrap_or_default();
     let Some(told) = thousandths(text) else {
@@ -152,7 +153,7 @@ mod tests {
             ..Components::default()
         };
         let margin = margin.parse().expect("a margin");
-        let told = told(table::of(engine), &words(arguments), margin, &per_gpu, Bytes(18 * GIB));
+        let told = told(tables::of(engine), &words(arguments), margin, &per_gpu, Bytes(18 * GIB));
         told.map(|flag| flag.words())
     }
 
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(told("").as_deref(), Some("--mem-fraction-static 0.888"));
         assert_eq!(told("--mem-fraction-static=0.8"), None);
         let none = Components::default();
-        assert!(super::told(table::of(Engine::Sglang), &[], Margin::DEFAULT, &none, Bytes::ZERO).is_none());
+        assert!(super::told(tables::of(Engine::Sglang), &[], Margin::DEFAULT, &none, Bytes::ZERO).is_none());
     }
 
     #[test]

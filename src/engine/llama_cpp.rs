@@ -1,10 +1,9 @@
 //! llama.cpp's server. Its flags: llama.cpp tools/server/README.md. It loads GGUF files, as they are.
 
 use super::arguments::Flag;
-use super::loading::{Files, Loads};
 use super::options::is_on;
 use super::table::{
-    Choice, Entry, Kind, MOST_SEQUENCES, MOST_TOKENS, Place, Says, Table, Values, number, plain,
+    Choice, Entry, Files, Kind, Loads, MOST_SEQUENCES, MOST_TOKENS, Place, Says, Table, Values, number, plain,
 };
 use crate::estimate::{Options, Workload};
 use crate::precision::CachePrecision;

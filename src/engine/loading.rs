@@ -1,33 +1,10 @@
 //! What an engine can load: how the weights that are stored become those that are wanted.
 
-use super::table;
+use super::table::Files;
+use super::tables;
 use crate::api::ModelDeploymentSpec;
 use crate::model::{ModelShape, ShapeSource};
 use crate::precision::{Engine, Precision};
-
-/// What an engine loads, by its own documentation.
-#[derive(Clone, Copy)]
-pub(super) struct Loads {
-    /// From which files.
-    pub(super) files: Files,
-    /// The types that it casts weights to which are not quantised.
-    pub(super) casts: &'static [Precision],
-    /// The formats that it quantises such weights to while it loads them, and the name of the method.
-    pub(super) in_flight: &'static [(Precision, &'static str)],
-    /// The formats of checkpoints that it loads as they are.
-    pub(super) checkpoints: &'static [Precision],
-}
-
-/// Which files an engine loads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Files {
-    /// Repositories with safetensors.
-    Safetensors,
-    /// GGUF files.
-    Gguf,
-    /// Its own affair.
-    Any,
-}
 
 /// Where the weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +66,7 @@ impl Stored {
 
 /// Whether, and how, an engine loads weights as they are wanted.
 pub(crate) fn loadable(engine: Engine, source: Source, stored: Stored, wanted: Precision) -> Loading {
-    let loads = &table::of(engine).loads;
+    let loads = &tables::of(engine).loads;
     let as_it_is = stored.precision == Some(wanted);
     match (loads.files, source) {
         (Files::Any, _) => Loading::AsStored,
@@ -115,7 +92,7 @@ pub(crate) fn loadable(engine: Engine, source: Source, stored: Stored, wanted: P
 
 /// What an engine's method of quantising makes of weights that are not quantised yet.
 pub(super) fn made_by(engine: Engine, method: &str) -> Option<Precision> {
-    let loads = &table::of(engine).loads;
+    let loads = &tables::of(engine).loads;
     loads.in_flight.iter().find(|(_, known)| *known == method).map(|(format, _)| *format)
 }
 
@@ -166,7 +143,7 @@ mod tests {
     #[test]
     fn no_method_makes_two_formats_but_those_of_one_name() {
         for &engine in Engine::ALL {
-            let loads = &table::of(engine).loads;
+            let loads = &tables::of(engine).loads;
             for (format, method) in loads.in_flight {
                 assert!(!loads.casts.contains(format), "{engine} {format}");
                 assert!(made_by(engine, method).is_some(), "{engine} {method}");

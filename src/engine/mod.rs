@@ -11,6 +11,7 @@ mod read;
 mod sglang;
 mod start;
 mod table;
+mod tables;
 mod tgi;
 mod transformers;
 mod vllm;

@@ -6,7 +6,8 @@ use proptest::sample::select;
 use super::combine::combine;
 use super::loading::Loading;
 use super::read::{Told, read};
-use super::table::{self, Choice, Entry, Kind, Says, Values};
+use super::table::{Choice, Entry, Kind, Says, Values};
+use super::tables;
 use super::write::{Weights, own};
 use crate::api::v1alpha1::EngineSpec;
 use crate::estimate::{Options, Workload};
@@ -25,7 +26,7 @@ fn workloads() -> impl Strategy<Value = (Workload, Vec<String>)> {
     );
     (engines, sizes, any::<prop::sample::Index>(), any::<u8>()).prop_map(
         |(engine, (context, sequences, cap, tensor, pipeline, batched_tokens), cache, which)| {
-            let table = table::of(engine);
+            let table = tables::of(engine);
             let caches: Vec<CachePrecision> = CachePrecision::ALL
                 .iter()
                 .copied()
@@ -80,7 +81,7 @@ fn told(engine: Engine, arguments: &[String]) -> Told {
 }
 
 fn says(engine: Engine, wanted: fn(&Says) -> bool) -> bool {
-    table::of(engine).flags.iter().any(|entry| wanted(&entry.says))
+    tables::of(engine).flags.iter().any(|entry| wanted(&entry.says))
 }
 
 proptest! {
@@ -104,7 +105,7 @@ proptest! {
         if says(engine, |says| matches!(says, Says::Pipeline)) {
             prop_assert_eq!(told.pipeline.map(|said| said.value), Some(workload.pipeline));
         }
-        let untold = table::of(engine).untold_caches.contains(&workload.cache_precision);
+        let untold = tables::of(engine).untold_caches.contains(&workload.cache_precision);
         let cache = Some(workload.cache_precision).filter(|_| !untold);
         prop_assert_eq!(told.cache_precision.map(|said| said.value), cache);
         prop_assert_eq!(told.batched_tokens, workload.batched_tokens);
@@ -155,7 +156,7 @@ fn meaning(engine: Engine, arguments: &[String], name: &str) -> String {
 fn every_spelling_of_a_flag_is_read_the_same() {
     let mut spellings = 0;
     for &engine in Engine::ALL {
-        for entry in table::of(engine).flags {
+        for entry in tables::of(engine).flags {
             let value = sample(entry);
             let expected = meaning(engine, &[entry.name().to_owned(), value.to_owned()], entry.name());
             for name in entry.names {
@@ -178,7 +179,7 @@ fn every_spelling_of_a_flag_is_read_the_same() {
 fn no_name_stands_for_two_flags() {
     for &engine in Engine::ALL {
         let mut names: Vec<&str> =
-            table::of(engine).flags.iter().flat_map(|entry| entry.names.iter().copied()).collect();
+            tables::of(engine).flags.iter().flat_map(|entry| entry.names.iter().copied()).collect();
         let all = names.len();
         names.sort_unstable();
         names.dedup();
@@ -190,7 +191,7 @@ fn no_name_stands_for_two_flags() {
 #[test]
 fn the_caches_that_are_written_are_those_that_are_estimated() {
     for engine in [Engine::Vllm, Engine::Sglang, Engine::LlamaCpp, Engine::Tgi] {
-        let table = table::of(engine);
+        let table = tables::of(engine);
         for cache in CachePrecision::ALL {
             let asked = table.untold_caches.contains(cache)
                 || table.cache_flag().is_some_and(|flag| flag.cache_name(*cache).is_some());
@@ -205,7 +206,7 @@ fn the_caches_that_are_written_are_those_that_are_estimated() {
 #[test]
 fn sequences_are_caps_but_where_the_context_is_divided() {
     for engine in [Engine::Vllm, Engine::Sglang, Engine::LlamaCpp, Engine::Tgi] {
-        let kinds = table::of(engine).flags.iter().filter(|entry| matches!(entry.says, Says::Sequences));
+        let kinds = tables::of(engine).flags.iter().filter(|entry| matches!(entry.says, Says::Sequences));
         let expected = if engine == Engine::LlamaCpp { Kind::Reservation } else { Kind::Cap };
         for entry in kinds {
             assert_eq!(entry.kind, expected, "{engine} {}", entry.name());

@@ -2,7 +2,8 @@
 
 use super::arguments::{Flag, flags};
 use super::loading::made_by;
-use super::table::{self, Entry, Kind, Meaning, Says, Table, Values, field};
+use super::table::{Entry, Kind, Meaning, Says, Table, Values, field};
+use super::tables;
 use crate::api::v1alpha1::EngineSpec;
 use crate::estimate::Options;
 use crate::precision::{CachePrecision, Engine, Precision};
@@ -86,7 +87,7 @@ impl<T> Several<T> {
 /// # Errors
 /// A value that is none, or an argument whose memory cannot be counted.
 pub(crate) fn read(engine: &EngineSpec) -> Result<Told, Refusal> {
-    let table = table::of(engine.name);
+    let table = tables::of(engine.name);
     let arguments = engine.args.as_deref().unwrap_or_default();
     let mut told = Told::default();
     let mut context_of_all = None;
@@ -181,7 +182,7 @@ pub(super) fn words(flag: &Flag<'_>) -> String {
 /// What of the arguments is not counted: flags of which nothing is known that changes memory, and those that are misspelt.
 #[must_use]
 pub fn uncounted(engine: Engine, arguments: &[String]) -> Vec<String> {
-    let table = table::of(engine);
+    let table = tables::of(engine);
     let mut uncounted: Vec<String> = flags(arguments)
         .filter(|flag| table.entry(&flag.name).is_none())
         .map(|flag| shorten(&flag.name))
@@ -195,7 +196,7 @@ pub fn uncounted(engine: Engine, arguments: &[String]) -> Vec<String> {
 /// What is known to change memory and is not counted, each with why.
 #[must_use]
 pub fn remarks(engine: Engine, arguments: &[String]) -> Vec<String> {
-    let table = table::of(engine);
+    let table = tables::of(engine);
     flags(arguments)
         .filter_map(|flag| match table.entry(&flag.name)?.says {
             Says::Uncounted(why) => Some(format!("{} is not counted: {why}.", flag.name)),
@@ -272,7 +273,8 @@ fn precision(entry: &Entry, flag: &Flag<'_>) -> Result<Option<Said<Precision>>, 
 pub(super) fn names_model(table: &Table, arguments: &[String]) -> bool {
     let by_flag = flags(arguments).any(|flag| {
         table.entry(&flag.name).is_some_and(|entry| {
-            matches!(entry.says, Says::Model(place) if place != table::Place::File) && flag.value.is_some()
+            matches!(entry.says, Says::Model(place) if place != super::table::Place::File)
+                && flag.value.is_some()
         })
     });
     let first = arguments.first().filter(|word| !word.is_empty() && !word.starts_with('-'));

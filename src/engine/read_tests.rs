@@ -281,7 +281,7 @@ fn what_is_not_counted_says_why() {
     assert_eq!(remarks.len(), 1, "{remarks:?}");
     assert!(remarks[0].starts_with("--cpu-offload-gb is not counted: "), "{remarks:?}");
     for &engine in Engine::ALL {
-        for entry in table::of(engine).flags {
+        for entry in tables::of(engine).flags {
             let why = match entry.says {
                 Says::Uncounted(why) => why,
                 Says::Refused { why, remedy } => {
@@ -310,6 +310,6 @@ fn the_model_is_named_by_a_flag_or_by_the_first_word() {
         (Engine::LlamaCpp, &["--hf-file", "a.gguf"], false),
     ] {
         let args: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
-        assert_eq!(names_model(table::of(engine), &args), expected, "{engine} {args:?}");
+        assert_eq!(names_model(tables::of(engine), &args), expected, "{engine} {args:?}");
     }
 }

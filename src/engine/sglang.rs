@@ -2,11 +2,10 @@
 //! (Quantization) and the remarks on `QUANTIZATION_CHOICES` there.
 
 use super::arguments::Flag;
-use super::loading::{Files, Loads};
 use super::options::{adapters, count, guesses, is_on};
 use super::table::{
-    Choice, Entry, Fraction, Kind, MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS, Place, Says, Table, Values,
-    field, number, plain, suffixed,
+    Choice, Entry, Files, Fraction, Kind, Loads, MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS, Place, Says, Table,
+    Values, field, number, plain, suffixed,
 };
 use crate::estimate::{Draft, Options, Speculation};
 use crate::precision::{CachePrecision, Precision};

@@ -4,7 +4,7 @@ use super::combine::combine;
 use super::fraction;
 use super::loading::{Loading, Source, Stored, loadable};
 use super::read::names_model;
-use super::table;
+use super::tables;
 use super::write::{Weights, check_cache, own};
 use crate::api::ModelDeploymentSpec;
 use crate::estimate::{Estimate, Workload};
@@ -103,7 +103,7 @@ pub(crate) fn start(question: Question<'_>) -> Result<Launch, Refusal> {
     let Question { spec, estimate, margin, brought, named, .. } = question;
     let workload = &estimate.workload;
     let engine = workload.engine;
-    let table = table::of(engine);
+    let table = tables::of(engine);
     let image = spec.engine.as_ref().and_then(|engine| engine.image.clone());
     let extra = spec.engine.as_ref().and_then(|engine| engine.args.as_deref()).unwrap_or_default();
     let application = if engine == Engine::None { "model" } else { engine.as_str() };
@@ -187,12 +187,12 @@ pub(crate) fn is_stock(engine: Engine, image: &str) -> bool {
         let path = path.strip_prefix("docker.io").map_or(path, |path| path.trim_start_matches('/'));
         format!("{path}/{last}")
     };
-    table::of(engine).image.is_some_and(|own| name(own) == name(image))
+    tables::of(engine).image.is_some_and(|own| name(own) == name(image))
 }
 
 /// Environment variables that tell an engine's image the model.
 pub(crate) const fn model_variables(engine: Engine) -> &'static [&'static str] {
-    table::of(engine).model_variables
+    tables::of(engine).model_variables
 }
 
 #[cfg(test)]

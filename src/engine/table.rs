@@ -1,9 +1,8 @@
 //! The form in which an engine is described: one table, by which its arguments are read and written.
 
 use super::arguments::Flag;
-use super::loading::Loads;
 use crate::estimate::{Options, Workload};
-use crate::precision::{CachePrecision, Engine, Precision};
+use crate::precision::{CachePrecision, Precision};
 use crate::refusal::{Refusal, whole};
 use crate::units::shorten;
 
@@ -37,6 +36,30 @@ pub(super) struct Table {
     pub(super) options: ReadOptions,
     /// What it can load.
     pub(super) loads: Loads,
+}
+
+/// What an engine loads, by its own documentation.
+#[derive(Clone, Copy)]
+pub(super) struct Loads {
+    /// From which files.
+    pub(super) files: Files,
+    /// The types that it casts weights to which are not quantised.
+    pub(super) casts: &'static [Precision],
+    /// The formats that it quantises such weights to while it loads them, and the name of the method.
+    pub(super) in_flight: &'static [(Precision, &'static str)],
+    /// The formats of checkpoints that it loads as they are.
+    pub(super) checkpoints: &'static [Precision],
+}
+
+/// Which files an engine loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Files {
+    /// Repositories with safetensors.
+    Safetensors,
+    /// GGUF files.
+    Gguf,
+    /// Its own affair.
+    Any,
 }
 
 /// A flag.
@@ -297,18 +320,6 @@ impl Table {
     /// The flag that says a cache, if there is one.
     pub(super) fn cache_flag(&self) -> Option<&'static Entry> {
         self.flags.iter().find(|entry| matches!(entry.says, Says::Cache))
-    }
-}
-
-/// The table of an engine.
-pub(super) const fn of(engine: Engine) -> &'static Table {
-    match engine {
-        Engine::Vllm => &super::vllm::TABLE,
-        Engine::Sglang => &super::sglang::TABLE,
-        Engine::LlamaCpp => &super::llama_cpp::TABLE,
-        Engine::Tgi => &super::tgi::TABLE,
-        Engine::Transformers => &super::transformers::TABLE,
-        Engine::None => &super::transformers::NONE,
     }
 }
 

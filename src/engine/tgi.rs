@@ -2,10 +2,10 @@
 //! huggingface.co/docs/text-generation-inference (Launcher arguments) and `launcher/src/main.rs` (3.3).
 
 use super::arguments::Flag;
-use super::loading::{Files, Loads};
 use super::options::guesses;
 use super::table::{
-    Choice, Entry, Fraction, Kind, MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS, Place, Says, Table, Values, plain,
+    Choice, Entry, Files, Fraction, Kind, Loads, MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS, Place, Says, Table,
+    Values, plain,
 };
 use crate::estimate::{Draft, Options, Speculation};
 use crate::precision::{CachePrecision, Precision};

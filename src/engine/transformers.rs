@@ -1,8 +1,7 @@
 //! Hugging Face transformers, which is a library: what runs it has arguments of its own. And no engine at all, of which nothing
 //! is known either. What transformers loads: huggingface.co/docs/transformers (Quantization).
 
-use super::loading::{Files, Loads};
-use super::table::Table;
+use super::table::{Files, Loads, Table};
 use crate::estimate::Options;
 use crate::precision::{CachePrecision, Precision};
 

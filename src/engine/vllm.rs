@@ -4,11 +4,10 @@
 use std::str::FromStr;
 
 use super::arguments::Flag;
-use super::loading::{Files, Loads};
 use super::options::{MOST_GUESSES, adapters, count, is_on};
 use super::table::{
-    Choice, Entry, Fraction, Kind, MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS, Place, Says, Table, Values,
-    field, plain, suffixed,
+    Choice, Entry, Files, Fraction, Kind, Loads, MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS, Place, Says, Table,
+    Values, field, plain, suffixed,
 };
 use crate::estimate::{Draft, Options, Speculation};
 use crate::precision::{CachePrecision, Precision};

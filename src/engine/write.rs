@@ -3,7 +3,8 @@
 use super::combine::{Managed, combine};
 use super::loading::Loading;
 use super::read::names_model;
-use super::table::{self, Entry, Place, Says, Table};
+use super::table::{Entry, Place, Says, Table};
+use super::tables;
 use crate::api::ModelDeploymentSpec;
 use crate::estimate::Workload;
 use crate::precision::{CachePrecision, Engine, Precision};
@@ -49,7 +50,7 @@ pub(crate) fn check(
     workload: &Workload,
     stored: Option<Precision>,
 ) -> Result<(), Refusal> {
-    let table = table::of(workload.engine);
+    let table = tables::of(workload.engine);
     check_cache(table, spec, workload, stored)?;
     let arguments = spec.engine.as_ref().and_then(|engine| engine.args.as_deref()).unwrap_or_default();
     let named = names_model(table, arguments);
@@ -82,7 +83,7 @@ pub(super) fn own(
     weights: &Weights<'_>,
     loading: Loading,
 ) -> Result<Vec<Managed>, Refusal> {
-    let table = table::of(workload.engine);
+    let table = tables::of(workload.engine);
     if workload.pipeline > 1 && !table.stages {
         return Err(Refusal::invalid(
             "parallelism.pipeline",

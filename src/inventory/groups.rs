@@ -4,11 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::names::NodeNames;
-use super::nodes::NodeGpus;
 use super::{GpuPool, Node};
 
 /// GPUs of a node, by kind: shared by all nodes that have the same.
 pub type Pools = Arc<[Arc<GpuPool>]>;
+
+/// A node and its GPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeGpus {
+    /// The node.
+    pub node: Node,
+    /// Its GPUs, by kind; what is free takes every pod into account.
+    pub pools: Pools,
+}
 
 /// Nodes that are the same to one question.
 pub(crate) struct Group<'a> {

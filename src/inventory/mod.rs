@@ -27,13 +27,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Bytes;
 
-pub use nodes::{Inventory, NodeGpus};
+pub use nodes::Inventory;
 pub use pod_facts::PodFacts;
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
 pub use source::{Meaning, Preference, Preferred, Source, Sources, Wish};
 pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
 
-pub use groups::Pools;
+pub use groups::{NodeGpus, Pools};
 pub use names::NodeNames;
 pub(crate) use term::{is_label_key, is_label_value};
 pub use usage::{Held, NodeUsage, Usage};

@@ -4,19 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use super::groups::{Group, Grouping, Groupings, Pools};
+use super::groups::{Group, Grouping, Groupings, NodeGpus, Pools};
 use super::usage::{NodeUsage, Usage};
 use super::{GpuPool, Node, Owner, Snapshot, Sources, Taint};
 use crate::units::Bytes;
-
-/// A node and its GPUs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeGpus {
-    /// The node.
-    pub node: Node,
-    /// Its GPUs, by kind; what is free takes every pod into account.
-    pub pools: Pools,
-}
 
 /// Nodes where an owner has pods, by what is free to the owner there: each with what these hold.
 type Apart<'a> = BTreeMap<Vec<GpuPool>, Vec<(usize, &'a NodeUsage)>>;

@@ -138,7 +138,9 @@ fn only_decide_makes_a_verdict() {
         .filter(|file| !file.starts_with(root.join("decide")) && !is_test(file))
         .filter(|file| {
             let text = std::fs::read_to_string(file).expect("a readable file");
-            code(&text).any(|(_, line)| line.contains("ClassVerdict {") || line.contains("Decision {"))
+            // A function's result, `-> Decision {`, makes none.
+            let makes = |line: &str| line.replace("-> Decision {", "").contains("Decision {");
+            code(&text).any(|(_, line)| line.contains("ClassVerdict {") || makes(line))
         })
         .map(|file| file.display().to_string())
         .collect();
