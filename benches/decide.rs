@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use loadline::decide::{Policy, Request, Requirement, decide};
-use loadline::inventory::{Inventory, Node, Pod, Snapshot};
+use loadline::inventory::{Inventory, Node, Pod, Snapshot, Sources};
 use loadline::units::Bytes;
 
 fn main() {
@@ -35,12 +35,12 @@ fn snapshot() -> Snapshot {
 
 #[divan::bench]
 fn read(bencher: divan::Bencher<'_, '_>) {
-    bencher.with_inputs(snapshot).bench_values(Inventory::new);
+    bencher.with_inputs(snapshot).bench_values(|snapshot| Inventory::new(snapshot, &Sources::default()));
 }
 
 #[divan::bench]
 fn decide_5000_nodes(bencher: divan::Bencher<'_, '_>) {
-    let inventory = Inventory::new(snapshot());
+    let inventory = Inventory::new(snapshot(), &Sources::default());
     let policy = Policy::default();
     let requirement = Requirement { per_gpu: Bytes(40_000_000_000), gpus: 2 };
     bencher.bench(|| decide(&Request { requirement, policy: &policy, owner: None }, &inventory, &[]));
@@ -48,7 +48,7 @@ fn decide_5000_nodes(bencher: divan::Bencher<'_, '_>) {
 
 #[divan::bench]
 fn decide_5000_nodes_with_a_selector(bencher: divan::Bencher<'_, '_>) {
-    let inventory = Inventory::new(snapshot());
+    let inventory = Inventory::new(snapshot(), &Sources::default());
     let node_selector = BTreeMap::from([("topology.kubernetes.io/zone".to_owned(), "zone-1".to_owned())]);
     let policy = Policy { node_selector, ..Policy::default() };
     let requirement = Requirement { per_gpu: Bytes(40_000_000_000), gpus: 2 };

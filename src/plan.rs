@@ -1,25 +1,30 @@
-//! From a ModelDeployment's spec and its model's shape to a decision: what the controller, the webhook and the command
-//! line all call, so that they cannot disagree. Pure.
+//! From a ModelDeployment's spec and its model's shape to a decision: what the controller and the command line both
+//! call, so that they cannot disagree. Pure.
 
 mod alternatives;
 mod check;
 mod placement;
+mod prepared;
 mod source;
 mod tensor;
 #[cfg(test)]
 mod tests;
 mod workload;
 
-use crate::api::ModelDeploymentSpec;
-use crate::decide::{Decision, Policy, Request, Requirement, Verdict, decide};
+use crate::api::{ModelDeployment, ModelDeploymentSpec};
+use crate::decide::{Decision, Policy, Reason, Request, Requirement, Verdict, decide};
+use crate::engine;
 use crate::estimate::{Estimate, EstimateError, Workload, estimate};
 use crate::inventory::{Inventory, Owner};
+use crate::launch::record::ROLL_ANNOTATION;
+use crate::launch::{Launch, Running, Template};
 use crate::model::{ModelShape, ShapeSource};
 use crate::refusal::Refusal;
 use crate::units::Margin;
 
 pub use alternatives::alternatives;
-pub use source::{ResolveError, SourceRef, published_size, resolve_pure, spec_source};
+pub use prepared::{Decided, Prepared, prepare};
+pub use source::{ResolveError, SpecSource, published_size, repository, resolve_pure, spec_source};
 
 /// The object that is planned.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +35,32 @@ pub struct Subject<'a> {
     pub name: &'a str,
     /// Its spec.
     pub spec: &'a ModelDeploymentSpec,
+    /// The value of its annotation that asks for a roll.
+    pub roll: Option<&'a str>,
+    /// What runs for it already, where that is known.
+    pub running: Option<&'a Running>,
+}
+
+impl<'a> Subject<'a> {
+    /// An object of a cluster, and what runs for it.
+    #[must_use]
+    pub fn of(object: &'a ModelDeployment, running: Option<&'a Running>) -> Self {
+        let metadata = &object.metadata;
+        let annotations = metadata.annotations.as_ref();
+        Self {
+            namespace: metadata.namespace.as_deref().unwrap_or_default(),
+            name: metadata.name.as_deref().unwrap_or_default(),
+            spec: &object.spec,
+            roll: annotations.and_then(|all| all.get(ROLL_ANNOTATION)).map(String::as_str),
+            running,
+        }
+    }
+
+    /// Whose pods do not count against it.
+    #[must_use]
+    pub const fn owner(&self) -> Owner<'a> {
+        Owner { namespace: self.namespace, name: self.name }
+    }
 }
 
 /// What was found for one object.
@@ -51,8 +82,27 @@ pub struct Plan {
     pub requirement: Requirement,
     /// Where it may run.
     pub policy: Policy,
-    /// The answer.
+    /// The answer. Where pods run that stay as they were written, it is about what these demand.
     pub decision: Decision,
+    /// What runs, or why nothing does.
+    pub launch: Launch,
+    /// What the pods that run were given, where they stay as they were written.
+    pub kept: Option<Requirement>,
+}
+
+impl Plan {
+    /// The answer for the object: the cluster's, unless what is asked for can never be run as it is.
+    #[must_use]
+    pub fn answer(&self) -> (Verdict, Reason) {
+        self.decision.answer(self.launch.impossibility().is_none())
+    }
+
+    /// Whether the pods that run were given less than is needed by now.
+    #[must_use]
+    pub fn is_outgrown(&self) -> bool {
+        let needs = self.requirement;
+        self.kept.is_some_and(|given| needs.per_gpu > given.per_gpu || needs.gpus > given.gpus)
+    }
 }
 
 /// Checks what a spec says by itself, without its model: all that the CRD's schema and rules refuse is refused here too,
@@ -64,48 +114,29 @@ pub fn check(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
     spec_source(spec)?;
     check::unsupported(spec)?;
     check::fields(spec)?;
-    placement::policy(spec)?;
+    placement::policy(spec, Template::read(spec)?.as_ref())?;
     workload::read(spec, None)?;
     check::margin(spec).map(|_| ())
 }
 
-/// Plans one object against a cluster.
+/// Plans one object against a cluster: what every front end calls.
+///
+/// What was written for a spec stays as it was written, whatever the estimate comes to by now, until the spec changes or a
+/// roll is asked for.
 ///
 /// # Errors
 /// See [`Refusal`].
 pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> Result<Plan, Refusal> {
-    let spec = subject.spec;
-    check(spec)?;
-    let margin = check::margin(spec)?;
-    let policy = placement::policy(spec)?;
-    let owner = Some(Owner { namespace: subject.namespace, name: subject.name });
-    let asked = workload::read(spec, Some(shape))?;
-    let workload = if asked.tensor_auto {
-        let question = tensor::Question { shape, margin, policy: &policy, owner, inventory };
-        tensor::smallest(&asked.workload, &question)
-    } else {
-        asked.workload
-    };
+    let prepared = prepare(subject, shape)?;
+    let decided = prepared.decide(subject, shape, inventory)?;
+    prepared.plan(subject, shape, decided, inventory.sources())
+}
 
-    let estimate = estimate(shape, &workload)?;
-    let requirement = required(&estimate, margin)?;
-    let request = Request { requirement, policy: &policy, owner };
-    let mut decision = decide(&request, inventory, &[]);
-    if decision.verdict != Verdict::Fits {
-        let alternatives = alternatives(shape, &workload, &estimate, margin);
-        decision = decide(&request, inventory, &alternatives);
-    }
-    Ok(Plan {
-        model: shape.name.clone(),
-        source: source_name(shape.source).to_owned(),
-        architecture: shape.architecture.clone(),
-        parameters: shape.parameters,
-        estimate,
-        margin,
-        requirement,
-        policy,
-        decision,
-    })
+/// Replicas that would find room beside the object's own pods, which count as the others' do.
+#[must_use]
+pub fn slots_beside_its_own(plan: &Plan, inventory: &Inventory) -> u64 {
+    let request = Request { requirement: plan.decision.requirement, policy: &plan.policy, owner: None };
+    decide(&request, inventory, &[]).slots
 }
 
 /// The workload that a spec asks for, with what the model's shape fills in. `tensor: auto` is 1: only a cluster can tell.
@@ -114,6 +145,16 @@ pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> 
 /// [`Refusal::Invalid`] for a number that cannot be right.
 pub fn workload(spec: &ModelDeploymentSpec, shape: &ModelShape) -> Result<Workload, Refusal> {
     Ok(workload::read(spec, Some(shape))?.workload)
+}
+
+/// Refuses what the engine's arguments say of the GPU's memory, where it is less than the estimate needs.
+///
+/// # Errors
+/// [`Refusal::Invalid`] with the number that would be right.
+pub fn judge(spec: &ModelDeploymentSpec, estimate: &Estimate, margin: Margin) -> Result<(), Refusal> {
+    let Some(engine) = &spec.engine else { return Ok(()) };
+    let arguments = engine.args.as_deref().unwrap_or_default();
+    engine::check_fraction(engine.name, arguments, margin, Some(estimate))
 }
 
 /// What the nodes must have for an estimate.

@@ -16,6 +16,14 @@ pub enum Refusal {
         /// What would be right.
         remedy: String,
     },
+    /// The object's name cannot be the name of what is made of it.
+    #[error("metadata.name: {problem}; {remedy}")]
+    Name {
+        /// What is wrong, with the name.
+        problem: String,
+        /// What would be right.
+        remedy: String,
+    },
     /// A field asks for what this version does not do.
     #[error("spec.{field}: not supported yet; {remedy}")]
     NotSupported {
@@ -24,17 +32,45 @@ pub enum Refusal {
         /// What to do instead.
         remedy: String,
     },
+    /// An argument of the engine says otherwise than another field does.
+    #[error(
+        "spec.{field}: {said} contradicts {other}, which is {value}; remove one of the two; {other} alone is enough"
+    )]
+    Contradiction {
+        /// The field below `spec` that the argument stands in.
+        field: String,
+        /// The argument, as it is written.
+        said: String,
+        /// The other field below `spec`.
+        other: String,
+        /// What that says.
+        value: String,
+    },
     /// The workload contradicts the model.
     #[error("spec.{0}")]
     Estimate(EstimateError),
 }
 
 impl Refusal {
+    /// The field below `spec` that is wrong; none where it is the whole of them.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { field, .. }
+            | Self::NotSupported { field, .. }
+            | Self::Contradiction { field, .. } => Some(field),
+            Self::Estimate(EstimateError::Invalid { field, .. }) => Some(field),
+            Self::Name { .. } | Self::Estimate(EstimateError::Overflow(_)) => None,
+        }
+    }
+
     /// The reason that stands for it.
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Invalid { .. } | Self::Estimate(_) => Reason::InvalidSpec,
+            Self::Invalid { .. } | Self::Name { .. } | Self::Contradiction { .. } | Self::Estimate(_) => {
+                Reason::InvalidSpec
+            }
             Self::NotSupported { .. } => Reason::NotSupported,
         }
     }
@@ -48,6 +84,26 @@ impl Refusal {
         remedy: impl Into<String>,
     ) -> Self {
         Self::Invalid { field: field.into(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// An argument that says otherwise than another field.
+    pub(crate) fn contradiction(
+        field: impl Into<String>,
+        said: impl Into<String>,
+        other: impl Into<String>,
+        value: impl std::fmt::Display,
+    ) -> Self {
+        Self::Contradiction {
+            field: field.into(),
+            said: said.into(),
+            other: other.into(),
+            value: value.to_string(),
+        }
+    }
+
+    /// A name that cannot be right.
+    pub(crate) fn name(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Name { problem: problem.into(), remedy: remedy.into() }
     }
 
     /// A field that this version does not act on.

@@ -15,13 +15,15 @@ pub const READY: &str = "Ready";
 pub const ESTIMATED: &str = "Estimated";
 /// At least one node fits now.
 pub const PLACEABLE: &str = "Placeable";
+/// The pods that run were made of the estimate as it is now. Absent where none run.
+pub const UP_TO_DATE: &str = "UpToDate";
 /// kstatus: work is under way, or the cluster may still come to fit.
 pub const RECONCILING: &str = "Reconciling";
 /// kstatus: nothing will change until the spec does.
 pub const STALLED: &str = "Stalled";
 
 /// The conditions that the controller writes; others may set others.
-pub const OURS: [&str; 5] = [READY, ESTIMATED, PLACEABLE, RECONCILING, STALLED];
+pub const OURS: [&str; 6] = [READY, ESTIMATED, PLACEABLE, UP_TO_DATE, RECONCILING, STALLED];
 
 named! {
     /// Reasons of conditions beside those of [`decide`](crate::decide::Reason): how far the workload has come.
@@ -32,8 +34,34 @@ named! {
         Available = "Available",
         /// The workload is written, a node fits, and replicas are not ready yet.
         Progressing = "Progressing",
-        /// The Deployment's pods cannot be created: a quota, an admission webhook.
+        /// The Deployment's pods cannot be created: a quota, or an admission webhook of somebody else.
         ReplicaFailure = "ReplicaFailure",
+        /// The object asks for an estimate only, and has it.
+        EstimateOnly = "EstimateOnly",
+        /// No replica is wanted, and none runs.
+        ScaledToZero = "ScaledToZero",
+        /// New pods wait for the GPUs of the old ones, which go first.
+        Replacing = "Replacing",
+        /// A pod ran out of GPU memory: the estimate was exceeded.
+        GpuOutOfMemory = "GpuOutOfMemory",
+        /// A container ran out of host memory.
+        HostOutOfMemory = "HostOutOfMemory",
+        /// An image cannot be pulled.
+        ImagePullFailed = "ImagePullFailed",
+        /// A container cannot be created.
+        ContainerNotCreated = "ContainerNotCreated",
+        /// A container ends again and again.
+        CrashLooping = "CrashLooping",
+        /// A pod was ended as a whole, such as by an eviction.
+        PodFailed = "PodFailed",
+        /// kube-scheduler finds no node, for a reason that is not the GPUs.
+        Unschedulable = "Unschedulable",
+        /// The Deployment has given up waiting for its pods.
+        DeadlineExceeded = "DeadlineExceeded",
+        /// The pods that run were made of the estimate as it is.
+        AsEstimated = "AsEstimated",
+        /// The pods that run were given less than the estimate comes to by now.
+        EstimateGrown = "EstimateGrown",
         /// A Deployment of the same name belongs to another.
         NameTaken = "NameTaken",
         /// The API server refuses the Deployment that the template comes to.
@@ -74,7 +102,7 @@ impl Truth {
 
 /// What one condition is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ConditionFinding {
     /// The condition's type.
     pub kind: &'static str,
     /// Whether it holds.
@@ -91,7 +119,7 @@ pub struct Finding {
 #[must_use]
 pub fn merge(
     previous: &[Condition],
-    findings: &[Finding],
+    findings: &[ConditionFinding],
     generation: Option<i64>,
     now: jiff::Timestamp,
 ) -> Vec<Condition> {
@@ -109,8 +137,7 @@ pub fn merge(
             last_transition_time: since,
         }
     });
-    let theirs =
-        previous.iter().filter(|old| !findings.iter().any(|finding| finding.kind == old.type_)).cloned();
+    let theirs = previous.iter().filter(|old| !OURS.contains(&old.type_.as_str())).cloned();
     ours.chain(theirs).collect()
 }
 
@@ -129,8 +156,13 @@ fn to_second(time: jiff::Timestamp) -> jiff::Timestamp {
 mod tests {
     use super::*;
 
-    fn finding(status: Truth, reason: &str) -> Finding {
-        Finding { kind: READY, status, reason: reason.to_owned(), message: format!("because {reason}") }
+    fn finding(status: Truth, reason: &str) -> ConditionFinding {
+        ConditionFinding {
+            kind: READY,
+            status,
+            reason: reason.to_owned(),
+            message: format!("because {reason}"),
+        }
     }
 
     fn at(second: i64) -> jiff::Timestamp {

@@ -1,11 +1,13 @@
 //! The custom resource definition as the API server gets it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
+use serde_json::json;
 
 use super::ModelDeployment;
+use super::v1alpha1::UNOBSERVED;
 
 /// `modeldeployments.loadline.dev`, made from the types of [`super::v1alpha1`].
 #[must_use]
@@ -14,6 +16,10 @@ pub fn model_deployment() -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             for_each_schema(schema, &mut tidy);
+            if let Some(status) = schema.properties.as_mut().and_then(|fields| fields.get_mut("status")) {
+                // Until the controller has looked, kstatus is to say InProgress: no status at all would be Current.
+                status.default = Some(JSON(json!({"observedGeneration": UNOBSERVED})));
+            }
         }
     }
     crd
@@ -90,6 +96,34 @@ mod tests {
             assert!(schema.one_of.is_none() && schema.not.is_none(), "not structural: {schema:?}");
         });
         assert!(schemas > 60, "only {schemas} schemas were visited");
+    }
+
+    /// YAML takes a bare `Off`, `No` or `y` for a boolean, and then nothing that is written is the enum's value.
+    #[test]
+    fn every_name_of_an_enum_is_text_to_every_reader_of_yaml() {
+        let text = yaml().expect("YAML");
+        let read: CustomResourceDefinition = serde_yaml::from_str(&text).expect("the definition");
+        let mut schema =
+            read.spec.versions.into_iter().next().and_then(|version| version.schema?.open_api_v3_schema);
+        let mut names = 0;
+        for_each_schema(schema.as_mut().expect("a schema"), &mut |schema| {
+            for value in schema.enum_.iter().flatten() {
+                let name = value.0.as_str().unwrap_or_else(|| panic!("{} is not text", value.0));
+                let boolean = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+                assert!(
+                    !boolean.contains(&name.to_ascii_lowercase().as_str()),
+                    "{name} is a boolean to YAML 1.1"
+                );
+                names += 1;
+            }
+        });
+        assert!(names > 60, "only {names} names");
+    }
+
+    #[test]
+    fn a_status_that_nobody_has_written_is_of_no_generation() {
+        let status = &schema().properties.expect("properties")["status"];
+        assert_eq!(status.default.as_ref().map(|value| &value.0), Some(&json!({"observedGeneration": -1})));
     }
 
     #[test]

@@ -9,9 +9,8 @@ use crate::precision::{Engine, Precision};
 use crate::render::json::{ComparisonDocument, FittedCardDocument, LeftOutDocument, VariantDocument};
 use crate::units::Margin;
 
-use super::estimate::in_flags;
 use super::failure::Failure;
-use super::fit::{MOST_OF_A_NODE, Subject, smallest};
+use super::fit::{MOST_OF_A_NODE, Sizing, smallest};
 use super::gpu::{Gpu, ladder};
 
 /// What differs from row to row.
@@ -67,7 +66,7 @@ impl Comparison {
     }
 
     /// The rows.
-    pub(super) fn rows(self, subject: &Subject<'_>, fit: Option<&Gpu>) -> ComparisonDocument {
+    pub(super) fn rows(self, sizing: &Sizing<'_>, fit: Option<&Gpu>) -> ComparisonDocument {
         let mut document = ComparisonDocument {
             by: self.name(),
             variants: Vec::new(),
@@ -76,11 +75,11 @@ impl Comparison {
         };
         if self == Self::Gpu {
             document.gpus =
-                ladder().into_iter().map(|card| on(&Gpu::from(card), card.name, subject)).collect();
+                ladder().into_iter().map(|card| on(&Gpu::from(card), card.name, sizing)).collect();
             return document;
         }
-        let (asked, shape) = (subject.asked, subject.shape);
-        let own = &subject.estimate.workload;
+        let (asked, shape) = (sizing.asked, sizing.shape);
+        let own = &sizing.estimate.workload;
         for (value, workload) in self.variants(shape, asked, own) {
             match estimate(shape, &workload) {
                 Ok(estimate) => {
@@ -89,7 +88,7 @@ impl Comparison {
                     if as_asked && document.variants.iter().any(|row| row.as_asked) {
                         continue;
                     }
-                    document.variants.push(row(value, as_asked, &estimate, subject.margin, fit));
+                    document.variants.push(row(value, as_asked, &estimate, sizing.margin, fit));
                 }
                 Err(error) => document.left_out.push(LeftOutDocument { value, problem: problem(error) }),
             }
@@ -157,19 +156,19 @@ fn row(
 }
 
 /// What the model takes of one kind of GPU.
-fn on(gpu: &Gpu, name: &'static str, subject: &Subject<'_>) -> FittedCardDocument {
-    let room = subject.room(gpu.memory);
-    let fewest = subject.fewest(room, MOST_OF_A_NODE);
-    let needs = fewest.as_ref().and_then(|(workload, _)| estimate(subject.shape, workload).ok());
+fn on(gpu: &Gpu, name: &'static str, sizing: &Sizing<'_>) -> FittedCardDocument {
+    let room = sizing.room(gpu.memory);
+    let fewest = sizing.fewest(room, MOST_OF_A_NODE);
+    let needs = fewest.as_ref().and_then(|(workload, _)| estimate(sizing.shape, workload).ok());
     let fewest = fewest.map(|(workload, _)| workload);
     FittedCardDocument {
         gpu: name,
         memory: gpu.memory,
-        fits: room.fits(subject.shape, subject.asked),
+        fits: room.fits(sizing.shape, sizing.asked),
         fewest_gpus: needs.as_ref().map(|estimate| estimate.gpus),
-        required_per_gpu: needs.and_then(|estimate| subject.margin.apply(estimate.total_per_gpu).ok()),
-        longest_context: fewest.as_ref().and_then(|workload| subject.longest_context(room, workload)),
-        most_sequences: fewest.as_ref().and_then(|workload| subject.most_sequences(room, workload)),
+        required_per_gpu: needs.and_then(|estimate| sizing.margin.apply(estimate.total_per_gpu).ok()),
+        longest_context: fewest.as_ref().and_then(|workload| sizing.longest_context(room, workload)),
+        most_sequences: fewest.as_ref().and_then(|workload| sizing.most_sequences(room, workload)),
     }
 }
 
@@ -214,7 +213,7 @@ fn contexts(shape: &ModelShape, own: &Workload) -> Vec<u64> {
 
 fn problem(error: EstimateError) -> String {
     match error {
-        EstimateError::Invalid { problem, .. } => in_flags(&problem),
+        EstimateError::Invalid { problem, .. } => problem,
         EstimateError::Overflow(overflow) => overflow.to_string(),
     }
 }

@@ -99,6 +99,17 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// Whether there is such a namespace. Who may not look at namespaces is told that there is: nothing says otherwise.
+    pub(super) async fn has_namespace(&self, name: &str) -> anyhow::Result<bool> {
+        let api = Api::<core::Namespace>::all(self.client.clone());
+        let answer = tokio::time::timeout(ANSWER, api.get_opt(name)).await;
+        match answer.map_err(|_| refused_after("namespaces"))? {
+            Ok(found) => Ok(found.is_some()),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(true),
+            Err(error) => Err(refused("namespaces", &error).into()),
+        }
+    }
+
     /// A ConfigMap, if it is there.
     pub(super) async fn config_map(
         &self,

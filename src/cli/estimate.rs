@@ -6,25 +6,25 @@ use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{ContextSpec, EngineSpec, ParallelismSpec, TensorParallel, TrainingSpec};
 use crate::engine;
 use crate::estimate::{
-    AttentionKernel, Checkpointing, EstimateError, Method, Offload, Optimizer, Sharding, Workload, estimate,
+    AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding, Workload, estimate,
 };
 use crate::model::catalog;
-use crate::plan::workload;
+use crate::plan::{judge, workload};
 use crate::precision::{CachePrecision, Engine, Precision};
-use crate::refusal::Refusal;
 use crate::render::json::{self, CardDocument};
 use crate::render::{hints as words, table};
 use crate::units::{Margin, shorten};
 
 use super::compare::Comparison;
 use super::failure::{ExitStatus, Failure};
-use super::fit::{self, Subject};
+use super::fit::{self, Sizing};
 use super::gpu::{CARDS, Gpu};
 use super::hub::HubArguments;
 use super::output::Format;
 use super::printer::Printer;
 use super::shape::ModelArguments;
 use super::values::{gpus, one_of, sequences, tokens};
+use super::words::explained;
 
 #[derive(Debug, Args)]
 pub(super) struct EstimateArguments {
@@ -155,15 +155,17 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
         comparison.check(arguments.training.training, arguments.training.gpus)?;
     }
     let shape = arguments.model.shape(&arguments.hub)?;
-    let workload = workload(&spec(arguments), &shape).map_err(explained)?;
+    let spec = spec(arguments);
+    let workload = workload(&spec, &shape).map_err(explained)?;
     let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;
-    let subject = Subject { shape: &shape, asked: &workload, estimate: &estimate, margin: arguments.margin };
+    judge(&spec, &estimate, arguments.margin).map_err(explained)?;
+    let sizing = Sizing { shape: &shape, asked: &workload, estimate: &estimate, margin: arguments.margin };
     let mut document = json::estimate(&shape, &estimate, arguments.margin);
-    document.cards = Some(fit::cards(&subject));
-    document.fit = arguments.fit.as_ref().map(|gpu| fit::fit(gpu, &subject));
+    document.cards = Some(fit::cards(&sizing));
+    document.fit = arguments.fit.as_ref().map(|gpu| fit::fit(gpu, &sizing));
     document.comparison =
-        arguments.compare.map(|comparison| comparison.rows(&subject, arguments.fit.as_ref()));
-    document.notes.extend(hints(&subject));
+        arguments.compare.map(|comparison| comparison.rows(&sizing, arguments.fit.as_ref()));
+    document.notes.extend(hints(&sizing));
     let uncounted = engine::uncounted(arguments.serving.engine, &arguments.serving.arguments);
     if !uncounted.is_empty() {
         document.notes.push(format!(
@@ -171,6 +173,7 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
             uncounted.join(", ")
         ));
     }
+    document.notes.extend(engine::remarks(arguments.serving.engine, &arguments.serving.arguments));
     let fits = document.fit.as_ref().is_none_or(|fit| fit.fits);
     let status = if fits { ExitStatus::Fine } else { ExitStatus::DoesNotFit };
     if let Some(text) = arguments.output.document(&document)? {
@@ -195,29 +198,29 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
 }
 
 /// What a newcomer should know of what was left out.
-fn hints(subject: &Subject<'_>) -> Vec<String> {
+fn hints(sizing: &Sizing<'_>) -> Vec<String> {
     let mut hints = Vec::new();
-    let parameters = subject.shape.parameters;
-    if parameters < SMALLEST_MODEL && subject.shape.tensors.is_empty() {
+    let parameters = sizing.shape.parameters;
+    if parameters < SMALLEST_MODEL && sizing.shape.tensors.is_empty() {
         hints.push(words::so_few_parameters(parameters));
     }
-    let estimate = subject.estimate;
-    let method = subject.asked.training.as_ref().map(|training| training.method);
+    let estimate = sizing.estimate;
+    let method = sizing.asked.training.as_ref().map(|training| training.method);
     if let (Some(Method::Qlora), Some(asked), Some(held)) =
-        (method, subject.asked.precision, estimate.workload.precision)
+        (method, sizing.asked.precision, estimate.workload.precision)
         && asked.is_wide()
     {
         hints.push(words::quantised_base(asked, held));
     }
     let dominates = estimate.per_gpu.kv_cache.0 >= estimate.total_per_gpu.0 / 4;
-    if subject.asked.context.is_none()
+    if sizing.asked.context.is_none()
         && let Some(longest) = estimate.workload.context.filter(|longest| *longest > USUAL_CONTEXT)
         && dominates
     {
-        let usual = Workload { context: Some(USUAL_CONTEXT), ..subject.asked.clone() };
-        let required = crate::estimate::estimate(subject.shape, &usual)
+        let usual = Workload { context: Some(USUAL_CONTEXT), ..sizing.asked.clone() };
+        let required = crate::estimate::estimate(sizing.shape, &usual)
             .ok()
-            .and_then(|usual| subject.margin.apply(usual.total_per_gpu).ok());
+            .and_then(|usual| sizing.margin.apply(usual.total_per_gpu).ok());
         hints.extend(required.map(|required| words::longest_context(longest, USUAL_CONTEXT, required)));
     }
     hints
@@ -274,60 +277,6 @@ fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
         }),
         ..spec
     }
-}
-
-/// An error in the words of the command line: the flag instead of the field.
-pub(super) fn explained(error: Refusal) -> Failure {
-    let named = |field: &str, problem: &str, remedy: &str| {
-        let flag = flag(field).map_or_else(|| field.to_owned(), |flag| format!("--{flag}"));
-        Failure::error(format!("{flag}: {}", in_flags(problem))).hint(in_flags(remedy))
-    };
-    match error {
-        Refusal::Invalid { field, problem, remedy } => named(&field, &problem, &remedy),
-        Refusal::NotSupported { field, remedy } => named(&field, "not supported yet", &remedy),
-        Refusal::Estimate(EstimateError::Invalid { field, problem, remedy }) => {
-            named(field, &problem, &remedy)
-        }
-        Refusal::Estimate(EstimateError::Overflow(overflow)) => Failure::error(overflow.to_string()),
-    }
-}
-
-/// The flags that set fields of the custom resource.
-const FLAGS: &[(&str, &str)] = &[
-    ("model.parameters", "parameters"),
-    ("precision", "precision"),
-    ("context.length", "context"),
-    ("context.sequences", "sequences"),
-    ("context.cachePrecision", "cache-precision"),
-    ("parallelism.tensor", "tensor"),
-    ("parallelism.pipeline", "pipeline"),
-    ("engine", "engine"),
-    ("engine.name", "engine"),
-    ("training", "training"),
-    ("training.method", "training"),
-    ("training.microBatch", "sequences"),
-    ("training.sequenceLength", "context"),
-    ("training.optimizer", "optimizer"),
-    ("training.loraRank", "lora-rank"),
-    ("training.loraTargets", "lora-targets"),
-    ("training.gradientCheckpointing", "gradient-checkpointing"),
-    ("training.attention", "attention"),
-    ("training.sharding", "sharding"),
-    ("training.gpus", "gpus"),
-    ("training.offload", "offload"),
-];
-
-/// The flag that sets a field of the custom resource.
-fn flag(field: &str) -> Option<&'static str> {
-    FLAGS.iter().find(|(known, _)| *known == field).map(|(_, flag)| *flag)
-}
-
-/// A sentence with flags in the place of fields. Those of one word are words of the sentence.
-pub(super) fn in_flags(text: &str) -> String {
-    FLAGS
-        .iter()
-        .filter(|(field, _)| field.contains('.'))
-        .fold(text.to_owned(), |text, (field, flag)| text.replace(field, &format!("--{flag}")))
 }
 
 fn list_gpus(output: Format, printer: Printer) -> anyhow::Result<ExitStatus> {

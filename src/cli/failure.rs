@@ -53,7 +53,12 @@ impl Failure {
         Self { message: message.into(), hint: None, status: ExitStatus::Usage }
     }
 
-    /// The same, with what would help.
+    /// This error, with the file that what would help is about.
+    pub(crate) fn in_file(self, file: &str) -> Self {
+        Self { hint: self.hint.map(|hint| format!("{hint} ({file})")), ..self }
+    }
+
+    /// This error, with what would help.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

@@ -1,15 +1,17 @@
 //! What of a model fits a GPU, and which GPUs it fits: the questions of `--fit` and of the first lines.
 
+use crate::api::limits::{MOST_SEQUENCES, MOST_TOKENS};
+use crate::decide::Change;
 use crate::estimate::inverse::{Room, largest_margin, shared};
 use crate::estimate::{Estimate, Method, Sharding, Training, Workload, estimate};
 use crate::model::ModelShape;
 use crate::plan::alternatives;
 use crate::precision::Precision;
+use crate::render::change_fields;
 use crate::render::json::{CardDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
 use crate::units::{Bytes, Margin};
 
 use super::gpu::{Card, Gpu, ladder};
-use super::values::{MOST_SEQUENCES, MOST_TOKENS};
 
 /// More ranks than any node has GPUs.
 const MOST_RANKS: u64 = 64;
@@ -20,7 +22,7 @@ const SHORTEST_CONTEXT: u64 = 512;
 
 /// A model, how it is to be run, and the margin: what every question here is about.
 #[derive(Clone, Copy)]
-pub(super) struct Subject<'a> {
+pub(super) struct Sizing<'a> {
     pub(super) shape: &'a ModelShape,
     /// The workload as it was asked for, defaults open.
     pub(super) asked: &'a Workload,
@@ -29,7 +31,7 @@ pub(super) struct Subject<'a> {
     pub(super) margin: Margin,
 }
 
-impl Subject<'_> {
+impl Sizing<'_> {
     pub(super) fn room(&self, memory: Bytes) -> Room {
         Room { per_gpu: memory, margin: self.margin }
     }
@@ -69,18 +71,18 @@ impl Subject<'_> {
 }
 
 /// What of it fits a GPU.
-pub(super) fn fit(gpu: &Gpu, subject: &Subject<'_>) -> FitDocument {
-    let room = subject.room(gpu.memory);
-    let (shape, asked) = (subject.shape, subject.asked);
+pub(super) fn fit(gpu: &Gpu, sizing: &Sizing<'_>) -> FitDocument {
+    let room = sizing.room(gpu.memory);
+    let (shape, asked) = (sizing.shape, sizing.asked);
     let fits = room.fits(shape, asked);
-    let smaller = smaller(subject, room);
+    let smaller = smaller(sizing, room);
     let serving = asked.training.is_none();
     let mut document = FitDocument {
         gpu: gpu.name.map(str::to_owned),
         memory: gpu.memory,
         fits,
-        longest_context: subject.longest_context(room, asked),
-        most_sequences: subject.most_sequences(room, asked),
+        longest_context: sizing.longest_context(room, asked),
+        most_sequences: sizing.most_sequences(room, asked),
         fewest_ranks: serving.then(|| room.fewest_ranks(shape, asked, MOST_RANKS).ok().flatten()).flatten(),
         finest_precision: smaller.iter().find_map(|(fields, _)| match fields.as_slice() {
             [("precision", value)] if serving => value.parse::<Precision>().ok(),
@@ -88,12 +90,12 @@ pub(super) fn fit(gpu: &Gpu, subject: &Subject<'_>) -> FitDocument {
         }),
         fewest_training_gpus: room.fewest_training_gpus(shape, asked, MOST_RANKS),
         lightest_sharding: room.lightest_sharding(shape, asked),
-        largest_margin: largest_margin(gpu.memory, subject.estimate.total_per_gpu)
+        largest_margin: largest_margin(gpu.memory, sizing.estimate.total_per_gpu)
             .map(|margin| margin.to_string()),
         changes: Vec::new(),
     };
     if !fits {
-        document.changes = changes(&document, &smaller, subject, room);
+        document.changes = changes(&document, &smaller, sizing, room);
     }
     document
 }
@@ -102,12 +104,12 @@ pub(super) fn fit(gpu: &Gpu, subject: &Subject<'_>) -> FitDocument {
 type Fields = Vec<(&'static str, String)>;
 
 /// What the planner would try of a ModelDeployment and fits, in its order.
-fn smaller(subject: &Subject<'_>, room: Room) -> Vec<(Fields, ChangeDocument)> {
-    alternatives(subject.shape, subject.asked, subject.estimate, subject.margin)
+fn smaller(sizing: &Sizing<'_>, room: Room) -> Vec<(Fields, ChangeDocument)> {
+    alternatives(sizing.shape, sizing.asked, sizing.estimate, sizing.margin, &|_, _| true)
         .into_iter()
         .filter(|alternative| room.holds(alternative.requirement.per_gpu))
         .map(|alternative| {
-            let fields = alternative.change.fields;
+            let fields = change_fields(&alternative.change);
             let change = ChangeDocument {
                 flags: flags(&fields),
                 required_per_gpu: alternative.requirement.per_gpu,
@@ -123,18 +125,18 @@ fn smaller(subject: &Subject<'_>, room: Room) -> Vec<(Fields, ChangeDocument)> {
 fn changes(
     fit: &FitDocument,
     smaller: &[(Fields, ChangeDocument)],
-    subject: &Subject<'_>,
+    sizing: &Sizing<'_>,
     room: Room,
 ) -> Vec<ChangeDocument> {
-    let asked = subject.asked;
+    let asked = sizing.asked;
     let mut found: Vec<Option<ChangeDocument>> = Vec::new();
     if let Some(context) = fit.longest_context.filter(|&context| context >= SHORTEST_CONTEXT) {
         let shorter = Workload { context: Some(context), ..asked.clone() };
-        found.push(subject.change(format!("--context {context}"), &shorter));
+        found.push(sizing.change(format!("--context {context}"), &shorter));
     }
     if let Some(sequences) = fit.most_sequences {
         let fewer = Workload { sequences, ..asked.clone() };
-        found.push(subject.change(format!("--sequences {sequences}"), &fewer));
+        found.push(sizing.change(format!("--sequences {sequences}"), &fewer));
     }
     // What has an exact answer is not offered by halves.
     let is_exact = |fields: &Fields| match fields.as_slice() {
@@ -153,10 +155,10 @@ fn changes(
     found.extend(of_size(true));
     if let (Some(sharding), Some(training)) = (fit.lightest_sharding, &asked.training) {
         let shared = shared(asked, training.gpus, sharding);
-        found.push(shared.and_then(|shared| subject.change(format!("--sharding {sharding}"), &shared)));
+        found.push(shared.and_then(|shared| sizing.change(format!("--sharding {sharding}"), &shared)));
     }
-    if let Some((shared, flags)) = subject.fewest(room, MOST_RANKS) {
-        found.push(subject.change(flags, &shared));
+    if let Some((shared, flags)) = sizing.fewest(room, MOST_RANKS) {
+        found.push(sizing.change(flags, &shared));
     }
     let mut changes: Vec<ChangeDocument> = Vec::new();
     for change in found.into_iter().flatten().filter(|change| room.holds(change.required_per_gpu)) {
@@ -168,35 +170,35 @@ fn changes(
         changes.extend(of_size(false).flatten());
     }
     if changes.is_empty() {
-        changes.extend(together(subject, room));
+        changes.extend(together(sizing, room));
     }
     changes
 }
 
 /// Fewer bits on more GPUs, and with that a shorter context: the last resort of what needs more than one change. Of each the
 /// one with the fewest GPUs, and of those the one with the most bits.
-fn together(subject: &Subject<'_>, room: Room) -> Vec<ChangeDocument> {
-    let own = subject.estimate.workload.context;
-    let variants = reduced(subject);
+fn together(sizing: &Sizing<'_>, room: Room) -> Vec<ChangeDocument> {
+    let own = sizing.estimate.workload.context;
+    let variants = reduced(sizing);
     let whole = variants.iter().find_map(|(flags, workload)| {
-        subject.change(flags.join(" "), workload).filter(|change| room.holds(change.required_per_gpu))
+        sizing.change(flags.join(" "), workload).filter(|change| room.holds(change.required_per_gpu))
     });
     let shorter = variants.into_iter().find_map(|(mut flags, workload)| {
-        let context = subject.longest_context(room, &workload)?;
+        let context = sizing.longest_context(room, &workload)?;
         let is_shorter = own.is_none_or(|own| context < own);
         if context < SHORTEST_CONTEXT || !is_shorter {
             return None;
         }
         flags.push(format!("--context {context}"));
-        subject.change(flags.join(" "), &Workload { context: Some(context), ..workload })
+        sizing.change(flags.join(" "), &Workload { context: Some(context), ..workload })
     });
     let fewer_gpus = |change: &ChangeDocument| whole.as_ref().is_none_or(|whole| change.gpus < whole.gpus);
     shorter.filter(fewer_gpus).into_iter().chain(whole).collect()
 }
 
 /// The workload with fewer bits, on more GPUs, and both, with the flags for it: the fewest GPUs first.
-fn reduced(subject: &Subject<'_>) -> Vec<(Vec<String>, Workload)> {
-    let asked = subject.asked;
+fn reduced(sizing: &Sizing<'_>) -> Vec<(Vec<String>, Workload)> {
+    let asked = sizing.asked;
     let powers = || std::iter::successors(Some(1_u64), |number| number.checked_mul(2));
     let up_to = |most: u64| powers().take_while(move |number| *number <= most);
     let mut variants = Vec::new();
@@ -218,9 +220,9 @@ fn reduced(subject: &Subject<'_>) -> Vec<(Vec<String>, Workload)> {
         }
         return variants;
     }
-    let smaller = alternatives(subject.shape, asked, subject.estimate, subject.margin);
-    let smaller = smaller.iter().filter_map(|alternative| match alternative.change.fields.as_slice() {
-        [("precision", value)] => value.parse::<Precision>().ok(),
+    let smaller = alternatives(sizing.shape, asked, sizing.estimate, sizing.margin, &|_, _| true);
+    let smaller = smaller.iter().filter_map(|alternative| match alternative.change {
+        Change::Precision(precision) => Some(precision),
         _ => None,
     });
     let precisions: Vec<Option<Precision>> = std::iter::once(None).chain(smaller.map(Some)).collect();
@@ -240,12 +242,12 @@ fn reduced(subject: &Subject<'_>) -> Vec<(Vec<String>, Workload)> {
 }
 
 /// The common GPUs on either side of the requirement; where one has not enough, how several would.
-pub(super) fn cards(subject: &Subject<'_>) -> CardsDocument {
-    let required = subject.margin.apply(subject.estimate.total_per_gpu).unwrap_or(Bytes(u64::MAX));
-    let smallest = smallest(required, subject.margin);
+pub(super) fn cards(sizing: &Sizing<'_>) -> CardsDocument {
+    let required = sizing.margin.apply(sizing.estimate.total_per_gpu).unwrap_or(Bytes(u64::MAX));
+    let smallest = smallest(required, sizing.margin);
     let too_small =
-        ladder().into_iter().rev().find(|card| !subject.room(card.memory()).holds(required)).map(document);
-    let shared = if smallest.is_none() { several(subject) } else { None };
+        ladder().into_iter().rev().find(|card| !sizing.room(card.memory()).holds(required)).map(document);
+    let shared = if smallest.is_none() { several(sizing) } else { None };
     CardsDocument { smallest, too_small, shared }
 }
 
@@ -256,11 +258,11 @@ pub(super) fn smallest(required: Bytes, margin: Margin) -> Option<CardDocument> 
 }
 
 /// The fewest of the largest common GPU that the model fits, and the smallest that so many of would do.
-fn several(subject: &Subject<'_>) -> Option<SharedDocument> {
+fn several(sizing: &Sizing<'_>) -> Option<SharedDocument> {
     let largest = ladder().into_iter().map(Card::memory).max()?;
-    let (workload, flags) = subject.fewest(subject.room(largest), MOST_OF_A_NODE)?;
-    let change = subject.change(flags, &workload)?;
-    let smallest = smallest(change.required_per_gpu, subject.margin)?;
+    let (workload, flags) = sizing.fewest(sizing.room(largest), MOST_OF_A_NODE)?;
+    let change = sizing.change(flags, &workload)?;
+    let smallest = smallest(change.required_per_gpu, sizing.margin)?;
     Some(SharedDocument { change, smallest })
 }
 

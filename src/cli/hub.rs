@@ -19,7 +19,10 @@ pub(super) struct HubArguments {
 impl HubArguments {
     /// The sources, for one command: someone is waiting for the answer.
     pub(super) fn sources(&self) -> anyhow::Result<Sources> {
-        Ok(Sources::new(Settings { attempts: 2, ..self.settings() })?)
+        // There is one user, and nobody to share with.
+        let settings =
+            Settings { attempts: 2, store_bytes: 512 << 20, store_share: u64::MAX, ..self.settings() };
+        Ok(Sources::new(settings)?)
     }
 
     /// The settings, for a process that has the time.

@@ -22,6 +22,7 @@ mod reference;
 mod resolve;
 mod shape;
 mod values;
+mod words;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -37,7 +38,6 @@ use printer::Printer;
 #[command(
     name = "loadline",
     version,
-    disable_help_subcommand = true,
     after_help = "Exit codes: 0 fits or fine, 1 error, 2 usage, 3 does not fit (rejected or busy), 4 unknown."
 )]
 struct Arguments {

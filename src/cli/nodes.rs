@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::inventory::{Inventory, Snapshot};
+use crate::inventory::{Inventory, Snapshot, Sources};
 use crate::render::{json, table, text, yaml};
 
 use super::connection::{Cluster, ConnectionArguments, block_on};
@@ -53,7 +53,7 @@ pub(super) struct NodesArguments {
 }
 
 pub(super) fn nodes(arguments: &NodesArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
-    let inventory = Inventory::new(arguments.from.read()?);
+    let inventory = Inventory::new(arguments.from.read()?, &Sources::default());
     if let Some(text) = arguments.output.document(&json::nodes(inventory.nodes()))? {
         printer.data(&text)?;
         return Ok(ExitStatus::Fine);
@@ -72,7 +72,7 @@ pub(super) fn nodes(arguments: &NodesArguments, printer: Printer) -> anyhow::Res
 
 /// Exit code 4 where a label cannot be believed: models on such a node are of unknown fit.
 pub(super) fn doctor(arguments: &NodesArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
-    let inventory = Inventory::new(arguments.from.read()?);
+    let inventory = Inventory::new(arguments.from.read()?, &Sources::default());
     let problems = table::problems(inventory.nodes());
     let status = if problems.is_some() { ExitStatus::Unknown } else { ExitStatus::Fine };
     if let Some(text) = arguments.output.document(&json::problems(inventory.nodes()))? {
@@ -109,7 +109,7 @@ enum SnapshotFormat {
 pub(super) fn snapshot(arguments: &WriteArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
     let mut snapshot = arguments.from.read()?;
     if arguments.redact {
-        snapshot.redact();
+        snapshot.redact(&Sources::default());
     }
     let list = snapshot.to_list();
     printer.data(&match arguments.output {

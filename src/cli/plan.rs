@@ -8,15 +8,16 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::api::ModelDeploymentSpec;
 use crate::decide::Verdict;
-use crate::inventory::{Inventory, Snapshot};
+use crate::inventory::{Inventory, Snapshot, Sources};
 use crate::plan::{Subject, check, plan};
-use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table, yaml};
+use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table};
+use crate::units::shorten;
 
 use super::connection::{Cluster, block_on};
 use super::failure::{ExitStatus, Failure};
 use super::hub::HubArguments;
 use super::input;
-use super::manifest::{Manifest, Manifests};
+use super::manifest::{Manifest, Manifests, Named};
 use super::nodes::{SnapshotArguments, from_file};
 use super::printer::Printer;
 use super::resolve::Resolver;
@@ -29,7 +30,7 @@ pub(super) struct PlanArguments {
     /// Read directories with all that is below them
     #[arg(short = 'R', long, requires = "filename")]
     recursive: bool,
-    /// The namespace of objects that state none; without -f, the one whose objects are planned
+    /// The namespace of objects that state none; without -f, the one whose objects are planned: it must exist, and may be empty
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
     /// Plan the objects of all namespaces
@@ -75,14 +76,21 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
                 .into());
         }
         Some(path) => from_file(path)?,
-        None => block_on(live(arguments, &mut namespace, &mut given))?,
+        // What is wrong with every object by itself is told with no cluster at hand.
+        None if !given.objects.is_empty() && given.objects.iter().all(is_refused) => Snapshot::default(),
+        None => block_on(live(arguments, &mut namespace, &mut given, printer))?,
     };
-    let inventory = Inventory::new(snapshot);
+    let inventory = Inventory::new(snapshot, &Sources::default());
     let resolver = Resolver { sources: arguments.hub.sources()?, config_maps: given.config_maps, namespace };
     let outcomes: Vec<Outcome> =
         given.objects.into_iter().map(|manifest| outcome(manifest, &resolver, &inventory)).collect();
-    printer.data(&printed(&outcomes, arguments.output, printer)?)?;
+    print(&outcomes, arguments.output, printer)?;
     Ok(status(&outcomes))
+}
+
+/// Whether an object is wrong by itself, whatever the cluster.
+fn is_refused(object: &Manifest) -> bool {
+    object.spec.as_ref().map_or(true, |spec| check(spec).is_err())
 }
 
 /// What was given to be planned.
@@ -97,6 +105,7 @@ async fn live(
     arguments: &PlanArguments,
     namespace: &mut String,
     given: &mut Given,
+    printer: Printer,
 ) -> anyhow::Result<Snapshot> {
     let cluster = Cluster::connect(&arguments.from.connection).await?;
     if arguments.namespace.is_none() {
@@ -104,7 +113,23 @@ async fn live(
     }
     if arguments.filename.is_empty() {
         let within = (!arguments.all_namespaces).then_some(namespace.as_str());
-        for object in cluster.model_deployments(within).await? {
+        let found = cluster.model_deployments(within).await?;
+        if found.is_empty() {
+            // As kubectl does, an empty namespace is no error; what was mistyped is one.
+            match within {
+                Some(name) if !cluster.has_namespace(name).await? => {
+                    return Err(Failure::error(format!(
+                        "no ModelDeployment in namespace {0}: there is no namespace {0}",
+                        shorten(name)
+                    ))
+                    .hint("`kubectl get namespaces` lists them; -A plans the objects of all")
+                    .into());
+                }
+                Some(name) => printer.note(&format!("no ModelDeployment in namespace {name}")),
+                None => printer.note("no ModelDeployment in any namespace"),
+            }
+        }
+        for object in found {
             given.objects.push(Manifest {
                 namespace: object.metadata.namespace,
                 name: object.metadata.name.unwrap_or_default(),
@@ -124,19 +149,42 @@ async fn live(
     cluster.snapshot().await
 }
 
+/// Reads every file that was named, and says what of them was passed over. One that cannot be read does not hide the
+/// others' verdicts, unless it was named itself.
 fn read_files(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<Given> {
     let mut given = Given::default();
+    let (mut without_kind, mut templates) = (Vec::new(), Vec::new());
     for path in &arguments.filename {
+        let named = if path.is_dir() { Named::ByDirectory } else { Named::ByItself };
         for file in files(path, arguments.recursive)? {
-            let found = Manifests::read(&input::text(&file)?, &input::name(&file));
+            let name = input::name(&file);
+            let text = match (input::text(&file), named) {
+                (Ok(text), _) => text,
+                (Err(error), Named::ByItself) => return Err(error),
+                (Err(error), Named::ByDirectory) => {
+                    let problem = format!("{error:#}");
+                    let problem = problem.strip_prefix(&format!("{name} ")).unwrap_or(&problem);
+                    given.objects.push(Manifest::of_file(&name, problem.to_owned()));
+                    continue;
+                }
+            };
+            let found = Manifests::read(&text, &name, named);
             if !found.others.is_empty() {
-                let (shown, more) = (4, found.others.len().saturating_sub(4));
-                let named: Vec<String> = found.others.iter().take(shown).cloned().collect();
-                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-                printer.note(&format!("{}: passed over {}{more}", input::name(&file), named.join(", ")));
+                printer.note(&format!("{name}: passed over {}", first(&found.others)));
+            }
+            if found.without_kind {
+                without_kind.push(name.clone());
+            }
+            if found.templates {
+                templates.push(name);
             }
             given.objects.extend(found.objects);
             given.config_maps.extend(found.config_maps);
+        }
+    }
+    for (files, why) in [(without_kind, "no kind"), (templates, "a template's {{ … }}")] {
+        if !files.is_empty() {
+            printer.note(&format!("passed over what has {why}: {}", first(&files)));
         }
     }
     if given.objects.is_empty() {
@@ -146,6 +194,16 @@ fn read_files(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<Giv
             .into());
     }
     Ok(given)
+}
+
+/// The first few of many, and how many more there are.
+fn first(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// The files that a path stands for, in order: itself, or those of a directory that may hold objects.
@@ -195,22 +253,39 @@ fn found(
         Ok(shape) => shape,
         Err(found) => return found,
     };
-    match plan(Subject { namespace, name, spec }, &shape, inventory) {
+    match plan(Subject { namespace, name, spec, roll: None, running: None }, &shape, inventory) {
         Ok(plan) => Found::Planned(Box::new(plan)),
         Err(error) => Found::Refused(error),
     }
 }
 
-fn printed(outcomes: &[Outcome], format: PlanFormat, printer: Printer) -> anyhow::Result<String> {
+fn print(outcomes: &[Outcome], format: PlanFormat, printer: Printer) -> anyhow::Result<()> {
     let style = |wide| table::Style { wide, colour: printer.colours_data(), width: printer.width() };
-    Ok(match format {
-        PlanFormat::Table => table::plan(outcomes, style(false)),
-        PlanFormat::Wide => table::plan(outcomes, style(true)),
-        PlanFormat::Json => json::print(&json::plan(outcomes))?,
-        PlanFormat::Yaml => yaml::print(&json::plan(outcomes))?,
-        PlanFormat::Junit => junit::plan(outcomes),
-        PlanFormat::Sarif => json::print(&sarif::plan(outcomes, env!("CARGO_PKG_VERSION")))?,
-        PlanFormat::Markdown => markdown::plan(outcomes),
+    match format {
+        PlanFormat::Table => parts(table::plan_parts(outcomes, style(false)), printer)?,
+        PlanFormat::Wide => parts(table::plan_parts(outcomes, style(true)), printer)?,
+        PlanFormat::Markdown => parts(markdown::plan_parts(outcomes), printer)?,
+        PlanFormat::Json => printer.stream(|mut out| -> anyhow::Result<()> {
+            serde_json::to_writer_pretty(&mut out, &json::plan(outcomes))?;
+            Ok(out.write_all(b"\n")?)
+        })?,
+        PlanFormat::Yaml => printer
+            .stream(|out| -> anyhow::Result<()> { Ok(serde_yaml::to_writer(out, &json::plan(outcomes))?) })?,
+        PlanFormat::Junit => printer.data(&junit::plan(outcomes))?,
+        PlanFormat::Sarif => {
+            printer.data(&json::print(&sarif::plan(outcomes, env!("CARGO_PKG_VERSION")))?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints a text part by part.
+fn parts(parts: impl Iterator<Item = String>, printer: Printer) -> std::io::Result<()> {
+    printer.stream(|out| {
+        for part in parts {
+            out.write_all(part.as_bytes())?;
+        }
+        Ok(())
     })
 }
 

@@ -46,6 +46,20 @@ impl Printer {
         }
     }
 
+    /// Prints data that is written as it is made: what is large is never held as a whole.
+    // Takes the printer so that nothing prints without one.
+    #[expect(clippy::unused_self)]
+    pub(crate) fn stream<E: From<io::Error>>(
+        self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut out = io::BufWriter::new(Pipe { out: io::stdout().lock(), is_broken: false });
+        let result = write(&mut out).and_then(|()| out.flush().map_err(E::from));
+        let (pipe, _) = out.into_parts();
+        // Whatever became of the error on its way.
+        if pipe.is_broken { Ok(()) } else { result }
+    }
+
     /// Says something about the data that the user should know.
     pub(crate) fn note(self, text: &str) {
         self.words("note", "36", text);
@@ -70,5 +84,25 @@ impl Printer {
             if self.colour_words { format!("\u{1b}[1;{colour}m{label}\u{1b}[0m") } else { label.to_owned() };
         // Nobody can be told that standard error is closed.
         let _ = writeln!(io::stderr().lock(), "{before}{label}: {text}");
+    }
+}
+
+/// Standard output, and whether its reader has gone away.
+struct Pipe<Out> {
+    out: Out,
+    is_broken: bool,
+}
+
+impl<Out: Write> Write for Pipe<Out> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.out.write(bytes);
+        self.is_broken |= result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        result
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.out.flush();
+        self.is_broken |= result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        result
     }
 }

@@ -11,7 +11,9 @@ pub(super) fn page(command: &clap::Command) -> String {
          Installed as `kubectl-loadline`, every command is also `kubectl loadline …`.\n",
     );
     section(&mut page, &mut command, "loadline");
-    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let commands = command.get_subcommands().map(|command| command.get_name().to_owned());
+    // Of `help` there is nothing more to say.
+    let names: Vec<String> = commands.filter(|name| name != "help").collect();
     for name in names {
         if let Some(subcommand) = command.find_subcommand_mut(&name) {
             section(&mut page, subcommand, &format!("loadline {name}"));

@@ -25,9 +25,13 @@ pub(super) struct Resolver {
 
 impl Resolver {
     /// The shape of an object's model, or what is to be said of the object.
-    pub(super) fn resolve(&self, namespace: &str, spec: &ModelDeploymentSpec) -> Result<ModelShape, Found> {
+    pub(super) fn resolve(
+        &self,
+        namespace: &str,
+        spec: &ModelDeploymentSpec,
+    ) -> Result<Arc<ModelShape>, Found> {
         match resolve_pure(spec) {
-            Some(Ok(shape)) => return Ok(shape),
+            Some(Ok(shape)) => return Ok(Arc::new(shape)),
             Some(Err(ResolveError::Spec(error))) => return Err(Found::Refused(error)),
             Some(Err(error @ ResolveError::Config(_))) => {
                 return Err(Found::Malformed(vec![error.to_string()]));
@@ -38,7 +42,7 @@ impl Resolver {
         // A token in a Secret is the cluster's; here it is the user's own.
         let shape = SourceRef::of(&spec.model, "config", HubArguments::token(), content)
             .and_then(|source| self.sources.resolve(&source));
-        shape.map(Arc::unwrap_or_clone).map_err(|error| match error {
+        shape.map_err(|error| match error {
             // What was read and is no model will not become one by being read from elsewhere.
             SourceError::Parse { .. } if spec.model.config_map_ref.is_some() => {
                 Found::Malformed(vec![format!("spec.{error}")])

@@ -8,13 +8,13 @@ use clap::Args;
 use crate::model::content::Content;
 use crate::model::{ModelShape, ShapeSource, assumed, catalog, hf_config};
 use crate::plan::published_size;
-use crate::refusal::Refusal;
 use crate::source::{SourceError, SourceRef, identify};
 use crate::units::{Parameters, shorten};
 
 use super::failure::Failure;
 use super::hub::HubArguments;
 use super::input;
+use super::words::explained as refused;
 
 /// Which model.
 #[derive(Debug, Args)]
@@ -85,12 +85,8 @@ impl ModelArguments {
                 shape.notes.push(note);
                 Ok(shape)
             }
-            Err(Refusal::Invalid { field, problem, remedy }) => {
-                // Here the config is a file, not a field.
-                let problem = problem.replace("model.config", &input::name(path));
-                Err(super::estimate::explained(Refusal::Invalid { field, problem, remedy }).into())
-            }
-            Err(error) => Err(super::estimate::explained(error).into()),
+            // Here the config is a file, not a field.
+            Err(error) => Err(refused(error).in_file(&input::name(path)).into()),
         }
     }
 }
@@ -231,32 +227,8 @@ fn named(name: &str, revision: Option<&str>, hub: &HubArguments) -> anyhow::Resu
         .into());
     }
     Err(Failure::error(format!("model \"{}\" is not in the catalog", shorten(name)))
-        .hint(format!(
-            "{}`loadline estimate --list-models` lists the catalog; a repository of the Hugging Face Hub is organisation/name",
-            near(name)
-        ))
+        .hint(format!("{}; a repository of the Hugging Face Hub is organisation/name", catalog::remedy(name)))
         .into())
-}
-
-/// The names that were perhaps meant: a slip of the finger, else those that contain what was written.
-fn near(name: &str) -> String {
-    /// No more than people read.
-    const MOST: usize = 5;
-    let plain = |text: &str| -> String {
-        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-    };
-    let wanted = plain(name);
-    let mut names: Vec<&str> = super::manifest::nearest(name, catalog::names()).into_iter().collect();
-    if names.is_empty() && wanted.len() > 2 {
-        names = catalog::names().into_iter().filter(|known| plain(known).contains(&wanted)).collect();
-        names.sort_by_key(|known| !plain(known).starts_with(&wanted));
-        names.truncate(MOST);
-    }
-    match names.as_slice() {
-        [] => String::new(),
-        [only] => format!("did you mean {only}? "),
-        [first @ .., last] => format!("did you mean {} or {last}? ", first.join(", ")),
-    }
 }
 
 /// An error of the Hub in the words of the command line: what is in a variable or a flag here is a field elsewhere.

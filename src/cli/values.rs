@@ -7,15 +7,10 @@ use std::str::FromStr;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command};
 
+use crate::api::limits::{MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS};
 use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding};
 use crate::precision::{CachePrecision, Engine, Precision, UnknownName};
 use crate::units::shorten;
-
-/// The most tokens of a context; the limits are those of the custom resource.
-pub(super) const MOST_TOKENS: u64 = 100_000_000;
-/// The most sequences held at once.
-pub(super) const MOST_SEQUENCES: u64 = 65_536;
-const MOST_GPUS: u64 = 1024;
 
 /// Tokens per sequence.
 pub(super) fn tokens(text: &str) -> Result<u64, String> {
@@ -29,7 +24,7 @@ pub(super) fn sequences(text: &str) -> Result<u64, String> {
 
 /// GPUs, or ranks.
 pub(super) fn gpus(text: &str) -> Result<u64, String> {
-    whole_number(text, MOST_GPUS, "number of GPUs", "2")
+    whole_number(text, MOST_RANKS, "number of GPUs", "2")
 }
 
 fn whole_number(text: &str, most: u64, what: &str, example: &str) -> Result<u64, String> {

@@ -7,15 +7,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::inventory::Node;
+use crate::inventory::{Meaning, Node, Sources};
 
-/// The domains whose labels describe GPUs. They come and go together: the one that says that a GPU is shared must not
-/// stay away while the one that says its memory is bridged.
-const DOMAINS: &[&str] = &["nvidia.com/", "amd.com/", "gpu.intel.com/"];
-
-/// The GPU labels that each node was last seen with.
+/// The GPU labels that each node was last seen with. Those of one source come and go together: the one that says that a
+/// GPU is shared must not stay away while the one that says its memory is bridged.
 #[derive(Debug, Default)]
 pub struct LabelMemory {
+    sources: Sources,
     seen: HashMap<String, Seen>,
 }
 
@@ -27,6 +25,12 @@ struct Seen {
 }
 
 impl LabelMemory {
+    /// Remembers what these sources say.
+    #[must_use]
+    pub fn new(sources: Sources) -> Self {
+        Self { sources, seen: HashMap::new() }
+    }
+
     /// Puts back labels that vanished less than `grace` ago, and remembers what is there. Returns when the next of the
     /// bridged labels is given up: the caller should ask again then.
     pub fn bridge(
@@ -38,8 +42,8 @@ impl LabelMemory {
         self.seen.retain(|name, _| nodes.contains_key(name));
         let mut next = None::<Instant>;
         for node in nodes.values_mut() {
-            if has_memory_label(&node.labels) {
-                let labels = gpu_labels(&node.labels);
+            if has_memory_label(&self.sources, &node.labels) {
+                let labels = gpu_labels(&self.sources, &node.labels);
                 match self.seen.get_mut(&node.name) {
                     Some(seen) if seen.labels == labels => seen.missing_since = None,
                     _ => {
@@ -50,7 +54,10 @@ impl LabelMemory {
             }
             let Some(seen) = self.seen.get_mut(&node.name) else { continue };
             let given_up = *seen.missing_since.get_or_insert(now) + grace;
-            if given_up <= now || !hands_out_gpus(node) || other_product(&seen.labels, &node.labels) {
+            if given_up <= now
+                || !hands_out_gpus(&self.sources, node)
+                || other_product(&self.sources, &seen.labels, &node.labels)
+            {
                 self.seen.remove(&node.name);
                 continue;
             }
@@ -63,28 +70,24 @@ impl LabelMemory {
     }
 }
 
-fn in_domain(key: &str) -> bool {
-    DOMAINS.iter().any(|domain| key.starts_with(domain))
+fn gpu_labels(sources: &Sources, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let of_gpus = labels.iter().filter(|(key, _)| sources.is_about_gpus(key));
+    of_gpus.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-fn gpu_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    labels.iter().filter(|(key, _)| in_domain(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-/// Whether a label says the memory of a GPU: `nvidia.com/gpu.memory`, `nvidia.com/mig-1g.10gb.memory`, `amd.com/gpu.vram`.
-fn has_memory_label(labels: &BTreeMap<String, String>) -> bool {
-    labels.keys().any(|key| in_domain(key) && ([".memory", ".vram"].iter().any(|name| key.ends_with(name))))
+fn has_memory_label(sources: &Sources, labels: &BTreeMap<String, String>) -> bool {
+    labels.keys().any(|key| sources.meaning(key) == Meaning::Memory)
 }
 
 /// Whether a product label is there and names another GPU than it did.
-fn other_product(seen: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> bool {
+fn other_product(sources: &Sources, seen: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> bool {
     seen.iter()
-        .filter(|(key, _)| key.ends_with(".product"))
+        .filter(|(key, _)| sources.meaning(key) == Meaning::Product)
         .any(|(key, value)| now.get(key).is_some_and(|product| product != value))
 }
 
-fn hands_out_gpus(node: &Node) -> bool {
-    node.allocatable.iter().any(|(resource, count)| *count > 0 && in_domain(resource))
+fn hands_out_gpus(sources: &Sources, node: &Node) -> bool {
+    node.allocatable.iter().any(|(resource, count)| *count > 0 && sources.is_resource(resource))
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The cluster as it is now: nodes and pods are watched, reduced at once to what Loadline uses, and published as an
 //! [`Inventory`](crate::inventory::Inventory) a moment after something in it changes.
 //!
-//! [`index`] and [`label_memory`] are pure; [`watch`] is the shell around them.
+//! [`index`], [`pods`] and [`label_memory`] are pure; [`watch`] is the shell around them.
 
 pub mod index;
 pub mod label_memory;
+pub mod pods;
+mod relisted;
 pub mod watch;
 
+pub use pods::PodsByOwner;
 pub use watch::{View, Views};

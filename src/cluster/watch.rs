@@ -12,7 +12,8 @@ use tracing::{debug, info, warn};
 
 use super::index::Index;
 use super::label_memory::LabelMemory;
-use crate::inventory::Inventory;
+use super::pods::PodFactsIndex;
+use crate::inventory::{Inventory, MODEL_DEPLOYMENT_LABEL, Sources};
 
 /// How long changes are collected before they are published: a burst of events is one change.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -31,45 +32,74 @@ pub struct View {
 /// The newest view; `None` until nodes and pods have been read once.
 pub type Views = watch::Receiver<Option<Arc<View>>>;
 
-/// Bound pods that still hold what they requested: the API server leaves out the rest.
-const HOLDING: &str = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
+/// Pods that hold what they requested, or wait for it: the API server leaves out the finished ones.
+const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
-/// Watches until dropped. `grace` is how long the labels of a GPU may be gone before that counts; `failed` is told of
-/// every watch error, by kind.
+/// What is told while the cluster is watched.
+pub struct Told<Failed, Pods> {
+    /// Of every watch error, by kind.
+    pub failed: Failed,
+    /// Of every ModelDeployment (namespace and name) of whose pods there is something new.
+    pub pods: Pods,
+}
+
+/// Watches until dropped. `grace` is how long the labels of a GPU may be gone before that counts.
+///
+/// The pods of ModelDeployments have a watch of their own, by their label: how they fare matters also when they have
+/// failed, or request no GPU. Nothing is published before it has been read, so that no status is made without it.
 pub async fn run(
     client: Client,
     grace: Duration,
     views: watch::Sender<Option<Arc<View>>>,
-    failed: impl Fn(&'static str),
+    mut own_pods: PodFactsIndex,
+    told: Told<impl Fn(&'static str), impl Fn((String, String))>,
 ) {
     let nodes = watcher(Api::<Node>::all(client.clone()), watcher::Config::default()).default_backoff();
-    let pods = watcher(Api::<Pod>::all(client), watcher::Config::default().fields(HOLDING)).default_backoff();
-    let (mut nodes, mut pods) = (std::pin::pin!(nodes), std::pin::pin!(pods));
+    let unfinished = watcher::Config::default().fields(UNFINISHED);
+    let pods = watcher(Api::<Pod>::all(client.clone()), unfinished).default_backoff();
+    let labelled = watcher::Config::default().labels(MODEL_DEPLOYMENT_LABEL);
+    let own = watcher(Api::<Pod>::all(client), labelled).default_backoff();
+    let (mut nodes, mut pods, mut own) = (std::pin::pin!(nodes), std::pin::pin!(pods), std::pin::pin!(own));
     let mut index = Index::default();
-    let mut memory = LabelMemory::default();
+    let sources = Sources::default();
+    let mut memory = LabelMemory::new(sources.clone());
     let mut version = 0;
     let mut publish_at = None::<Instant>;
     let mut rest_until = Instant::now();
+    let failure = |error: &watcher::Error, what: &'static str| {
+        report(error, what);
+        (told.failed)(what);
+        false
+    };
     loop {
         let changed = tokio::select! {
             event = nodes.next() => match event {
                 Some(Ok(event)) => index.node(event),
-                Some(Err(error)) => { report(&error, "nodes"); failed("nodes"); false }
+                Some(Err(error)) => failure(&error, "nodes"),
                 None => return,
             },
             event = pods.next() => match event {
                 Some(Ok(event)) => index.pod(event),
-                Some(Err(error)) => { report(&error, "pods"); failed("pods"); false }
+                Some(Err(error)) => failure(&error, "pods"),
+                None => return,
+            },
+            event = own.next() => match event {
+                Some(Ok(event)) => {
+                    let was_complete = own_pods.is_complete();
+                    own_pods.take(event).into_iter().for_each(&told.pods);
+                    !was_complete && own_pods.is_complete()
+                }
+                Some(Err(error)) => failure(&error, "pods of ModelDeployments"),
                 None => return,
             },
             () = sleep_until(publish_at) => {
                 let started = Instant::now();
-                publish_at = publish(&index, &mut memory, grace, &mut version, &views);
+                publish_at = publish(&index, &sources, &mut memory, grace, &mut version, &views);
                 rest_until = Instant::now() + started.elapsed() * REST;
                 false
             }
         };
-        if changed && index.is_complete() {
+        if changed && index.is_complete() && own_pods.is_complete() {
             let soon = (Instant::now() + SETTLE).max(rest_until);
             publish_at = Some(publish_at.map_or(soon, |already| already.min(soon)));
         }
@@ -79,6 +109,7 @@ pub async fn run(
 /// Publishes the cluster as it is, unless that is what was published last; returns when a bridged label is given up.
 fn publish(
     index: &Index,
+    sources: &Sources,
     memory: &mut LabelMemory,
     grace: Duration,
     version: &mut u64,
@@ -87,7 +118,7 @@ fn publish(
     let mut snapshot = index.snapshot()?;
     let given_up = memory.bridge(&mut snapshot.nodes, Instant::now(), grace);
     let (nodes, pods) = (snapshot.nodes.len(), snapshot.pods.len());
-    let inventory = Inventory::new(snapshot);
+    let inventory = Inventory::new(snapshot, sources);
     let is_new = views.borrow().as_ref().is_none_or(|last| last.inventory != inventory);
     if is_new {
         *version += 1;

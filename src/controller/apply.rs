@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::error::{Error, within};
-use super::memory::{Attempt, Memory};
-use super::status::{Child, Workload};
+use super::memory::{Attempt, Records};
+use super::resolve::Desired;
 use crate::api::{ModelDeployment, ModelDeploymentStatus, conditions};
-use crate::launch::{self, Built, FIELD_MANAGER};
+use crate::inventory::MODEL_DEPLOYMENT_LABEL;
+use crate::launch::deployment::{self, FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::launch::rollout::{Child, Rollout};
 use crate::telemetry::Metrics;
 
 /// How long a Deployment that the server refuses is not offered again, unless it is another by then.
@@ -29,39 +31,39 @@ pub struct Writer<'a> {
     /// What is counted.
     pub metrics: &'a Metrics,
     /// What is remembered.
-    pub memory: &'a Memory,
+    pub memory: &'a Records,
 }
 
-/// Brings the Deployment of an object to what was built. `seen` is the Deployment as the watch last saw it.
+/// Brings the Deployment of an object to what is desired. `seen` is the Deployment as the watch last saw it.
 ///
 /// # Errors
 /// The API server does not answer, or refuses for a reason that may pass.
 pub async fn workload(
     writer: Writer<'_>,
     object: &ModelDeployment,
-    built: Option<&Built>,
+    desired: &Desired,
     seen: Option<&Deployment>,
-) -> Result<Workload, Error> {
+) -> Result<Rollout, Error> {
     let Writer { client, metrics, memory } = writer;
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let key = (namespace.clone(), name.clone());
-    let own = seen.filter(|seen| is_owned(seen, object));
+    let own = seen.filter(|seen| is_owned(seen, object) || is_orphan(seen, &name));
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
-    let wanted = match built {
-        None => return Ok(Workload::LeftAlone(own.map(Child::of))),
-        Some(Built::Nothing(nothing)) => {
+    let wanted = match desired {
+        Desired::AsItIs => return Ok(Rollout::AsItIs(own.map(Child::of))),
+        Desired::None => {
             if let Some(own) = own {
                 remove(&deployments, own).await?;
                 metrics.workload_written();
-                info!(%namespace, %name, "removed the Deployment: nothing is to run");
+                info!(%namespace, %name, "removed the Deployment: an estimate only is asked for");
             }
-            return Ok(Workload::Nothing(nothing.clone()));
+            return Ok(Rollout::None);
         }
-        Some(Built::Deployment(wanted)) => wanted,
+        Desired::Deployment(wanted) => wanted,
     };
     let last = memory.attempt(&key);
     if let Some(why) = last.as_ref().and_then(|last| still_refused(last, wanted)) {
-        return Ok(Workload::Rejected { why: why.to_owned(), child: own.map(Child::of) });
+        return Ok(Rollout::Rejected { why: why.to_owned(), child: own.map(Child::of) });
     }
     // The watch sees only Deployments that Loadline manages: one of another's is asked for by name.
     let fetched = match seen {
@@ -69,37 +71,37 @@ pub async fn workload(
         None => within("Deployment", deployments.get_opt(&name)).await?,
     };
     if let Some(live) = seen.or(fetched.as_ref()) {
-        if !is_owned(live, object) {
+        if !is_owned(live, object) && !is_orphan(live, &name) {
             return Ok(if is_of_predecessor(live, &name) {
-                Workload::Predecessor
+                Rollout::Predecessor
             } else {
-                Workload::NameTaken
+                Rollout::NameTaken
             });
         }
         if !is_to_be_applied(wanted, live, last.as_ref())? {
-            return Ok(Workload::Written(Child::of(live)));
+            return Ok(Rollout::Written(Child::of(live)));
         }
     }
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let applied = within("Deployment", deployments.patch(&name, &parameters, &Patch::Apply(wanted))).await;
-    let digest = launch::digest_of(wanted).unwrap_or_default().to_owned();
+    let digest = deployment::digest_of(wanted).unwrap_or_default().to_owned();
     match applied {
         Ok(applied) => {
             memory.attempted(&key, Attempt::Applied { digest, generation: applied.metadata.generation });
             metrics.workload_written();
             info!(%namespace, %name, "applied the Deployment");
-            Ok(Workload::Written(Child::of(&applied)))
+            Ok(Rollout::Written(Child::of(&applied)))
         }
         Err(Error::Api { what, source }) => {
             let child = seen.or(fetched.as_ref()).map(Child::of);
             if let Some(why) = refusal(&source) {
                 memory.attempted(&key, Attempt::Refused { digest, why: why.clone(), at: Instant::now() });
-                return Ok(Workload::Rejected { why, child });
+                return Ok(Rollout::Rejected { why, child });
             }
             match denial(&source) {
                 Some(why) => {
                     warn!(%namespace, %name, %why, "the Deployment is denied: it is offered again");
-                    Ok(Workload::Denied { why, child })
+                    Ok(Rollout::Denied { why, child })
                 }
                 None => Err(Error::Api { what, source }),
             }
@@ -111,7 +113,7 @@ pub async fn workload(
 /// Why the server refuses what is to be applied, if it said so a short while ago.
 fn still_refused<'a>(last: &'a Attempt, wanted: &Value) -> Option<&'a str> {
     match last {
-        Attempt::Refused { digest, why, at } if Some(digest.as_str()) == launch::digest_of(wanted) => {
+        Attempt::Refused { digest, why, at } if Some(digest.as_str()) == deployment::digest_of(wanted) => {
             (at.elapsed() < REFUSED).then_some(why.as_str())
         }
         _ => None,
@@ -126,15 +128,15 @@ fn is_to_be_applied(wanted: &Value, live: &Deployment, last: Option<&Attempt>) -
     let value = serde_json::to_value(live).map_err(|source| Error::Json { what: "Deployment", source })?;
     let is_untouched = match last {
         Some(Attempt::Applied { digest, generation }) => {
-            Some(digest.as_str()) == launch::digest_of(wanted) && *generation == live.metadata.generation
+            Some(digest.as_str()) == deployment::digest_of(wanted) && *generation == live.metadata.generation
         }
         _ => false,
     };
     Ok(if is_untouched {
         let metadata = |value: &Value| value.get("metadata").cloned().unwrap_or_default();
-        launch::differs(&metadata(wanted), &metadata(&value))
+        deployment::differs(&metadata(wanted), &metadata(&value))
     } else {
-        launch::differs(wanted, &value)
+        deployment::differs(wanted, &value)
     })
 }
 
@@ -179,12 +181,22 @@ fn is_of_predecessor(deployment: &Deployment, name: &str) -> bool {
 }
 
 /// Whether an object is the controller of a Deployment.
-fn is_owned(deployment: &Deployment, object: &ModelDeployment) -> bool {
+pub(super) fn is_owned(deployment: &Deployment, object: &ModelDeployment) -> bool {
     let uid = object.metadata.uid.as_deref();
     deployment
         .owner_references()
         .iter()
         .any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
+}
+
+/// Whether a Deployment was made for an object of this name and belongs to nobody now: its object was deleted with
+/// `--cascade=orphan`. Whoever has the name next takes it on.
+fn is_orphan(deployment: &Deployment, name: &str) -> bool {
+    let labels = deployment.labels();
+    let says = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
+    deployment.owner_references().iter().all(|owner| owner.controller != Some(true))
+        && says(MANAGED_BY_LABEL, MANAGED_BY)
+        && says(MODEL_DEPLOYMENT_LABEL, name)
 }
 
 async fn remove(deployments: &Api<Deployment>, own: &Deployment) -> Result<(), Error> {

@@ -1,35 +1,30 @@
 //! Finds the shape of an object's model: from the spec alone where that is possible, from a ConfigMap, or from afar.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
+use super::config_maps::ConfigMaps;
 use super::error::{Error, within};
-use super::hub::Hub;
-use super::memory::Key;
-use super::resolve::Model;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::KeyRef;
-use crate::model::{ModelShape, catalog};
+use crate::model::ModelShape;
 use crate::plan::{self, ResolveError};
 use crate::refusal::Refusal;
-use crate::source::{self, SourceError, SourceRef, Token};
+use crate::source::{self, SourceError, SourceRef, Sources, Token};
 use crate::units::shorten;
-
-/// How often what a ConfigMap says is read again: ConfigMaps are not watched.
-pub const REREAD: Duration = Duration::from_mins(5);
-/// How soon a ConfigMap that is not there is looked for again.
-const MISSING: Duration = Duration::from_secs(30);
-
-/// How soon a source that is out of order is tried again.
-const OUTAGE: Duration = Duration::from_mins(1);
+use crate::world::Key;
+use crate::world::models::{Models, Tokens, Unread, Wanted};
 
 /// What came of the search.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Gathered {
-    /// The model.
-    Model(Box<Model>),
+    /// The model, and when to look at it again, if it may come to be another.
+    Model(Arc<ModelShape>, Option<Duration>),
     /// It is being read.
     Pending,
     /// The spec cannot be right.
@@ -45,71 +40,121 @@ pub struct Unresolved {
     pub message: String,
     /// When to try again; `None` if nothing changes it but a change of the spec.
     pub again: Option<Duration>,
+    /// Whether it may pass by itself: then it says nothing against what was known before.
+    pub is_transient: bool,
 }
 
 /// Where models are looked for.
 #[derive(Clone, Copy)]
 pub struct Places<'a> {
-    /// The API server: ConfigMaps, and Secrets with access tokens.
+    /// The API server.
     pub client: &'a Client,
-    /// The Hugging Face Hub.
-    pub hub: &'a Hub,
+    /// Models that are read from afar, and the store.
+    pub models: &'a Models,
+    /// ConfigMaps that have been read.
+    pub config_maps: &'a ConfigMaps,
 }
 
-/// Finds the shape.
+/// Finds the shape. `generation` is that of the spec.
 ///
 /// # Errors
 /// The API server does not answer, or not as it should. A ConfigMap that is not there is no error but an answer.
-pub async fn gather(places: Places<'_>, key: &Key, spec: &ModelDeploymentSpec) -> Result<Gathered, Error> {
-    if let Some(resolved) = plan::resolve_pure(spec) {
-        return Ok(match resolved {
-            Ok(shape) => {
-                let catalog_repository = spec.model.catalog.as_deref().and_then(repository);
-                Gathered::Model(Box::new(Model { shape, catalog_repository }))
-            }
-            Err(ResolveError::Spec(error)) => Gathered::Refused(error),
-            Err(error @ ResolveError::Config(_)) => {
-                Gathered::Unresolved(Unresolved { message: error.to_string(), again: None })
+pub async fn gather(
+    places: Places<'_>,
+    key: &Key,
+    generation: Option<i64>,
+    spec: &ModelDeploymentSpec,
+) -> Result<Gathered, Error> {
+    // What was read for another source would be kept for nobody.
+    if spec.model.config_map_ref.is_none() {
+        places.config_maps.forget(key);
+    }
+    if let Some(gathered) = from_spec(places.models.sources(), key, spec) {
+        places.models.forget(key);
+        return Ok(gathered);
+    }
+    if let Some(reference) = &spec.model.config_map_ref {
+        places.models.forget(key);
+        let sources = places.models.sources();
+        let found = places.config_maps.model(places.client, sources, key, generation, reference).await?;
+        return Ok(match found {
+            (Ok(shape), again) => Gathered::Model(shape, Some(again)),
+            (Err(message), again) => {
+                Gathered::Unresolved(Unresolved { message, again: Some(again), is_transient: false })
             }
         });
     }
-    if let Some(reference) = &spec.model.config_map_ref {
-        return from_config_map(places, &key.0, reference).await;
+    Ok(from_afar(places.models, key, spec))
+}
+
+/// Why a spec that describes its model by itself has no shape.
+enum Undescribed {
+    Resolve(ResolveError),
+    Store(SourceError),
+}
+
+impl From<SourceError> for Undescribed {
+    fn from(error: SourceError) -> Self {
+        Self::Store(error)
     }
-    from_afar(places, key, spec).await
+}
+
+/// What the spec says by itself; `None` if its model is to be read from elsewhere.
+fn from_spec(sources: &Sources, key: &Key, spec: &ModelDeploymentSpec) -> Option<Gathered> {
+    match plan::spec_source(spec) {
+        Err(error) => return Some(Gathered::Refused(error)),
+        Ok(
+            plan::SpecSource::HuggingFace(_)
+            | plan::SpecSource::HuggingFaceGguf(_)
+            | plan::SpecSource::GgufUrl(_)
+            | plan::SpecSource::ConfigMap(_),
+        ) => return None,
+        Ok(plan::SpecSource::Parameters(_) | plan::SpecSource::Config(_) | plan::SpecSource::Catalog(_)) => {}
+    }
+    let text = serde_json::to_vec(&spec.model).unwrap_or_default();
+    let shape = sources.described(&key.0, "spec.model", &text, || {
+        // It is one of those that are described, as was asked above.
+        let missing = || Err(Refusal::invalid("model", "it describes no model", "write one").into());
+        plan::resolve_pure(spec).unwrap_or_else(missing).map_err(Undescribed::Resolve)
+    });
+    Some(match shape {
+        Ok(shape) => Gathered::Model(shape, None),
+        Err(Undescribed::Resolve(ResolveError::Spec(error))) => Gathered::Refused(error),
+        Err(Undescribed::Resolve(error @ ResolveError::Config(_))) => {
+            let message = error.to_string();
+            Gathered::Unresolved(Unresolved { message, again: None, is_transient: false })
+        }
+        Err(Undescribed::Store(error)) => {
+            let (message, again) = (of_the_spec(&error), source::again(&error, true, 1));
+            Gathered::Unresolved(Unresolved { message, again, is_transient: error.is_transient() })
+        }
+    })
 }
 
 /// What the Hub says, or an address.
-async fn from_afar(places: Places<'_>, key: &Key, spec: &ModelDeploymentSpec) -> Result<Gathered, Error> {
-    let token = match source::token_secret(&spec.model) {
-        Some(reference) => match token(places.client, &key.0, reference).await? {
-            Ok(token) => Some(token),
-            Err(message) => {
-                return Ok(Gathered::Unresolved(Unresolved { message, again: Some(MISSING) }));
-            }
-        },
-        None => None,
-    };
-    let reference = match SourceRef::of(&spec.model, &key.1, token, None) {
-        Ok(reference) => reference,
+fn from_afar(models: &Models, key: &Key, spec: &ModelDeploymentSpec) -> Gathered {
+    let source = match SourceRef::of(&spec.model, &key.1, None, None) {
+        Ok(source) => source,
         Err(error) => {
-            return Ok(Gathered::Unresolved(Unresolved { message: of_the_spec(&error), again: None }));
+            let message = of_the_spec(&error);
+            return Gathered::Unresolved(Unresolved { message, again: None, is_transient: false });
         }
     };
-    Ok(match places.hub.model(key, &reference) {
-        Some(Ok(shape)) => {
-            Gathered::Model(Box::new(Model { shape: ModelShape::clone(&shape), catalog_repository: None }))
-        }
-        Some(Err(error)) => {
-            let again = match &error {
-                SourceError::Invalid { .. } => None,
-                error if error.is_transient() => Some(OUTAGE),
-                _ => Some(REREAD),
-            };
-            Gathered::Unresolved(Unresolved { message: of_the_spec(&error), again })
-        }
+    let wanted = Wanted { source, secret: source::token_secret(&spec.model).cloned() };
+    match models.model(key, &wanted) {
+        Some(known) => match known.found {
+            Ok(shape) => Gathered::Model(shape, known.again),
+            Err(error) => Gathered::Unresolved(Unresolved {
+                message: match &error {
+                    Unread::Source(error) => of_the_spec(error),
+                    other => other.to_string(),
+                },
+                again: known.again,
+                is_transient: error.is_transient(),
+            }),
+        },
         None => Gathered::Pending,
-    })
+    }
 }
 
 /// The message of an error, beginning with the field.
@@ -120,74 +165,36 @@ fn of_the_spec(error: &SourceError) -> String {
     }
 }
 
+/// Access tokens, from the Secrets of the API server.
+pub struct Secrets(pub Client);
+
+impl Tokens for Secrets {
+    fn token(&self, namespace: &str, reference: &KeyRef) -> BoxFuture<'static, Result<Token, Unread>> {
+        token(Api::namespaced(self.0.clone(), namespace), reference.clone()).boxed()
+    }
+}
+
 /// An access token, or why there is none.
-async fn token(client: &Client, namespace: &str, reference: &KeyRef) -> Result<Result<Token, String>, Error> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+async fn token(secrets: Api<Secret>, reference: KeyRef) -> Result<Token, Unread> {
     let (name, key) = (shorten(&reference.name), shorten(&reference.key));
     let field = "spec.model.huggingFace.tokenSecretRef";
     let secret = match within("Secret", secrets.get_opt(&reference.name)).await {
         Ok(Some(secret)) => secret,
-        Ok(None) => return Ok(Err(format!("{field}: there is no Secret {name} in this namespace"))),
+        Ok(None) => {
+            return Err(Unread::Secret(format!("{field}: there is no Secret {name} in this namespace")));
+        }
         Err(error) if error.is_forbidden() => {
-            return Ok(Err(format!(
+            return Err(Unread::Secret(format!(
                 "{field}: the controller may not read Secret {name}; grant it `get` on that Secret in this namespace"
             )));
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(Unread::Unreachable(format!("{field}: {error}"))),
     };
     let bytes = secret.data.as_ref().and_then(|data| data.get(&reference.key));
     let token = bytes.and_then(|bytes| std::str::from_utf8(&bytes.0).ok()).and_then(Token::new);
-    Ok(token.ok_or_else(|| format!("{field}: Secret {name} has no key {key} that holds an access token")))
-}
-
-/// The repository to serve a catalog entry from: the one it was called by, or the entry's own.
-fn repository(name: &str) -> Option<String> {
-    let entry = catalog::find(name)?;
-    Some(if name.contains('/') { name.trim().to_owned() } else { entry.repository.clone() })
-}
-
-async fn from_config_map(places: Places<'_>, namespace: &str, reference: &KeyRef) -> Result<Gathered, Error> {
-    let maps: Api<ConfigMap> = Api::namespaced(places.client.clone(), namespace);
-    let (name, key) = (shorten(&reference.name), shorten(&reference.key));
-    let missing = |message: String| Gathered::Unresolved(Unresolved { message, again: Some(MISSING) });
-    let map = match within("ConfigMap", maps.get_opt(&reference.name)).await {
-        Err(error) if error.is_forbidden() => {
-            return Ok(missing(format!(
-                "spec.model.configMapRef: the controller may not read ConfigMap {name}; grant it `get` on that ConfigMap in this namespace"
-            )));
-        }
-        map => map?,
-    };
-    let Some(map) = map else {
-        return Ok(missing(format!(
-            "spec.model.configMapRef: there is no ConfigMap {name} in this namespace"
-        )));
-    };
-    let text = map.data.as_ref().and_then(|data| data.get(&reference.key)).map(String::as_bytes);
-    let bytes = text.or_else(|| {
-        map.binary_data.as_ref().and_then(|data| data.get(&reference.key)).map(|bytes| bytes.0.as_slice())
-    });
-    let Some(bytes) = bytes else {
-        return Ok(missing(format!("spec.model.configMapRef: ConfigMap {name} has no key {key}")));
-    };
-    Ok(match shape_of(places.hub, bytes, &format!("{name}/{key}")) {
-        Ok(shape) => Gathered::Model(Box::new(Model { shape, catalog_repository: None })),
-        Err(problem) => {
-            let message = format!("spec.model.configMapRef: ConfigMap {name}, key {key}: {problem}");
-            Gathered::Unresolved(Unresolved { message, again: Some(REREAD) })
-        }
+    token.ok_or_else(|| {
+        Unread::Secret(format!("{field}: Secret {name} has no key {key} that holds an access token"))
     })
-}
-
-/// The shape that a ConfigMap's value describes.
-fn shape_of(hub: &Hub, bytes: &[u8], name: &str) -> Result<ModelShape, String> {
-    hub.sources()
-        .resolve(&SourceRef::ConfigMap { bytes: bytes.to_vec(), name: name.to_owned() })
-        .map(|shape| ModelShape::clone(&shape))
-        .map_err(|error| match error {
-            SourceError::Parse { error, .. } => error.to_string(),
-            other => other.to_string(),
-        })
 }
 
 #[cfg(test)]

@@ -1,45 +1,14 @@
-//! What the controller remembers of each object between reconciles. All of it can be lost: a restart costs one reconcile
+//! What the controller remembers of what it wrote, object by object. All of it can be lost: a restart costs one reconcile
 //! of every object, and writes nothing that is there already.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::api::{ModelDeployment, ModelDeploymentStatus};
-use crate::decide::Reason;
-use crate::inventory::Inventory;
-use crate::model::ModelShape;
-use crate::plan::Plan;
-use crate::refusal::Refusal;
-
-use super::resolve;
 use super::status::Difference;
-
-/// Namespace and name.
-pub type Key = (String, String);
-
-/// What is needed to decide again when the cluster has changed, and what was decided.
-#[derive(Clone, Debug)]
-pub struct Tracked {
-    /// The object, as it was planned.
-    pub object: Arc<ModelDeployment>,
-    /// Its model.
-    pub shape: Arc<ModelShape>,
-    /// What came of it.
-    pub plan: Result<Box<Plan>, Refusal>,
-}
-
-impl Tracked {
-    /// Whether a cluster leads to another plan than the one at hand.
-    #[must_use]
-    pub fn is_changed_by(&self, inventory: &Inventory) -> bool {
-        match (resolve::plan(&self.object, &self.shape, inventory), &self.plan) {
-            (Ok(new), Ok(old)) => new != **old,
-            (Err(new), Err(old)) => new != *old,
-            _ => true,
-        }
-    }
-}
+use crate::api::{ModelDeploymentSpec, ModelDeploymentStatus};
+use crate::world::Key;
 
 /// A status that was written, and the resource version that the object has with it.
 #[derive(Clone, Debug)]
@@ -72,17 +41,17 @@ pub enum Attempt {
 
 #[derive(Debug, Default)]
 struct Inner {
-    tracked: HashMap<Key, Arc<Tracked>>,
     written: HashMap<Key, Written>,
     failures: HashMap<Key, u32>,
-    reasons: HashMap<Key, Reason>,
     attempts: HashMap<Key, Attempt>,
     written_at: HashMap<Key, Instant>,
+    /// The generation that a status was found to be about, and a digest of the spec but for its replicas.
+    judged: HashMap<Key, (Option<i64>, u64)>,
 }
 
 /// What is remembered of all objects.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<Inner>);
+pub struct Records(Mutex<Inner>);
 
 /// The first wait after a failure; every further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -94,49 +63,10 @@ const PLACEMENT: Duration = Duration::from_secs(5);
 /// The longest wait after failures: the API server may be back at any time.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-impl Memory {
+impl Records {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Every change is one assignment: a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Remembers what was planned; `None` if nothing can be.
-    pub fn track(&self, key: &Key, tracked: Option<Tracked>) {
-        let mut inner = self.inner();
-        match tracked {
-            Some(tracked) => {
-                inner.tracked.insert(key.clone(), Arc::new(tracked));
-            }
-            None => {
-                inner.tracked.remove(key);
-            }
-        }
-    }
-
-    /// The objects that a cluster leads to another plan for, in order.
-    #[must_use]
-    pub fn changed_by(&self, inventory: &Inventory) -> Vec<Key> {
-        // Deciding takes longer than a lock should be held.
-        let all: Vec<(Key, Arc<Tracked>)> = {
-            let inner = self.inner();
-            inner.tracked.iter().map(|(key, tracked)| (key.clone(), Arc::clone(tracked))).collect()
-        };
-        let mut changed: Vec<Key> = all
-            .into_iter()
-            .filter(|(_, tracked)| tracked.is_changed_by(inventory))
-            .map(|(key, _)| key)
-            .collect();
-        changed.sort_unstable();
-        changed
-    }
-
-    /// The reason that an object had, now that it has another.
-    pub fn decided(&self, key: &Key, reason: Option<Reason>) -> Option<Reason> {
-        let mut inner = self.inner();
-        match reason {
-            Some(reason) => inner.reasons.insert(key.clone(), reason),
-            None => inner.reasons.remove(key),
-        }
     }
 
     /// Remembers a status that was written.
@@ -216,16 +146,46 @@ impl Memory {
         self.inner().failures.remove(key);
     }
 
-    /// Forgets an object that is gone; the reason that it had.
-    pub fn forget(&self, key: &Key) -> Option<Reason> {
+    /// Whether what a status says is still about the model that a spec names: its spec is that of the status, or differs
+    /// from it in the replicas alone.
+    #[must_use]
+    pub fn is_about(
+        &self,
+        key: &Key,
+        generation: Option<i64>,
+        spec: &ModelDeploymentSpec,
+        status: &ModelDeploymentStatus,
+    ) -> bool {
+        let digest = digest_but_replicas(spec);
         let mut inner = self.inner();
-        inner.tracked.remove(key);
+        if generation.is_some() && status.observed_generation == generation {
+            inner.judged.insert(key.clone(), (generation, digest));
+            return true;
+        }
+        inner.judged.get(key).is_some_and(|judged| *judged == (status.observed_generation, digest))
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, key: &Key) {
+        let mut inner = self.inner();
         inner.written.remove(key);
         inner.failures.remove(key);
         inner.attempts.remove(key);
         inner.written_at.remove(key);
-        inner.reasons.remove(key)
+        inner.judged.remove(key);
     }
+}
+
+/// A digest of a spec, the same for one that differs in its replicas alone.
+fn digest_but_replicas(spec: &ModelDeploymentSpec) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if let Ok(mut value) = serde_json::to_value(spec) {
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("replicas");
+        }
+        value.to_string().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn wait_after(failures: u32) -> Duration {
@@ -253,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_success_starts_the_waits_anew() {
-        let memory = Memory::default();
+        let memory = Records::default();
         memory.failed(&key());
         assert_eq!(memory.failed(&key()), FIRST_WAIT * 2);
         memory.succeeded(&key());
@@ -261,8 +221,23 @@ mod tests {
     }
 
     #[test]
+    fn a_status_is_about_a_spec_that_differs_in_its_replicas_alone() {
+        let records = Records::default();
+        let mut spec = ModelDeploymentSpec::default();
+        let is_about = |generation, spec: &ModelDeploymentSpec| {
+            records.is_about(&key(), Some(generation), spec, &status(3))
+        };
+        assert!(!is_about(4, &spec), "nothing is known of the spec that the status is about");
+        assert!(is_about(3, &spec));
+        spec.replicas = 5;
+        assert!(is_about(4, &spec));
+        spec.model.catalog = Some("llama-3.1-8b".to_owned());
+        assert!(!is_about(5, &spec));
+    }
+
+    #[test]
     fn a_written_status_counts_until_the_watch_has_caught_up() {
-        let memory = Memory::default();
+        let memory = Records::default();
         memory.wrote(&key(), Some("uid"), Some("20"), status(2));
         let at = |uid, version| memory.status(&key(), Some(uid), Some(version), Some(status(1)));
         assert_eq!(at("uid", "19"), Some(status(2)));
@@ -272,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_written_status_is_not_that_of_a_successor() {
-        let memory = Memory::default();
+        let memory = Records::default();
         memory.wrote(&key(), Some("uid"), Some("20"), status(2));
         assert_eq!(memory.status(&key(), Some("other"), Some("10"), None), None);
     }

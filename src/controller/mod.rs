@@ -2,16 +2,18 @@
 //! workload or the cluster changes.
 //!
 //! [`resolve`], [`status`] and [`events::transitions`] are pure; [`gather`] and [`apply`] talk to the API
-//! server; [`run`] ties them together. There is one replica: leader election is to go around [`run`].
+//! server; [`run`] ties them together. What every replica has is its [`World`]; what the one that writes has besides is its
+//! [`Writer`]. There is one replica: leader election is to go around [`run`].
 
 pub mod apply;
+pub mod config_maps;
 pub mod error;
 pub mod events;
 pub mod gather;
-pub mod hub;
 pub mod memory;
 pub mod reconcile;
 pub mod resolve;
+mod scale;
 mod shutdown;
 pub mod status;
 #[cfg(test)]
@@ -28,24 +30,33 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
 use kube::runtime::controller::{self, Action, ReconcileRequest, trigger_owners, trigger_self};
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::store;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
+use self::config_maps::ConfigMaps;
 use self::error::{Error, within};
-use self::hub::Hub;
-use self::memory::Memory;
+use self::gather::Secrets;
+use self::memory::Records;
 use self::reconcile::{Context, Guarded};
-use crate::cluster::{self, Views};
+use crate::cluster::pods::PodFactsIndex;
+use crate::cluster::watch::Told;
+use crate::cluster::{self, PodsByOwner, View};
 use crate::launch::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
+use crate::world::tasks::Tasks;
+use crate::world::{Decisions, Key, Models, Planner, Turns, World};
+
+pub use reconcile::Writer;
 
 /// Objects that are reconciled at the same time.
-const CONCURRENCY: u16 = 16;
+const AT_ONCE: usize = 16;
+/// Those of one namespace: however many it has, and however long each takes, others come to their turn.
+const AT_ONCE_OF_ONE: usize = 8;
 /// Requests for the same object within so long are one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long the API server may be silent on a connection.
@@ -87,8 +98,13 @@ pub enum RunError {
     #[error("the server of /healthz, /readyz and /metrics ended: {0}")]
     Serve(String),
     /// A task that should last ended.
-    #[error("{0} ended unexpectedly")]
-    Ended(&'static str),
+    #[error("{task} ended unexpectedly{}", panic.as_ref().map_or(String::new(), |panic| format!(", which is a defect of Loadline: {panic}")))]
+    Ended {
+        /// Which.
+        task: &'static str,
+        /// What the panic said, if that is what ended it.
+        panic: Option<String>,
+    },
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -148,78 +164,41 @@ where
         () = wait_for_definition(&client, options.namespace.as_deref()) => health.definition_found(),
         () = stop.clone() => return Ok(()),
     }
-    let (publish, views) = watch::channel(None);
-    let watched = {
-        let (client, metrics) = (client.clone(), Arc::clone(&metrics));
-        let grace = options.label_grace;
-        tokio::spawn(async move {
-            cluster::watch::run(client, grace, publish, |what| metrics.watch_failed(what)).await;
-        })
-    };
+    let mut tasks = Tasks::default();
     let (wake, woken) = mpsc::unbounded_channel();
-    let (hub, mut told) = Hub::new(Sources::new(options.sources).map_err(RunError::Sources)?);
-    let told = {
-        let wake = wake.clone();
-        tokio::spawn(async move {
-            while let Some(key) = told.recv().await {
-                if wake.send(reconcile::reference(&key)).is_err() {
-                    return;
-                }
-            }
-        })
-    };
-    let memory = Arc::new(Memory::default());
-    let waker = tokio::spawn(wake_on_change(
-        views.clone(),
-        Arc::clone(&memory),
-        Arc::clone(&metrics),
-        Arc::clone(&health),
-        wake.clone(),
-    ));
+    let (views, pods) = watch_cluster(&mut tasks, &client, options.label_grace, &metrics, &wake);
+    let sources = Sources::new(options.sources).map_err(RunError::Sources)?;
+    let (models, read_models) = Models::new(sources, Secrets(client.clone()));
+    let world = Arc::new(World {
+        views,
+        pods,
+        models,
+        decisions: Decisions::default(),
+        planner: Planner::default(),
+        health: Arc::clone(&health),
+        metrics: Arc::clone(&metrics),
+    });
+    tasks.spawn("the task that tells of models that were read", forward(read_models, wake.clone()));
+    tasks.spawn("the task that wakes objects", wake_on_change(Arc::clone(&world), wake.clone()));
     let deployments: Api<Deployment> = scoped(&client, options.namespace.as_deref());
     let read = Read { objects: watch::Sender::new(false), deployments: watch::Sender::new(false) };
-    let both_read = (read.objects.subscribe(), read.deployments.subscribe());
+    let (objects_read, deployments_read) = (read.objects.subscribe(), read.deployments.subscribe());
     let (object_store, child_store, queue) = queue(objects, deployments, woken, &metrics, read);
-    let context = Arc::new(Context {
+    let reporter =
+        Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(FIELD_MANAGER.to_owned()) };
+    let writer = Writer {
         client: client.clone(),
-        views,
         deployments: child_store,
-        deployments_read: both_read.1.clone(),
-        hub,
-        memory,
-        metrics,
-        recorder: Recorder::new(
-            client,
-            Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(FIELD_MANAGER.to_owned()) },
-        ),
+        deployments_read: deployments_read.clone(),
+        config_maps: ConfigMaps::default(),
+        records: Records::default(),
+        recorder: Recorder::new(client, reporter),
         wake,
-    });
-    let read = {
-        let (health, (mut objects, mut deployments)) = (Arc::clone(&health), both_read);
-        tokio::spawn(async move {
-            if objects.wait_for(|read| *read).await.is_ok()
-                && deployments.wait_for(|read| *read).await.is_ok()
-            {
-                health.objects_read();
-            }
-        })
     };
-    let queue = queue.take_until(stop.clone());
-    let settings = controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
-    let running = controller::applier(
-        |object, context| reconcile_apart(object, context).boxed(),
-        |object: Arc<Guarded>, error: &Error, context: Arc<Context>| {
-            reconcile::after_failure(&object, error, &context)
-        },
-        Arc::clone(&context),
-        object_store,
-        queue,
-        settings,
-    )
-    .for_each(|result| {
-        settle_result(result, &context);
-        futures::future::ready(())
-    });
+    let context = Arc::new(Context { world, writer, turns: Turns::new(AT_ONCE, AT_ONCE_OF_ONE) });
+    let lists_read = say_when_read(Arc::clone(&health), objects_read, deployments_read);
+    tasks.spawn("the task that waits for the lists", lists_read);
+    tasks.spawn(QUEUE, reconcile_all(context, object_store, queue.take_until(stop.clone()).boxed()));
     let last_words = async {
         stop.clone().await;
         info!("stopping: what is under way is finished");
@@ -228,24 +207,101 @@ where
         warn!("stopping: what is still under way is broken off");
     };
     let ended = tokio::select! {
-        () = running => if stop.clone().now_or_never().is_some() { Ok(()) } else { Err(RunError::Ended("the queue")) },
-        () = last_words => Ok(()),
-        _ = watched => Err(RunError::Ended("the watch of the cluster")),
+        ended = tasks.ended() => Some(ended),
+        () = last_words => None,
     };
-    waker.abort();
-    told.abort();
-    read.abort();
-    info!("stopped");
-    ended
+    match ended {
+        Some(ended) if ended.task != QUEUE || ended.panic.is_some() || stop.now_or_never().is_none() => {
+            Err(RunError::Ended { task: ended.task, panic: ended.panic })
+        }
+        _ => {
+            info!("stopped");
+            Ok(())
+        }
+    }
+}
+
+/// The task that ends when the process is told to stop and nothing is under way.
+const QUEUE: &str = "the queue of reconciles";
+
+type Wake = mpsc::UnboundedSender<ObjectRef<Guarded>>;
+
+/// Starts to watch nodes and pods. An object of whose own pods there is something new is woken, and no other.
+fn watch_cluster(
+    tasks: &mut Tasks,
+    client: &Client,
+    grace: Duration,
+    metrics: &Arc<Metrics>,
+    wake: &Wake,
+) -> (cluster::Views, PodsByOwner) {
+    let (publish, views) = watch::channel(None);
+    let index = PodFactsIndex::default();
+    let pods = index.published();
+    let (client, metrics, wake) = (client.clone(), Arc::clone(metrics), wake.clone());
+    tasks.spawn("the watch of the cluster", async move {
+        let told = Told {
+            failed: |what| metrics.watch_failed(what),
+            pods: |owner: Key| {
+                metrics.woken();
+                // The receiver is gone only when the process is stopping.
+                let _ = wake.send(reconcile::reference(&owner));
+            },
+        };
+        cluster::watch::run(client, grace, publish, index, told).await;
+    });
+    (views, pods)
+}
+
+/// Wakes the objects that are told of.
+async fn forward(mut told: mpsc::UnboundedReceiver<Key>, wake: Wake) {
+    while let Some(key) = told.recv().await {
+        if wake.send(reconcile::reference(&key)).is_err() {
+            return;
+        }
+    }
+}
+
+async fn say_when_read(
+    health: Arc<Health>,
+    mut objects: watch::Receiver<bool>,
+    mut deployments: watch::Receiver<bool>,
+) {
+    if objects.wait_for(|read| *read).await.is_ok() && deployments.wait_for(|read| *read).await.is_ok() {
+        health.objects_read();
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Reconciles what the queue asks for, until the queue ends and nothing is under way.
+async fn reconcile_all(context: Arc<Context>, objects: Store<Guarded>, queue: Queue) {
+    // All that are asked for begin, and take turns then: a queue of the framework's own knows nothing of namespaces.
+    let settings = controller::Config::default().concurrency(0).debounce(DEBOUNCE);
+    controller::applier(
+        |object, context| reconcile_apart(object, context).boxed(),
+        |object: Arc<Guarded>, error: &Error, context: Arc<Context>| {
+            reconcile::after_failure(&object, error, &context)
+        },
+        Arc::clone(&context),
+        objects,
+        queue,
+        settings,
+    )
+    .for_each(|result| {
+        settle_result(result, &context);
+        futures::future::ready(())
+    })
+    .await;
 }
 
 /// One reconcile, in a task of its own: it uses the other core, and a defect in it breaks off nothing else.
 async fn reconcile_apart(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    let metrics = Arc::clone(&context.metrics);
+    let metrics = Arc::clone(&context.world.metrics);
+    let turn = context.turns.take(object.meta().namespace.as_deref().unwrap_or_default()).await;
     let started = Instant::now();
     let result = tokio::spawn(reconcile::reconcile(object, context))
         .await
         .unwrap_or_else(|error| Err(Error::Broken(error.to_string())));
+    drop(turn);
     metrics.reconciled(started.elapsed(), result.as_ref().err().map(Error::category));
     result
 }
@@ -297,7 +353,7 @@ fn queue(
     metrics: &Arc<Metrics>,
     read: Read,
 ) -> (Store<Guarded>, Store<Deployment>, Queue) {
-    let writer = Writer::<Guarded>::default();
+    let writer = store::Writer::<Guarded>::default();
     let store = writer.as_reader();
     let failed = Arc::clone(metrics);
     let own = watcher(objects, watcher::Config::default())
@@ -306,7 +362,7 @@ fn queue(
         .reflect(writer)
         .inspect(move |event| follow(event, &read.objects, || failed.watch_failed("modeldeployments")))
         .touched_objects();
-    let writer = Writer::<Deployment>::default();
+    let writer = store::Writer::<Deployment>::default();
     let child_store = writer.as_reader();
     let failed = Arc::clone(metrics);
     let managed = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
@@ -329,25 +385,35 @@ fn queue(
 }
 
 /// Wakes the objects that a change of the cluster leads to another plan for, and no other.
-async fn wake_on_change(
-    mut views: Views,
-    memory: Arc<Memory>,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    wake: mpsc::UnboundedSender<ObjectRef<Guarded>>,
-) {
+async fn wake_on_change(world: Arc<World>, wake: Wake) {
+    let mut views = world.views.clone();
     while views.changed().await.is_ok() {
         let Some(view) = views.borrow_and_update().clone() else { continue };
-        health.cluster_read();
-        let memory = Arc::clone(&memory);
+        world.health.cluster_read();
+        let (world, wake) = (Arc::clone(&world), wake.clone());
         // Many objects are many decisions: not on a thread that serves others.
-        let changed = tokio::task::spawn_blocking(move || memory.changed_by(&view.inventory)).await;
-        for key in changed.unwrap_or_default() {
-            metrics.woken();
-            if wake.send(reconcile::reference(&key)).is_err() {
-                return;
-            }
+        let told = tokio::task::spawn_blocking(move || tell_changed(&world, &view, &wake)).await;
+        if told.is_err() {
+            return;
         }
+    }
+}
+
+/// Plans every object anew, and wakes each as soon as its decision is another.
+fn tell_changed(world: &World, view: &View, wake: &Wake) {
+    let broken = world.decisions.tell_changed(&view.inventory, view.version, |key| {
+        world.metrics.woken();
+        // The receiver is gone only when the process is stopping.
+        let _ = wake.send(reconcile::reference(key));
+    });
+    for (key, panic) in broken {
+        world.metrics.panicked();
+        error!(
+            namespace = key.0,
+            name = key.1,
+            panic,
+            "planning broke off: a defect; the object is left as it is"
+        );
     }
 }
 

@@ -12,20 +12,25 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource};
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::apply;
+use super::config_maps::ConfigMaps;
 use super::error::{Error, within};
 use super::events::{self, Note};
-use super::gather::{self, Gathered, Places, REREAD};
-use super::hub::Hub;
-use super::memory::{Key, Memory, Tracked};
-use super::resolve::{self, Resolved};
-use super::status::{self, Facts, Workload};
+use super::gather::{self, Gathered, Places};
+use super::memory::Records;
+use super::resolve::{self, Desired, Present, Resolved};
+use super::status::{self, Facts};
+use super::{apply, scale};
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
-use crate::cluster::{View, Views};
+use crate::cluster::View;
+use crate::inventory::PodFacts;
+use crate::launch::Running;
+use crate::launch::deployment::Replacement;
+use crate::launch::rollout::{Child, Rollout};
+use crate::model::ModelShape;
 use crate::render::{Found, Origin, Outcome};
-use crate::telemetry::Metrics;
+use crate::world::{Key, Tracked, Turns, World};
 
 /// An object as the watch hands it over: one that is malformed stops no other.
 pub type Guarded = DeserializeGuard<ModelDeployment>;
@@ -38,24 +43,38 @@ const TAKEN: Duration = Duration::from_mins(1);
 
 /// What a reconcile needs.
 pub struct Context {
+    /// What every replica has.
+    pub world: Arc<World>,
+    /// What the one that writes has.
+    pub writer: Writer,
+    /// Reconciles take turns.
+    pub turns: Turns,
+}
+
+/// What the one replica has that applies workloads, writes statuses and publishes events.
+pub struct Writer {
     /// The API server.
     pub client: Client,
-    /// The cluster.
-    pub views: Views,
     /// The Deployments that Loadline manages.
     pub deployments: Store<Deployment>,
     /// Whether they have been read.
     pub deployments_read: watch::Receiver<bool>,
-    /// Where models are read from.
-    pub hub: Hub,
-    /// What is remembered of the objects.
-    pub memory: Arc<Memory>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// The ConfigMaps that describe models.
+    pub config_maps: ConfigMaps,
+    /// What is remembered of what was written.
+    pub records: Records,
     /// Who publishes events.
     pub recorder: Recorder,
     /// Asks for a reconcile.
     pub wake: mpsc::UnboundedSender<ObjectRef<Guarded>>,
+}
+
+/// What a plan of an object is made of.
+struct Question<'a> {
+    guarded: &'a Arc<Guarded>,
+    shape: Arc<ModelShape>,
+    view: &'a Arc<View>,
+    seen: Option<Arc<Deployment>>,
 }
 
 /// The reference by which an object is asked for.
@@ -83,50 +102,72 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
         return Ok(Action::await_change());
     }
     let action = match &object.0 {
-        Ok(object) => context.settle(&key, object).await?,
+        Ok(settled) => context.settle(&key, &object, settled).await?,
         Err(invalid) => context.report_malformed(&key, invalid).await?,
     };
-    context.memory.succeeded(&key);
+    context.writer.records.succeeded(&key);
     Ok(action)
 }
 
 impl Context {
-    async fn settle(&self, key: &Key, object: &ModelDeployment) -> Result<Action, Error> {
-        self.deployments_read.clone().wait_for(|read| *read).await.map_err(|_| Error::Stopping)?;
+    async fn settle(
+        &self,
+        key: &Key,
+        guarded: &Arc<Guarded>,
+        object: &ModelDeployment,
+    ) -> Result<Action, Error> {
+        let (world, writer) = (&self.world, &self.writer);
+        writer.deployments_read.clone().wait_for(|read| *read).await.map_err(|_| Error::Stopping)?;
         let gathered = {
-            let places = Places { client: &self.client, hub: &self.hub };
-            gather::gather(places, key, &object.spec).await?
+            let places =
+                Places { client: &writer.client, models: &world.models, config_maps: &writer.config_maps };
+            gather::gather(places, key, object.metadata.generation, &object.spec).await?
         };
-        let view = self.view().await?;
-        let seen = self.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
+        let seen = writer.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
+        let fill = world.models.sources().fill();
+        world.metrics.stored(fill.shapes, fill.bytes);
+        let pods = world.pods_of(key);
+        let mut stands = false;
         let (resolved, hopeless, again) = match gathered {
-            Gathered::Model(model) => {
-                let resolved = resolve::resolve(object, &model, &view.inventory, seen.as_deref());
-                self.track(key, object, model.shape, &resolved, &view);
-                let rereads = object.spec.model.config_map_ref.is_some();
-                (resolved, false, if rereads { REREAD } else { AGAIN })
+            Gathered::Model(shape, look_again) => {
+                let view = self.view().await?;
+                let question = Question { guarded, shape, view: &view, seen: seen.clone() };
+                let resolved = self.planned(key, question, Arc::clone(&pods)).await?;
+                self.track(key, resolved.tracked.clone(), &view);
+                (resolved, false, look_again.unwrap_or(AGAIN).min(AGAIN))
             }
             Gathered::Refused(error) => {
-                self.memory.track(key, None);
-                (Resolved::without_workload(Found::Refused(error)), true, AGAIN)
+                world.decisions.track(key, None);
+                (resolve::unresolved(Found::Refused(error), object, seen.as_deref()), true, AGAIN)
             }
             Gathered::Pending => {
-                self.memory.track(key, None);
-                (Resolved::without_workload(Found::Pending), false, AGAIN)
+                world.decisions.track(key, None);
+                // The read tells when it is over.
+                stands = self.stands(key, object);
+                (resolve::unresolved(Found::Pending, object, seen.as_deref()), false, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
-                self.memory.track(key, None);
-                let resolved = Resolved::without_workload(Found::Unresolved(unresolved.message));
+                world.decisions.track(key, None);
+                stands = unresolved.is_transient && self.stands(key, object);
+                let found = Found::Unresolved(unresolved.message);
+                let resolved = resolve::unresolved(found, object, seen.as_deref());
                 (resolved, unresolved.again.is_none(), unresolved.again.unwrap_or(AGAIN))
             }
         };
-        let writer = apply::Writer { client: &self.client, metrics: &self.metrics, memory: &self.memory };
-        let workload = apply::workload(writer, object, resolved.built.as_ref(), seen.as_deref()).await?;
-        let again = match &workload {
+        let apply =
+            apply::Writer { client: &writer.client, metrics: &world.metrics, memory: &writer.records };
+        let rollout = apply::workload(apply, object, &resolved.desired, seen.as_deref()).await?;
+        if resolved.desired == Desired::AsItIs {
+            self.scale(object, seen.as_deref()).await?;
+        }
+        if stands {
+            return Ok(Action::requeue(again));
+        }
+        let again = match &rollout {
             // Nothing tells when the other is gone.
-            Workload::NameTaken | Workload::Predecessor => TAKEN,
-            Workload::Rejected { .. } => apply::REFUSED,
-            Workload::Denied { .. } => apply::DENIED,
+            Rollout::NameTaken | Rollout::Predecessor => TAKEN,
+            Rollout::Rejected { .. } => apply::REFUSED,
+            Rollout::Denied { .. } => apply::DENIED,
             _ => again,
         };
         let facts = Facts {
@@ -135,48 +176,76 @@ impl Context {
             wanted: object.spec.replicas,
             found: &resolved.found,
             hopeless,
-            workload: &workload,
+            rollout: &rollout,
+            pods: &pods,
+            replacement: resolved.replacement(),
         };
         let again = self.write_status(key, object, object.status.clone(), facts).await?.unwrap_or(again);
         Ok(Action::requeue(again))
     }
 
+    /// Plans an object, off the threads that serve others.
+    async fn planned(
+        &self,
+        key: &Key,
+        question: Question<'_>,
+        pods: Arc<[PodFacts]>,
+    ) -> Result<Resolved, Error> {
+        let Question { guarded, shape, view, seen } = question;
+        let (guarded, view) = (Arc::clone(guarded), Arc::clone(view));
+        let (world, name) = (Arc::clone(&self.world), key.clone());
+        let planned = self.world.planner.run(&key.0, move || {
+            let object = guarded.0.as_ref().ok()?;
+            let present = Present { deployment: seen.as_deref(), pods: &pods };
+            let decided = |running: Option<&Running>| {
+                world.decisions.handed_on(&name, object, running, &shape, view.version)
+            };
+            Some(resolve::resolve(object, &shape, &view.inventory, present, decided))
+        });
+        match planned.await {
+            Ok(resolved) => resolved.ok_or(Error::Stopping),
+            Err(broken) => {
+                self.world.metrics.panicked();
+                error!(namespace = key.0, name = key.1, panic = broken.0, "planning broke off: a defect");
+                Err(Error::Broken(broken.to_string()))
+            }
+        }
+    }
+
+    /// Whether what the status says stands while the model cannot be read: it has an estimate, and is about this spec.
+    fn stands(&self, key: &Key, object: &ModelDeployment) -> bool {
+        let metadata = &object.metadata;
+        let (uid, version) = (metadata.uid.as_deref(), metadata.resource_version.as_deref());
+        let status = self.writer.records.status(key, uid, version, object.status.clone());
+        status.filter(|status| status.estimate.is_some()).is_some_and(|status| {
+            self.writer.records.is_about(key, metadata.generation, &object.spec, &status)
+        })
+    }
+
+    /// Brings the replicas of an object's Deployment to what is wanted, where nothing else of it can be.
+    async fn scale(&self, object: &ModelDeployment, seen: Option<&Deployment>) -> Result<(), Error> {
+        let Some(own) = seen.filter(|seen| apply::is_owned(seen, object)) else { return Ok(()) };
+        if scale::replicas(&self.writer.client, own, object.spec.replicas).await? {
+            self.world.metrics.workload_written();
+        }
+        Ok(())
+    }
+
     /// The cluster; waits for it if it has not been read yet.
     async fn view(&self) -> Result<Arc<View>, Error> {
-        let mut views = self.views.clone();
+        let mut views = self.world.views.clone();
         let view = views.wait_for(Option::is_some).await.map_err(|_| Error::Stopping)?;
         view.clone().ok_or(Error::Stopping)
     }
 
     /// Remembers what was planned, so that a change of the cluster can wake the object.
-    fn track(
-        &self,
-        key: &Key,
-        object: &ModelDeployment,
-        shape: crate::model::ModelShape,
-        resolved: &Resolved,
-        view: &View,
-    ) {
-        let plan = match &resolved.found {
-            Found::Planned(plan) => Ok(plan.clone()),
-            Found::Refused(error) => Err(error.clone()),
-            Found::Malformed(_) | Found::Unresolved(_) | Found::Pending => {
-                return self.memory.track(key, None);
-            }
-        };
-        let mut planned = match resolved.kept {
-            Some(ranks) => resolve::with_ranks(object, ranks),
-            None => object.clone(),
-        };
-        planned.status = None;
-        planned.metadata.managed_fields = None;
-        let tracked = Tracked { object: Arc::new(planned), shape: Arc::new(shape), plan };
-        self.memory.track(key, Some(tracked));
+    fn track(&self, key: &Key, tracked: Option<Tracked>, view: &View) {
+        self.world.decisions.track(key, tracked);
         // The cluster may have changed while this object was planned, and not yet tracked.
-        let newest = self.views.borrow().as_ref().map(|view| view.version);
+        let newest = self.world.view().map(|view| view.version);
         if newest != Some(view.version) {
             // The receiver is gone only when the process is stopping.
-            let _ = self.wake.send(reference(key));
+            let _ = self.writer.wake.send(reference(key));
         }
     }
 
@@ -190,7 +259,7 @@ impl Context {
     ) -> Result<Option<Duration>, Error> {
         let metadata = object.meta();
         let uid = metadata.uid.as_deref();
-        let previous = self.memory.status(key, uid, metadata.resource_version.as_deref(), seen);
+        let previous = self.writer.records.status(key, uid, metadata.resource_version.as_deref(), seen);
         let is_behind = previous.as_ref().is_some_and(|status| status.observed_generation > facts.generation);
         if is_behind {
             // A newer spec has been dealt with; its event is on the way.
@@ -204,25 +273,27 @@ impl Context {
             found: facts.found.clone(),
         }
         .reason();
-        self.metrics.decided(self.memory.decided(key, Some(reason)), Some(reason));
+        self.world.metrics.decided(self.world.decisions.decided(key, Some(reason)), Some(reason));
         match &previous {
             Some(previous) if *previous == next => return Ok(None),
             Some(previous) => {
-                if let Some(wait) = self.memory.wait_to_write(key, status::difference(previous, &next)) {
+                if let Some(wait) =
+                    self.writer.records.wait_to_write(key, status::difference(previous, &next))
+                {
                     return Ok(Some(wait));
                 }
             }
             None => {}
         }
-        let version = apply::status(&self.client, &key.0, &key.1, uid, &next).await?;
+        let version = apply::status(&self.writer.client, &key.0, &key.1, uid, &next).await?;
         if version.is_none() {
             debug!(namespace = key.0, name = key.1, "gone before its status was written");
             return Ok(None);
         }
-        self.metrics.status_written();
+        self.world.metrics.status_written();
         let before = previous.map(|status| status.conditions).unwrap_or_default();
         let notes = events::transitions(&before, &next.conditions);
-        self.memory.wrote(key, uid, version.as_deref(), next);
+        self.writer.records.wrote(key, uid, version.as_deref(), next);
         for note in notes {
             info!(namespace = key.0, name = key.1, reason = note.reason, "{}", note.message);
             self.publish(object, note).await;
@@ -241,8 +312,8 @@ impl Context {
             secondary: None,
         };
         let reference = object.object_ref(&());
-        match within("event", self.recorder.publish(&event, &reference)).await {
-            Ok(()) => self.metrics.event(kind),
+        match within("event", self.writer.recorder.publish(&event, &reference)).await {
+            Ok(()) => self.world.metrics.event(kind),
             Err(error) if error.is_namespace_terminating() => debug!(%error, "cannot publish an event"),
             Err(error) => warn!(%error, "cannot publish an event"),
         }
@@ -250,15 +321,19 @@ impl Context {
 
     /// Says of a malformed object that it is.
     async fn report_malformed(&self, key: &Key, invalid: &InvalidObject) -> Result<Action, Error> {
-        self.memory.track(key, None);
+        self.world.decisions.track(key, None);
         // Its status could not be read along with it.
         let resource = kube::core::ApiResource::erase::<ModelDeployment>(&());
-        let objects: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.0, &resource);
+        let objects: Api<DynamicObject> = Api::namespaced_with(self.writer.client.clone(), &key.0, &resource);
         let Some(live) = within("ModelDeployment", objects.get_opt(&key.1)).await? else {
             return Ok(Action::await_change());
         };
         let seen = live.data.get("status").and_then(|status| ModelDeploymentStatus::deserialize(status).ok());
         let object = ModelDeployment { metadata: live.metadata.clone(), ..ModelDeployment::default() };
+        // What runs, runs on; and is counted.
+        self.writer.deployments_read.clone().wait_for(|read| *read).await.map_err(|_| Error::Stopping)?;
+        let present = self.writer.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
+        let child = present.filter(|seen| apply::is_owned(seen, &object)).map(|own| Child::of(&own));
         let found = Found::Malformed(vec![format!(
             "spec: {}; write it as kubectl explain describes it",
             invalid.error
@@ -269,7 +344,9 @@ impl Context {
             wanted: 0,
             found: &found,
             hopeless: true,
-            workload: &Workload::LeftAlone(None),
+            rollout: &Rollout::AsItIs(child),
+            pods: &[],
+            replacement: Replacement::Surge,
         };
         self.write_status(key, &object, seen, facts).await?;
         Ok(Action::requeue(AGAIN))
@@ -277,15 +354,16 @@ impl Context {
 
     /// Forgets an object that is gone.
     pub fn forget(&self, key: &Key) {
-        self.hub.forget(key);
-        self.metrics.decided(self.memory.forget(key), None);
+        self.writer.config_maps.forget(key);
+        self.writer.records.forget(key);
+        self.world.forget(key);
     }
 }
 
 /// How long to wait after a failure.
 pub fn after_failure(object: &Guarded, error: &Error, context: &Context) -> Action {
     let key = key_of(object);
-    let wait = context.memory.failed(&key);
+    let wait = context.writer.records.failed(&key);
     warn!(namespace = key.0, name = key.1, %error, wait_seconds = wait.as_secs_f32(), "cannot reconcile: trying again");
     Action::requeue(wait)
 }

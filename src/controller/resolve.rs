@@ -1,149 +1,220 @@
-//! From an object and its model's shape to a plan and a workload. Pure.
+//! From an object and its model's shape to a plan, and to what is to become of its workload. Pure.
+
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::Value;
 
 use crate::api::ModelDeployment;
-use crate::api::v1alpha1::TensorParallel;
-use crate::decide::{Reason, Verdict};
-use crate::inventory::Inventory;
-use crate::launch::{self, Built};
+use crate::api::conditions::{self, READY, WorkloadReason};
+use crate::api::v1alpha1::RolloutMode;
+use crate::decide::Reason;
+use crate::inventory::{Inventory, PodFacts};
+use crate::launch::deployment::{Identity, Replacement, deployment};
+use crate::launch::{Launch, Record, Running};
 use crate::model::ModelShape;
-use crate::plan::{self, Plan};
-use crate::refusal::Refusal;
+use crate::plan::{self, Decided, Plan, Prepared, Subject};
 use crate::render::Found;
+use crate::world::Tracked;
 
-/// A model's shape, and what else is known of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Model {
-    /// The shape.
-    pub shape: ModelShape,
-    /// The repository that a catalog entry stands for.
-    pub catalog_repository: Option<String>,
-}
-
-/// What was found of an object, and the workload that it comes to.
-#[derive(Clone, Debug, PartialEq)]
+/// What was found of an object, and what is to become of its workload.
+#[derive(Clone, Debug)]
 pub struct Resolved {
     /// The plan, or why there is none.
     pub found: Found,
-    /// The workload; `None` where none is to be written and one that is there is to be left alone.
-    pub built: Option<Built>,
-    /// The ranks that `parallelism.tensor: auto` stays at, where it does.
-    pub kept: Option<i64>,
+    /// What is to become of the workload.
+    pub desired: Desired,
+    /// What a change of the cluster would decide anew.
+    pub tracked: Option<Tracked>,
 }
 
 impl Resolved {
-    /// What was found, where nothing is built of it.
+    /// How new pods take the place of old ones.
     #[must_use]
-    pub const fn without_workload(found: Found) -> Self {
-        Self { found, built: None, kept: None }
+    pub fn replacement(&self) -> Replacement {
+        match &self.desired {
+            Desired::Deployment(wanted) => Replacement::read(wanted).unwrap_or(Replacement::Surge),
+            Desired::None | Desired::AsItIs => Replacement::Surge,
+        }
     }
 }
 
-/// Plans an object, and builds its workload unless it can never fit. `present` is its Deployment, if it has one.
-///
-/// `parallelism.tensor: auto` stays at what runs: a node that comes or goes is no reason to roll pods that serve.
+/// What is to become of an object's workload.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Desired {
+    /// This Deployment is to be there.
+    Deployment(Box<Value>),
+    /// None is to be there: the spec asks for an estimate only.
+    None,
+    /// Nothing can be said: what is there stays.
+    AsItIs,
+}
+
+/// What is known of an object's workload.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Present<'a> {
+    /// Its Deployment, if it has one.
+    pub deployment: Option<&'a Deployment>,
+    /// Its pods.
+    pub pods: &'a [PodFacts],
+}
+
+/// Plans an object, and works out its workload. `decided` is what a change of the cluster has led to already.
 #[must_use]
 pub fn resolve(
     object: &ModelDeployment,
-    model: &Model,
+    shape: &Arc<ModelShape>,
     inventory: &Inventory,
-    present: Option<&Deployment>,
+    present: Present<'_>,
+    decided: impl FnOnce(Option<&Running>) -> Option<(Arc<Prepared>, Decided)>,
 ) -> Resolved {
-    let anew = resolve_as_is(object, model, inventory, present);
-    let kept = present.and_then(|present| kept(object, model, inventory, present, &anew));
-    kept.unwrap_or(anew)
-}
-
-/// The object with the ranks that its Deployment has, if it is to stay at them: they come of the present spec, and either
-/// serve, or may, or no other number would.
-fn kept(
-    object: &ModelDeployment,
-    model: &Model,
-    inventory: &Inventory,
-    present: &Deployment,
-    anew: &Resolved,
-) -> Option<Resolved> {
-    let parallelism = object.spec.parallelism.as_ref()?;
-    if !matches!(parallelism.tensor, Some(TensorParallel::Word(_))) {
-        return None;
-    }
-    let stages = parallelism.pipeline.unwrap_or(1);
-    let gpus = launch::requested_count(present)?;
-    let ranks = gpus.checked_div(stages).filter(|ranks| ranks.checked_mul(stages) == Some(gpus))?;
-    let resolved = resolve_as_is(&with_ranks(object, ranks), model, inventory, Some(present));
-    let Some(Built::Deployment(wanted)) = &resolved.built else { return None };
-    let live = serde_json::to_value(present).ok()?;
-    // What the estimate comes to is in the affinity and in the arguments.
-    let is_of_spec = !launch::differs(wanted.pointer("/spec/template")?, live.pointer("/spec/template")?);
-    let stays = is_any_ready(Some(present)) || may_fit(&resolved) || !may_fit(anew);
-    (is_of_spec && stays).then_some(Resolved { kept: Some(ranks), ..resolved })
-}
-
-/// Whether some node has room for it, in use or not.
-fn may_fit(resolved: &Resolved) -> bool {
-    matches!(&resolved.found, Found::Planned(plan) if matches!(plan.decision.verdict, Verdict::Fits | Verdict::Busy))
-}
-
-fn is_any_ready(present: Option<&Deployment>) -> bool {
-    present.and_then(|deployment| deployment.status.as_ref()?.ready_replicas).is_some_and(|ready| ready > 0)
-}
-
-/// The object with a number of ranks in the place of `auto`.
-#[must_use]
-pub fn with_ranks(object: &ModelDeployment, ranks: i64) -> ModelDeployment {
-    let mut object = object.clone();
-    object.spec.parallelism.get_or_insert_default().tensor = Some(TensorParallel::Ranks(ranks));
-    object
-}
-
-fn resolve_as_is(
-    object: &ModelDeployment,
-    model: &Model,
-    inventory: &Inventory,
-    present: Option<&Deployment>,
-) -> Resolved {
-    let planned = match plan(object, &model.shape, inventory) {
-        Ok(planned) => planned,
-        Err(error) => return Resolved::without_workload(Found::Refused(error)),
+    let running = present.deployment.map(|deployment| running(object, deployment));
+    let running = running.as_ref();
+    let subject = Subject::of(object, running);
+    let decided = decided(running).map_or_else(
+        || {
+            let prepared = plan::prepare(subject, shape)?;
+            let decided = prepared.decide(subject, shape, inventory)?;
+            Ok((Arc::new(prepared), decided))
+        },
+        Ok,
+    );
+    let (prepared, decided) = match decided {
+        Ok(decided) => decided,
+        Err(error) => return held(Found::Refused(error), object, running, present, None),
     };
-    if planned.decision.reason == Reason::NeverFits {
-        return Resolved::without_workload(Found::Planned(Box::new(planned)));
-    }
+    let tracked = Tracked::new(object, running, Arc::clone(shape), Arc::clone(&prepared), &decided.decision);
+    let planned = match prepared.plan(subject, shape, decided, inventory.sources()) {
+        Ok(planned) => planned,
+        // It may be the cluster that makes the workload impossible.
+        Err(error) => return held(Found::Refused(error), object, running, present, Some(tracked)),
+    };
+    let made = match &planned.launch {
+        Launch::Nothing(nothing) if nothing.is_by_choice() => {
+            let found = Found::Planned(Box::new(planned));
+            return Resolved { found, desired: Desired::None, tracked: Some(tracked) };
+        }
+        Launch::Run(made) if planned.decision.reason() != Reason::NeverFits => made,
+        // What runs by an earlier spec serves on.
+        Launch::Nothing(_) | Launch::Run(_) => {
+            return held(Found::Planned(Box::new(planned)), object, running, present, Some(tracked));
+        }
+    };
+    let record = Record::new(&object.spec, subject.roll, made);
+    let is_new = running.and_then(|running| running.record.as_ref()) != Some(&record);
+    let waits = present.pods.iter().any(PodFacts::waits_for_a_node);
+    let step = Step { is_new, waits };
+    let replacement = replacement(object, &planned, inventory, present.deployment, step);
+    let wanted = deployment(identity(object), made, &record, object.spec.replicas, replacement);
+    let desired = Desired::Deployment(Box::new(wanted));
+    Resolved { found: Found::Planned(Box::new(planned)), desired, tracked: Some(tracked) }
+}
+
+/// What stays of an object's workload while nothing new can be made of its spec: the pods as they were written, as many
+/// as the spec now asks for.
+#[must_use]
+pub fn unresolved(found: Found, object: &ModelDeployment, present: Option<&Deployment>) -> Resolved {
+    let running = present.map(|present| running(object, present));
+    held(found, object, running.as_ref(), Present { deployment: present, pods: &[] }, None)
+}
+
+fn held(
+    found: Found,
+    object: &ModelDeployment,
+    running: Option<&Running>,
+    present: Present<'_>,
+    tracked: Option<Tracked>,
+) -> Resolved {
+    let record = running.and_then(|running| running.record.as_ref());
+    let desired = record.map_or(Desired::AsItIs, |record| {
+        let replacement = present.deployment.and_then(Replacement::of).unwrap_or(Replacement::Surge);
+        let pods = record.pods();
+        Desired::Deployment(Box::new(deployment(
+            identity(object),
+            &pods,
+            record,
+            object.spec.replicas,
+            replacement,
+        )))
+    });
+    Resolved { found, desired, tracked }
+}
+
+/// What runs for an object, by its Deployment.
+#[must_use]
+pub fn running(object: &ModelDeployment, present: &Deployment) -> Running {
+    Running::of(present, is_written_for(object).then_some(&object.spec))
+}
+
+/// Whether the workload of an object is known to be of its present spec, by the status that was written after it: reasons
+/// of Ready that came with no write say nothing.
+fn is_written_for(object: &ModelDeployment) -> bool {
+    let Some(status) = &object.status else { return false };
+    let unwritten = [
+        Reason::InvalidSpec.as_str(),
+        Reason::NotSupported.as_str(),
+        Reason::ModelNotResolved.as_str(),
+        Reason::EstimatePending.as_str(),
+        Reason::NeverFits.as_str(),
+        Reason::CannotRun.as_str(),
+        WorkloadReason::NameTaken.as_str(),
+        WorkloadReason::WorkloadRejected.as_str(),
+        WorkloadReason::WorkloadDenied.as_str(),
+    ];
+    status.observed_generation.is_some()
+        && status.observed_generation == object.metadata.generation
+        && conditions::find(&status.conditions, READY)
+            .is_some_and(|ready| !unwritten.contains(&ready.reason.as_str()))
+}
+
+fn identity(object: &ModelDeployment) -> Identity<'_> {
     let metadata = &object.metadata;
-    let subject = launch::Subject {
+    Identity {
         namespace: metadata.namespace.as_deref().unwrap_or_default(),
         name: metadata.name.as_deref().unwrap_or_default(),
         uid: metadata.uid.as_deref().unwrap_or_default(),
-        spec: &object.spec,
-        shape: &model.shape,
-        catalog_repository: model.catalog_repository.as_deref(),
-        resource: launch::resource(
-            &planned.decision,
-            present.and_then(launch::requested),
-            is_any_ready(present),
-        ),
-        estimate: &planned.estimate,
-        margin: planned.margin,
-        requirement: planned.requirement,
-    };
-    match launch::build(subject) {
-        Ok(built) => Resolved { found: Found::Planned(Box::new(planned)), built: Some(built), kept: None },
-        Err(error) => Resolved::without_workload(Found::Refused(error)),
     }
 }
 
-/// The plan alone.
-///
-/// # Errors
-/// See [`Refusal`].
-pub fn plan(object: &ModelDeployment, shape: &ModelShape, inventory: &Inventory) -> Result<Plan, Refusal> {
-    let subject = plan::Subject {
-        namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
-        name: object.metadata.name.as_deref().unwrap_or_default(),
-        spec: &object.spec,
-    };
-    plan::plan(subject, shape, inventory)
+/// Where the replacement of an object's pods stands.
+#[derive(Clone, Copy)]
+struct Step {
+    /// The pods are to be made anew.
+    is_new: bool,
+    /// One of them finds no node.
+    waits: bool,
+}
+
+/// How new pods are to take the place of old ones: beside them where a GPU is free, else in their place. What was chosen
+/// stays while pods are being replaced, unless one of the new waits for a GPU; where it would wait in either way, the
+/// old ones serve on.
+fn replacement(
+    object: &ModelDeployment,
+    plan: &Plan,
+    inventory: &Inventory,
+    present: Option<&Deployment>,
+    step: Step,
+) -> Replacement {
+    let Step { is_new, waits } = step;
+    match object.spec.rollout.unwrap_or_default() {
+        RolloutMode::Surge => return Replacement::Surge,
+        RolloutMode::InPlace => return Replacement::InPlace,
+        RolloutMode::Recreate => return Replacement::Recreate,
+        RolloutMode::Auto => {}
+    }
+    // Where there are no old pods none has to go.
+    let Some(present) = present else { return Replacement::Surge };
+    let now = Replacement::of(present).unwrap_or(Replacement::Surge);
+    if !is_new && !waits {
+        return now;
+    }
+    if plan::slots_beside_its_own(plan, inventory) > 0 {
+        if is_new { Replacement::Surge } else { now }
+    } else if plan.decision.slots > 0 {
+        Replacement::InPlace
+    } else {
+        Replacement::Surge
+    }
 }
 
 #[cfg(test)]

@@ -3,90 +3,24 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::Deployment;
-
 use crate::api::ModelDeploymentStatus;
 use crate::api::conditions::{
-    self, ESTIMATED, Finding, PLACEABLE, READY, RECONCILING, STALLED, Truth, WorkloadReason,
+    self, ConditionFinding, ESTIMATED, PLACEABLE, READY, RECONCILING, STALLED, Truth, UP_TO_DATE,
+    WorkloadReason,
 };
 use crate::api::v1alpha1::{
     BestNode, EstimateStatus, NodeStatus, PlacementStatus, RejectedNodes, SuggestionStatus, SummaryStatus,
 };
 use crate::decide::{ClassVerdict, Decision, Reason, Requirement, Verdict};
-use crate::inventory::Memory;
-use crate::launch::{self, Nothing};
+use crate::inventory::{Memory, PodFacts};
+use crate::launch;
+use crate::launch::deployment::Replacement;
+use crate::launch::rollout::Rollout;
+use crate::launch::standing::{Standing, Wanted};
 use crate::plan::Plan;
 use crate::render::text::clip;
 use crate::render::{self, Found, Origin, Outcome};
 use crate::units::Bytes;
-
-/// Nodes that the status lists; `loadline plan` lists all.
-const MOST_NODES: usize = 10;
-
-/// What has come of the workload.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Workload {
-    /// None was written, and one that is there was left alone.
-    LeftAlone(Option<Child>),
-    /// Nothing is to run.
-    Nothing(Nothing),
-    /// It is written.
-    Written(Child),
-    /// A Deployment of the same name belongs to another.
-    NameTaken,
-    /// The Deployment of an object that had the same name is still there, and is being deleted.
-    Predecessor,
-    /// The API server refuses it: it is invalid.
-    Rejected {
-        /// Why, in the server's words.
-        why: String,
-        /// The Deployment as it was before.
-        child: Option<Child>,
-    },
-    /// A quota, an admission policy or a missing permission is in its way.
-    Denied {
-        /// Why, in the server's words.
-        why: String,
-        /// The Deployment as it was before.
-        child: Option<Child>,
-    },
-}
-
-/// How far the Deployment has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Child {
-    /// Whether what follows is about the Deployment's present spec.
-    pub is_current: bool,
-    /// Pods there are.
-    pub replicas: i32,
-    /// Pods of the present template.
-    pub updated: i32,
-    /// Pods that are ready.
-    pub ready: i32,
-    /// Why pods cannot be created.
-    pub failure: Option<String>,
-}
-
-impl Child {
-    /// Reads a Deployment.
-    #[must_use]
-    pub fn of(deployment: &Deployment) -> Self {
-        let Some(status) = &deployment.status else { return Self::default() };
-        let failure = status
-            .conditions
-            .iter()
-            .flatten()
-            .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
-        Self {
-            is_current: status.observed_generation >= deployment.metadata.generation,
-            replicas: status.replicas.unwrap_or(0),
-            updated: status.updated_replicas.unwrap_or(0),
-            ready: status.ready_replicas.unwrap_or(0),
-            failure: failure
-                .map(|condition| condition.message.clone().unwrap_or_else(|| "no message".to_owned())),
-        }
-    }
-}
 
 /// What the status follows from.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +36,17 @@ pub struct Facts<'a> {
     /// Whether an unresolved model will stay so until the spec is changed.
     pub hopeless: bool,
     /// What has come of the workload.
-    pub workload: &'a Workload,
+    pub rollout: &'a Rollout,
+    /// What is known of the pods.
+    pub pods: &'a [PodFacts],
+    /// How new pods take the place of old ones.
+    pub replacement: Replacement,
+}
+
+impl Facts<'_> {
+    fn wants(&self) -> Wanted {
+        Wanted { replicas: self.wanted, replacement: self.replacement }
+    }
 }
 
 /// The status, given the one before.
@@ -115,13 +59,7 @@ pub fn status(
     let before = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let findings = findings(facts);
     let plan = if let Found::Planned(plan) = facts.found { Some(plan.as_ref()) } else { None };
-    let child = match facts.workload {
-        Workload::Written(child) => Some(child),
-        Workload::LeftAlone(child) | Workload::Rejected { child, .. } | Workload::Denied { child, .. } => {
-            child.as_ref()
-        }
-        Workload::Nothing(_) | Workload::NameTaken | Workload::Predecessor => None,
-    };
+    let child = facts.rollout.child();
     ModelDeploymentStatus {
         observed_generation: facts.generation,
         estimate: plan.map(estimate),
@@ -170,13 +108,13 @@ fn without_words(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
 
 /// What the Ready condition says, and whether there is hope.
 struct Ready {
-    status: Truth,
+    holds: bool,
     reason: &'static str,
     message: String,
     hopeless: bool,
 }
 
-fn findings(facts: Facts<'_>) -> Vec<Finding> {
+fn findings(facts: Facts<'_>) -> Vec<ConditionFinding> {
     let outcome = Outcome {
         namespace: String::new(),
         name: facts.name.to_owned(),
@@ -184,19 +122,28 @@ fn findings(facts: Facts<'_>) -> Vec<Finding> {
         found: facts.found.clone(),
     };
     let ready = ready(facts, &outcome);
-    let waits = ready.status != Truth::True && !ready.hopeless;
-    let finding = |kind, status, reason: &str, message: &str| Finding {
+    let waits = !ready.holds && !ready.hopeless;
+    let finding = |kind, status, reason: &str, message: &str| ConditionFinding {
         kind,
         status,
         reason: reason.to_owned(),
         message: message.to_owned(),
     };
     let (reason, message) = (outcome.reason().as_str(), outcome.message());
+    let mut up_to_date = None;
     let (estimated, placeable) = if let Found::Planned(plan) = facts.found {
         let needs = clip(render::needs(&plan.estimate, plan.margin, &plan.requirement));
+        if plan.launch.pods().is_some() && facts.rollout.child().is_some() {
+            let reason =
+                if plan.is_outgrown() { WorkloadReason::EstimateGrown } else { WorkloadReason::AsEstimated };
+            let message = render::up_to_date(plan, facts.name);
+            up_to_date = Some(finding(UP_TO_DATE, Truth::of(!plan.is_outgrown()), reason.as_str(), &message));
+        }
+        // Room is one thing, and whether anything runs another, which Ready says.
+        let (reason, message) = (plan.decision.reason().as_str(), render::message(plan));
         (
             finding(ESTIMATED, Truth::True, WorkloadReason::Estimated.as_str(), &needs),
-            finding(PLACEABLE, truth(plan.decision.verdict), reason, &message),
+            finding(PLACEABLE, truth(plan.decision.verdict()), reason, &message),
         )
     } else {
         let pending = outcome.reason() == Reason::EstimatePending;
@@ -207,13 +154,12 @@ fn findings(facts: Facts<'_>) -> Vec<Finding> {
         )
     };
     let told = |holds: bool| if holds { ready.message.as_str() } else { "" };
-    vec![
-        finding(READY, ready.status, ready.reason, &ready.message),
-        estimated,
-        placeable,
+    let stands = [finding(READY, Truth::of(ready.holds), ready.reason, &ready.message), estimated, placeable];
+    let kstatus = [
         finding(RECONCILING, Truth::of(waits), ready.reason, told(waits)),
         finding(STALLED, Truth::of(ready.hopeless), ready.reason, told(ready.hopeless)),
-    ]
+    ];
+    stands.into_iter().chain(up_to_date).chain(kstatus).collect()
 }
 
 /// Whether a node fits now.
@@ -228,91 +174,19 @@ const fn truth(verdict: Verdict) -> Truth {
 fn ready(facts: Facts<'_>, outcome: &Outcome) -> Ready {
     let Found::Planned(plan) = facts.found else {
         return Ready {
-            status: Truth::False,
+            holds: false,
             reason: outcome.reason().as_str(),
             message: outcome.message(),
             hopeless: outcome.is_malformed() || facts.hopeless,
         };
     };
-    let decision = &plan.decision;
-    let decided = || (decision.reason.as_str(), outcome.message());
-    match facts.workload {
-        _ if decision.reason == Reason::NeverFits => {
-            let (reason, message) = decided();
-            Ready { status: Truth::False, reason, message, hopeless: true }
-        }
-        Workload::Nothing(nothing) => {
-            let (reason, message) = decided();
-            let status = truth(decision.verdict);
-            Ready { status, reason, message: clip(format!("{message} ({nothing})")), hopeless: false }
-        }
-        Workload::LeftAlone(_) => {
-            let (reason, message) = decided();
-            Ready { status: Truth::False, reason, message, hopeless: false }
-        }
-        Workload::NameTaken => Ready {
-            status: Truth::False,
-            reason: WorkloadReason::NameTaken.as_str(),
-            message: clip(format!(
-                "a Deployment {} is there already and belongs to another; rename one of them",
-                facts.name
-            )),
-            hopeless: false,
-        },
-        Workload::Predecessor => Ready {
-            status: Truth::False,
-            reason: WorkloadReason::Progressing.as_str(),
-            message: format!(
-                "waiting for the Deployment of the earlier ModelDeployment {} to be deleted",
-                facts.name
-            ),
-            hopeless: false,
-        },
-        Workload::Rejected { why, .. } => Ready {
-            status: Truth::False,
-            reason: WorkloadReason::WorkloadRejected.as_str(),
-            message: clip(format!("the API server refuses the Deployment: {why}")),
-            hopeless: true,
-        },
-        Workload::Denied { why, .. } => Ready {
-            status: Truth::False,
-            reason: WorkloadReason::WorkloadDenied.as_str(),
-            message: clip(format!("the Deployment is not allowed now, and is tried again: {why}")),
-            hopeless: false,
-        },
-        Workload::Written(child) => written(facts.wanted, child, decision, decided),
+    let standing = Standing::of(&plan.launch, &plan.decision, facts.rollout, facts.pods, facts.wants());
+    Ready {
+        holds: standing.is_ready(),
+        reason: standing.reason(&plan.decision),
+        message: render::standing(&standing, plan, facts.name, facts.wants(), facts.rollout),
+        hopeless: standing.is_stalled(),
     }
-}
-
-fn written(
-    wanted: i32,
-    child: &Child,
-    decision: &Decision,
-    decided: impl Fn() -> (&'static str, String),
-) -> Ready {
-    let (reason, message) = decided();
-    let counted = format!("{} of {wanted} replicas ready", child.ready.min(wanted));
-    // While pods of an earlier template run on, what is ready may be theirs.
-    let rolled_out = child.updated >= wanted && child.replicas <= child.updated;
-    if child.is_current && rolled_out && child.ready >= wanted {
-        return Ready {
-            status: Truth::True,
-            reason: WorkloadReason::Available.as_str(),
-            message: clip(format!("{counted}; {message}")),
-            hopeless: false,
-        };
-    }
-    let (reason, message) = if let Some(failure) = &child.failure {
-        (WorkloadReason::ReplicaFailure.as_str(), format!("{counted}; {failure}"))
-    } else if decision.verdict != Verdict::Fits {
-        (reason, message)
-    } else if decision.slots < u64::try_from(wanted).unwrap_or(0) {
-        let room = format!("{} of {wanted} replicas find room", decision.slots);
-        (Reason::GpusBusy.as_str(), format!("{counted}, {room}; {message}"))
-    } else {
-        (WorkloadReason::Progressing.as_str(), format!("{counted}; {message}"))
-    };
-    Ready { status: Truth::False, reason, message: clip(message), hopeless: false }
 }
 
 fn estimate(plan: &Plan) -> EstimateStatus {
@@ -351,12 +225,12 @@ fn summary(plan: &Plan) -> SummaryStatus {
 
 fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus {
     let nodes = |verdict: Verdict| {
-        let of = decision.classes.iter().filter(|class| class.verdict == verdict);
+        let of = decision.classes.iter().filter(|class| class.verdict() == verdict);
         of.map(|class| count_of(class.nodes.len())).fold(0, i64::saturating_add)
     };
     let mut rejected: BTreeMap<Reason, i64> = BTreeMap::new();
-    for class in decision.classes.iter().filter(|class| class.verdict == Verdict::Rejected) {
-        let sum = rejected.entry(class.reason).or_default();
+    for class in decision.classes.iter().filter(|class| class.verdict() == Verdict::Rejected) {
+        let sum = rejected.entry(class.reason()).or_default();
         *sum = sum.saturating_add(count_of(class.nodes.len()));
     }
     let mut rejected: Vec<(Reason, i64)> = rejected.into_iter().collect();
@@ -369,13 +243,13 @@ fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus 
             .into_iter()
             .map(|(reason, nodes)| RejectedNodes { reason: reason.to_string(), nodes })
             .collect(),
-        best: decision.classes.iter().find(|class| class.verdict == Verdict::Fits).and_then(best),
-        nodes: listed(&decision.classes, requirement),
+        best: decision.classes.iter().find(|class| class.verdict() == Verdict::Fits).and_then(best),
+        nodes: listed(decision, requirement),
         suggestions: decision
             .suggestions
             .iter()
             .map(|suggestion| SuggestionStatus {
-                change: clip(render::change(suggestion)),
+                change: clip(render::change(&suggestion.change)),
                 required_per_gpu: bytes(suggestion.requirement.per_gpu),
                 nodes: count(suggestion.nodes),
             })
@@ -384,25 +258,22 @@ fn placement(decision: &Decision, requirement: &Requirement) -> PlacementStatus 
 }
 
 fn best(class: &ClassVerdict) -> Option<BestNode> {
-    let pool = class.pool.as_ref()?;
+    let pool = class.pool.as_deref()?;
     let Memory::Known { bytes: memory, .. } = &pool.memory else { return None };
     Some(BestNode {
         product: pool.product.clone(),
         memory: bytes(*memory),
-        node: class.nodes.first()?.clone(),
+        node: class.nodes.first()?.to_owned(),
     })
 }
 
-/// The first node of every class, then the second of every class, and so on.
-fn listed(classes: &[ClassVerdict], requirement: &Requirement) -> Vec<NodeStatus> {
-    let longest = classes.iter().map(|class| class.nodes.len()).max().unwrap_or(0).min(MOST_NODES);
-    (0..longest)
-        .flat_map(|turn| classes.iter().filter_map(move |class| Some((class, class.nodes.get(turn)?))))
-        .take(MOST_NODES)
+fn listed(decision: &Decision, requirement: &Requirement) -> Vec<NodeStatus> {
+    decision
+        .shown()
         .map(|(class, name)| NodeStatus {
-            name: name.clone(),
-            verdict: render::verdict_word(class.verdict).to_owned(),
-            reason: class.reason.to_string(),
+            name: name.to_owned(),
+            verdict: render::verdict_word(class.verdict()).to_owned(),
+            reason: class.reason().to_string(),
             message: render::node_message(class, requirement),
         })
         .collect()

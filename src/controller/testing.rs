@@ -8,7 +8,8 @@ use crate::api::ModelDeployment;
 use crate::api::v1alpha1::TensorParallel;
 use crate::decide::{Policy, Request, Requirement, decide};
 use crate::estimate::{Components, Estimate, Workload};
-use crate::inventory::{Inventory, Node, Owner, Pod, Snapshot};
+use crate::inventory::{Inventory, Node, Owner, Pod, Snapshot, Sources};
+use crate::launch::{Demand, Launch, Pods};
 use crate::model::{Confidence, ModelShape, ShapeSource};
 use crate::plan::Plan;
 use crate::precision::{CachePrecision, Engine, Precision};
@@ -57,10 +58,8 @@ pub(crate) fn shape() -> ModelShape {
 
 /// A cluster of these nodes and pods.
 pub(crate) fn cluster(nodes: Vec<Node>, pods: Vec<Pod>) -> Inventory {
-    Inventory::new(Snapshot {
-        nodes: nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
-        pods,
-    })
+    let nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
+    Inventory::new(Snapshot { nodes, pods }, &Sources::default())
 }
 
 /// A plan of an object whose GPUs must each have so many GiB: the numbers are made up, the decision is made.
@@ -128,6 +127,11 @@ pub(crate) fn plan(object: &ModelDeployment, gib: u64, inventory: &Inventory) ->
         requirement,
         decision: decide(&Request { requirement, policy: &policy, owner }, inventory, &[]),
         policy,
+        launch: Launch::Run(Box::new(Pods {
+            template: Value::Null,
+            demand: Demand { resource: "nvidia.com/gpu".to_owned(), gpus, per_gpu: gib * GIB, tensor },
+        })),
+        kept: None,
     }
 }
 

@@ -3,6 +3,9 @@
 //! Invariants: nothing selected is smaller than the requirement; adding a node never makes a fitting model unfit;
 //! decisions are made per class of identical nodes.
 
+mod change;
+mod digest;
+mod finding;
 mod node;
 mod rank;
 mod suggest;
@@ -11,14 +14,20 @@ mod tests;
 mod toleration;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::api::v1alpha1::Strategy;
-use crate::inventory::{GpuPool, GpuSharing, Group, Inventory, LabelFault, Owner, Taint, Vendor};
+use crate::inventory::{GpuPool, Inventory, NodeNames, Owner, Vendor};
 use crate::precision::{UnknownName, named};
 use crate::units::{Bytes, GIB, shorten};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+pub use change::Change;
+pub use digest::Digest;
+pub use finding::Finding;
+pub use suggest::Room;
 
 /// What a model needs of the node that it runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +108,8 @@ named! {
         InvalidSpec = "InvalidSpec",
         /// The specification asks for what this version does not do.
         NotSupported = "NotSupported",
+        /// What was asked for cannot be run: the engine cannot load it, or nothing says where the weights are.
+        CannotRun = "CannotRun",
         /// No GPU that is made has the memory.
         NeverFits = "NeverFits",
     }
@@ -118,82 +129,53 @@ pub enum Verdict {
     Rejected,
 }
 
-/// The answer for one class of identical nodes, with the numbers behind it.
+/// The answer for one class of identical nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassVerdict {
-    /// The nodes, by name, sorted.
-    pub nodes: Vec<String>,
-    /// The answer.
-    pub verdict: Verdict,
-    /// The one reason.
-    pub reason: Reason,
-    /// The numbers of the reason.
-    pub detail: Detail,
+    /// The nodes, by name, sorted; shared with the inventory.
+    pub nodes: NodeNames,
+    /// What was found of each: the verdict and the reason follow from it.
+    pub finding: Finding,
     /// The pool that the answer is about: the one picked, or the one that comes nearest; none on a node without GPUs.
-    pub pool: Option<GpuPool>,
+    pub pool: Option<Arc<GpuPool>>,
+    /// GPUs of that pool that the object's own pods hold, over all the nodes: `free` counts them as free.
+    pub held_by_own: u64,
 }
 
-/// The numbers behind a reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Detail {
-    /// Needed and had, per GPU: for a fit (the headroom is the difference) or a GPU that is too small.
-    Memory {
-        /// What is needed.
-        needed: Bytes,
-        /// What a GPU has.
-        has: Bytes,
-    },
-    /// GPUs needed and there (free, or allocatable).
-    Gpus {
-        /// What one replica takes.
-        needed: u64,
-        /// What is free.
-        free: u64,
-        /// What the node hands out.
-        allocatable: u64,
-    },
-    /// A label that is missing.
-    LabelMissing {
-        /// Its key.
-        label: String,
-    },
-    /// A label that cannot be believed.
-    LabelUntrusted {
-        /// Its key.
-        label: String,
-        /// Its value.
-        value: String,
-        /// Why not.
-        fault: LabelFault,
-    },
-    /// The taint that is not tolerated.
-    Taint(Taint),
-    /// The selector's label and what the node has for it.
-    Selector {
-        /// The label's key.
-        key: String,
-        /// What is wanted.
-        wanted: String,
-        /// What the node has.
-        has: Option<String>,
-    },
-    /// How the GPUs are shared.
-    Sharing(GpuSharing),
-    /// The vendor of the GPUs.
-    Vendor(Vendor),
-    /// The reason says it all.
-    None,
-}
+impl ClassVerdict {
+    /// The answer.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        self.finding.verdict()
+    }
 
-/// A change to the object that would make it fit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The fields, such as `precision`, and the value each would take.
-    pub fields: Vec<(&'static str, String)>,
+    /// The one reason.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.finding.reason()
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        u64::try_from(self.nodes.len()).unwrap_or(u64::MAX)
+    }
+
+    /// GPUs of the pool that are free to the object, over all the nodes: its own pods do not count against it.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        self.pool.as_ref().map_or(0, |pool| pool.free.saturating_mul(self.count()))
+    }
+
+    /// GPUs of the pool that nobody holds, over all the nodes, the object's own pods included.
+    #[must_use]
+    pub fn free_without_own(&self) -> u64 {
+        self.free().saturating_sub(self.held_by_own)
+    }
 }
 
 /// A change, with what it would need, before it is checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alternative {
     /// The change.
     pub change: Change,
@@ -202,7 +184,7 @@ pub struct Alternative {
 }
 
 /// A change that was checked to fit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Suggestion {
     /// The change.
     pub change: Change,
@@ -215,10 +197,8 @@ pub struct Suggestion {
 /// All verdicts, the chosen pools and what could be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The answer for the object.
-    pub verdict: Verdict,
-    /// The reason that stands for it.
-    pub reason: Reason,
+    /// What stands for the object: the verdict and the reason follow from it.
+    pub finding: Finding,
     /// What was asked for.
     pub requirement: Requirement,
     /// The answer per class: fits first, smallest GPU first; then busy, unknown, rejected.
@@ -229,15 +209,43 @@ pub struct Decision {
     pub suggestions: Vec<Suggestion>,
 }
 
+/// Nodes that a status lists; `loadline plan` lists all.
+pub const SHOWN_NODES: usize = 10;
+
 impl Decision {
+    /// The answer for the object as a whole: the cluster's, unless what it asks for `runs` nowhere.
+    #[must_use]
+    pub const fn answer(&self, runs: bool) -> (Verdict, Reason) {
+        if runs { self.finding.answer() } else { (Verdict::Rejected, Reason::CannotRun) }
+    }
+
+    /// The answer for the object.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        self.finding.verdict()
+    }
+
+    /// The reason that stands for it.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.finding.reason()
+    }
+
     /// The resource that the pods are to request: that of whole GPUs where any node fits or is busy with those, or where
     /// none fits; else that of the pool that comes first, such as `nvidia.com/mig-3g.40gb`.
     #[must_use]
     pub fn resource(&self) -> &str {
-        let suited = |class: &&ClassVerdict| matches!(class.verdict, Verdict::Fits | Verdict::Busy);
+        let suited = |class: &&ClassVerdict| matches!(class.verdict(), Verdict::Fits | Verdict::Busy);
         let pools = || self.classes.iter().filter(suited).filter_map(|class| class.pool.as_ref());
         let whole = pools().find(|pool| pool.resource == pool.vendor.resource());
         whole.or_else(|| pools().next()).map_or(Vendor::Nvidia.resource(), |pool| &pool.resource)
+    }
+
+    /// The nodes that a status lists: the first of every class, then the second of every class, and so on.
+    pub fn shown(&self) -> impl Iterator<Item = (&ClassVerdict, &str)> {
+        let longest = self.classes.iter().map(|class| class.nodes.len()).max().unwrap_or(0).min(SHOWN_NODES);
+        let turn = |turn| self.classes.iter().filter_map(move |class| Some((class, class.nodes.get(turn)?)));
+        (0..longest).flat_map(turn).take(SHOWN_NODES)
     }
 }
 
@@ -255,48 +263,50 @@ pub struct Request<'a> {
 /// Decides: which nodes fit, and for every other why not. `alternatives`, the cheapest first, are tried where it does not
 /// fit now.
 ///
-/// The object fits if any node fits; else it is busy if any is, else unknown if any is, else rejected. Its reason is
-/// then that of the class that comes nearest: the one that passes most of the checks, in the order of [`node::CHECKS`],
-/// and of several the one with the largest GPU.
+/// The object fits if any node fits; else it is busy if any is, else unknown if any is, else rejected. What stands for it
+/// is then what was found of the class that comes nearest: the one that passes most of the checks, in the order of
+/// [`finding::CHECKS`], and of several the one with the largest GPU.
 #[must_use]
 pub fn decide(request: &Request<'_>, inventory: &Inventory, alternatives: &[Alternative]) -> Decision {
-    let groups = inventory.groups(request.owner, &request.policy.node_selector);
-    let judged: Vec<node::Judgement> =
-        groups.iter().map(|group| node::judge(group, &request.requirement, request.policy)).collect();
-    let slots = groups.iter().zip(&judged).fold(0_u64, |sum, (group, judgement)| {
-        sum.saturating_add(judgement.slots.saturating_mul(count(group)))
-    });
-    let mut classes: Vec<ClassVerdict> = groups
-        .iter()
-        .zip(judged)
-        .map(|(group, judgement)| ClassVerdict {
-            nodes: group.names.iter().map(|name| (*name).to_owned()).collect(),
-            verdict: judgement.verdict,
-            reason: judgement.reason,
-            detail: judgement.detail,
-            pool: judgement.pool,
-        })
-        .collect();
-    rank::sort(&mut classes, request.policy.strategy);
-    let (verdict, reason) = answer(&classes, &request.requirement, inventory);
-    let suggestions = suggest::suggestions(verdict, request.policy, &groups, alternatives);
-    Decision { verdict, reason, requirement: request.requirement, classes, slots, suggestions }
+    decide_lazily(request, inventory, || alternatives)
 }
 
-/// The object's verdict and reason, of its classes in order.
-fn answer(classes: &[ClassVerdict], requirement: &Requirement, inventory: &Inventory) -> (Verdict, Reason) {
+/// The same, with alternatives that are made only where they are tried.
+pub(crate) fn decide_lazily<'a>(
+    request: &Request<'_>,
+    inventory: &Inventory,
+    alternatives: impl FnOnce() -> &'a [Alternative],
+) -> Decision {
+    let Request { requirement, policy, owner } = *request;
+    let groups = inventory.groups(owner, &policy.node_selector);
+    let mut slots = 0_u64;
+    let mut classes: Vec<ClassVerdict> = groups
+        .iter()
+        .map(|group| {
+            let node::Judgement { finding, pool, slots: each } = node::judge(group, requirement, policy);
+            slots = slots.saturating_add(each.saturating_mul(group.count()));
+            let held_by_own = pool.map_or(0, |pool| group.held_by_own(&pool.resource));
+            ClassVerdict { nodes: group.names.clone(), finding, pool: pool.map(Arc::clone), held_by_own }
+        })
+        .collect();
+    rank::sort(&mut classes, policy.strategy);
+    let finding = nearest(&classes, requirement, inventory);
+    let suggestions = match finding.verdict() {
+        Verdict::Fits => Vec::new(),
+        verdict => suggest::suggestions(verdict, policy, &groups, alternatives()),
+    };
+    Decision { finding, requirement, classes, slots, suggestions }
+}
+
+/// What stands for the object, of its classes in order.
+fn nearest(classes: &[ClassVerdict], requirement: Requirement, inventory: &Inventory) -> Finding {
     let largest = inventory.largest_gpu().map_or(LARGEST_GPU_MADE, |known| known.max(LARGEST_GPU_MADE));
     if requirement.per_gpu > largest {
         // Not even a GPU whose memory is not known can have it.
-        return (Verdict::Rejected, Reason::NeverFits);
+        return Finding::NeverFits { needed: requirement.per_gpu, largest };
     }
     match classes.first() {
-        Some(_) if !inventory.has_gpus() => (Verdict::Rejected, Reason::NoGpuNodes),
-        Some(nearest) => (nearest.verdict, nearest.reason),
-        None => (Verdict::Rejected, Reason::NoGpuNodes),
+        Some(nearest) if inventory.has_gpus() => nearest.finding.clone(),
+        _ => Finding::NoGpuNodes,
     }
-}
-
-fn count(group: &Group<'_>) -> u64 {
-    u64::try_from(group.names.len()).unwrap_or(u64::MAX)
 }

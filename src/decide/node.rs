@@ -1,181 +1,191 @@
 //! One class of nodes against one requirement: the first check that fails is the reason.
 
-use super::{Detail, Policy, Reason, Requirement, Verdict, toleration};
+use std::cmp::{Ordering, Reverse};
+use std::sync::Arc;
+
+use super::{Finding, Policy, Requirement, Verdict, toleration};
 use crate::api::v1alpha1::Strategy;
-use crate::inventory::{GpuPool, GpuSharing, Group, Memory, Node};
-
-/// The checks in the order in which they are made. A node's reason is the first that fails, so a later one comes nearer.
-pub(super) const CHECKS: [Reason; 13] = [
-    Reason::NoGpus,
-    Reason::VendorMismatch,
-    Reason::SelectorMismatch,
-    Reason::LabelMissing,
-    Reason::LabelUntrusted,
-    Reason::GpuMemoryTooSmall,
-    Reason::TooFewGpus,
-    Reason::SharedGpu,
-    Reason::NodeCordoned,
-    Reason::NodeNotReady,
-    Reason::TaintNotTolerated,
-    Reason::GpusBusy,
-    Reason::FitsNow,
-];
-
-/// How many checks were passed before this reason.
-pub(super) fn passed(reason: Reason) -> usize {
-    CHECKS.iter().position(|check| *check == reason).unwrap_or(0)
-}
+use crate::inventory::{GpuPool, GpuSharing, Group, Memory, Node, Taint};
 
 /// What was found of one class of nodes.
-pub(super) struct Judgement {
-    pub(super) verdict: Verdict,
-    pub(super) reason: Reason,
-    pub(super) detail: Detail,
-    pub(super) pool: Option<GpuPool>,
+pub(super) struct Judgement<'a> {
+    pub(super) finding: Finding,
+    pub(super) pool: Option<&'a Arc<GpuPool>>,
     /// Replicas that each node has room for now.
     pub(super) slots: u64,
 }
 
 /// Judges one class of nodes.
-pub(super) fn judge(group: &Group<'_>, requirement: &Requirement, policy: &Policy) -> Judgement {
-    let Some(first) = group.pools.first() else {
-        return judgement(Reason::NoGpus, Detail::None, None);
-    };
-    let allowed: Vec<&GpuPool> = group
-        .pools
-        .iter()
-        .filter(|pool| policy.vendors.is_empty() || policy.vendors.contains(&pool.vendor))
-        .collect();
-    if allowed.is_empty() {
-        return judgement(Reason::VendorMismatch, Detail::Vendor(first.vendor), Some(first));
+pub(super) fn judge<'a>(group: &'a Group<'_>, requirement: Requirement, policy: &Policy) -> Judgement<'a> {
+    let found = |finding, pool| Judgement { finding, pool, slots: 0 };
+    let Some(first) = group.pools.first() else { return found(Finding::NoGpus, None) };
+    let mut allowed = group.pools.iter().filter(|pool| is_allowed(pool, policy)).peekable();
+    if allowed.peek().is_none() {
+        return found(Finding::VendorMismatch { vendor: first.vendor }, Some(first));
     }
-    let largest = allowed.iter().copied().max_by_key(|pool| pool.usable_memory());
-    for (key, wanted) in &policy.node_selector {
-        let has = group.node.labels.get(key);
-        if has != Some(wanted) {
-            let detail = Detail::Selector { key: key.clone(), wanted: wanted.clone(), has: has.cloned() };
-            return judgement(Reason::SelectorMismatch, detail, largest);
-        }
+    if let Some(finding) = selector_fault(group.node, policy) {
+        return found(finding, allowed.max_by_key(|pool| pool.usable_memory()));
     }
-    let mut best: Option<Judgement> = None;
+    let mut best: Option<(Finding, &Arc<GpuPool>)> = None;
     let mut slots = 0_u64;
     // One pool, one kind of GPU: a replica is never spread over two.
     for pool in allowed {
-        let judged = judge_pool(group.node, pool, requirement, policy);
-        if judged.verdict == Verdict::Fits {
+        let finding = judge_pool(group.node, pool, requirement, policy);
+        if finding.verdict() == Verdict::Fits {
             slots = slots.saturating_add(pool.free / requirement.gpus.max(1));
         }
-        if best.as_ref().is_none_or(|best| is_better(&judged, best, policy.strategy)) {
-            best = Some(judged);
+        let is_better =
+            |(best, of): &(Finding, &Arc<GpuPool>)| is_better((&finding, pool), (best, of), policy.strategy);
+        if best.as_ref().is_none_or(is_better) {
+            best = Some((finding, pool));
         }
     }
-    let mut best = best.unwrap_or_else(|| judgement(Reason::NoGpus, Detail::None, None));
-    best.slots = slots;
-    best
+    match best {
+        Some((finding, pool)) => Judgement { finding, pool: Some(pool), slots },
+        None => found(Finding::NoGpus, None),
+    }
+}
+
+/// What a pool offers to an object whose policy lets it onto the node at all. Whether it is enough is arithmetic: many
+/// requirements can be tried on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    memory: crate::units::Bytes,
+    allocatable: u64,
+    free: u64,
+    /// Whether one replica may take several.
+    several: bool,
+}
+
+impl Offer {
+    /// Fits or busy, or neither.
+    pub(super) fn verdict(&self, requirement: Requirement) -> Option<Verdict> {
+        let gpus = requirement.gpus.max(1);
+        let enough = self.memory >= requirement.per_gpu
+            && self.allocatable >= gpus
+            && (self.several || requirement.gpus <= 1);
+        enough.then_some(if self.free < gpus { Verdict::Busy } else { Verdict::Fits })
+    }
+}
+
+/// The pools of a node that are open to a policy: those that [`judge`] finds to fit, or busy, for some requirement.
+pub(super) fn offers(group: &Group<'_>, policy: &Policy) -> Vec<Offer> {
+    if selector_fault(group.node, policy).is_some() {
+        return Vec::new();
+    }
+    let one = Requirement { per_gpu: crate::units::Bytes::ZERO, gpus: 1 };
+    let several = Requirement { gpus: 2, ..one };
+    let open = |pool: &&Arc<GpuPool>| {
+        is_allowed(pool, policy)
+            && sharing_fault(pool, one, policy).is_none()
+            && node_fault(group.node, pool, policy).is_none()
+    };
+    let offer = |pool: &Arc<GpuPool>| {
+        let GpuPool { allocatable, free, .. } = **pool;
+        let several = sharing_fault(pool, several, policy).is_none();
+        Some(Offer { memory: pool.usable_memory()?, allocatable, free, several })
+    };
+    group.pools.iter().filter(open).filter_map(offer).collect()
+}
+
+fn is_allowed(pool: &GpuPool, policy: &Policy) -> bool {
+    policy.vendors.is_empty() || policy.vendors.contains(&pool.vendor)
+}
+
+fn selector_fault(node: &Node, policy: &Policy) -> Option<Finding> {
+    policy.node_selector.iter().find_map(|(key, wanted)| {
+        let has = node.labels.get(key);
+        (has != Some(wanted)).then(|| Finding::SelectorMismatch {
+            key: key.clone(),
+            wanted: wanted.clone(),
+            has: has.cloned(),
+        })
+    })
 }
 
 /// One pool of a node whose vendor and labels are as wanted.
-fn judge_pool(node: &Node, pool: &GpuPool, requirement: &Requirement, policy: &Policy) -> Judgement {
-    let (reason, detail) = pool_fault(pool, requirement, policy)
-        .or_else(|| node_fault(node, pool, policy))
-        .unwrap_or_else(|| {
-            if pool.free < requirement.gpus.max(1) {
-                (Reason::GpusBusy, gpus(pool, requirement))
-            } else {
-                (Reason::FitsNow, memory(pool, requirement))
-            }
-        });
-    judgement(reason, detail, Some(pool))
+fn judge_pool(node: &Node, pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Finding {
+    let fault = pool_fault(pool, requirement, policy).or_else(|| node_fault(node, pool, policy));
+    fault.unwrap_or_else(|| {
+        let GpuPool { free, allocatable, .. } = *pool;
+        if free < requirement.gpus.max(1) {
+            return Finding::GpusBusy { needed: requirement.gpus, free, allocatable };
+        }
+        Finding::FitsNow { needed: requirement.per_gpu, has: pool.usable_memory().unwrap_or_default() }
+    })
 }
 
 /// Why the GPUs themselves will not do.
-fn pool_fault(pool: &GpuPool, requirement: &Requirement, policy: &Policy) -> Option<(Reason, Detail)> {
+fn pool_fault(pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Option<Finding> {
+    let too_few = || Finding::TooFewGpus { needed: requirement.gpus, allocatable: pool.allocatable };
     match &pool.memory {
         // A node that hands out nothing has no GPU of which to know the memory.
-        Memory::Missing { .. } if pool.allocatable == 0 => {
-            return Some((Reason::TooFewGpus, gpus(pool, requirement)));
-        }
-        Memory::Missing { label } => {
-            return Some((Reason::LabelMissing, Detail::LabelMissing { label: label.clone() }));
-        }
+        Memory::Missing { .. } if pool.allocatable == 0 => return Some(too_few()),
+        Memory::Missing { label } => return Some(Finding::LabelMissing { label: label.clone() }),
         Memory::Untrusted { label, value, fault } => {
-            let detail = Detail::LabelUntrusted { label: label.clone(), value: value.clone(), fault: *fault };
-            return Some((Reason::LabelUntrusted, detail));
+            let (label, value) = (label.clone(), value.clone());
+            return Some(Finding::LabelUntrusted { label, value, fault: *fault });
         }
         Memory::Known { .. } => {}
     }
-    if pool.usable_memory().is_none_or(|memory| memory < requirement.per_gpu) {
-        return Some((Reason::GpuMemoryTooSmall, memory(pool, requirement)));
+    let has = pool.usable_memory().unwrap_or_default();
+    if has < requirement.per_gpu {
+        return Some(Finding::GpuMemoryTooSmall { needed: requirement.per_gpu, has });
     }
     if pool.allocatable < requirement.gpus.max(1) {
-        return Some((Reason::TooFewGpus, gpus(pool, requirement)));
+        return Some(too_few());
     }
+    sharing_fault(pool, requirement, policy)
+}
+
+fn sharing_fault(pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Option<Finding> {
     let shared = match pool.sharing {
         GpuSharing::Exclusive => false,
         // Two shares may be of one GPU, and MPS refuses more than one.
-        GpuSharing::TimeSliced(_) | GpuSharing::Mps(_) => !policy.allow_shared || requirement.gpus > 1,
+        GpuSharing::TimeSliced(_) => !policy.allow_shared || requirement.gpus > 1,
+        GpuSharing::Mps(clients) => {
+            !policy.allow_shared || requirement.gpus > 1 || clients > GpuSharing::MOST_MPS_CLIENTS
+        }
         // A process sees one slice only.
         GpuSharing::Mig => requirement.gpus > 1,
     };
-    shared.then_some((Reason::SharedGpu, Detail::Sharing(pool.sharing)))
+    shared.then_some(Finding::SharedGpu { sharing: pool.sharing })
 }
 
 /// Why the node will not do, though its GPUs would.
-fn node_fault(node: &Node, pool: &GpuPool, policy: &Policy) -> Option<(Reason, Detail)> {
-    let tolerated = |key: &str, effect: &str| {
-        let taint =
-            crate::inventory::Taint { key: key.to_owned(), value: String::new(), effect: effect.to_owned() };
-        toleration::tolerated(&policy.tolerations, &taint)
-    };
-    let in_the_way = |taint: &&crate::inventory::Taint| {
-        toleration::keeps_off(taint) && !toleration::tolerated(&policy.tolerations, taint)
-    };
+fn node_fault(node: &Node, pool: &GpuPool, policy: &Policy) -> Option<Finding> {
+    let in_the_way =
+        |taint: &&Taint| toleration::keeps_off(taint) && !toleration::tolerated(&policy.tolerations, taint);
     let mut untolerated = node.taints.iter().filter(in_the_way);
     let has =
         |keys: &[&str]| node.taints.iter().filter(in_the_way).any(|taint| keys.contains(&taint.key.as_str()));
-    if (node.unschedulable && !tolerated(toleration::UNSCHEDULABLE, "NoSchedule"))
-        || has(&[toleration::UNSCHEDULABLE])
-    {
-        return Some((Reason::NodeCordoned, Detail::None));
+    let cordon_tolerated = || {
+        let (key, effect) = (toleration::UNSCHEDULABLE.to_owned(), "NoSchedule".to_owned());
+        toleration::tolerated(&policy.tolerations, &Taint { key, value: String::new(), effect })
+    };
+    if (node.unschedulable && !cordon_tolerated()) || has(&[toleration::UNSCHEDULABLE]) {
+        return Some(Finding::NodeCordoned);
     }
     // A node that is not ready runs nothing, tolerated or not.
     if !node.ready || has(&toleration::NOT_READY) {
-        return Some((Reason::NodeNotReady, Detail::None));
+        return Some(Finding::NodeNotReady);
     }
     let taint = untolerated.find(|taint| !toleration::is_gpu_taint(taint, pool))?;
-    Some((Reason::TaintNotTolerated, Detail::Taint(taint.clone())))
+    Some(Finding::TaintNotTolerated(taint.clone()))
 }
 
-/// Whether a pool answers for its node rather than another: a better verdict, more checks passed, free GPUs, and then
-/// the memory that is preferred: of those that fit as the strategy says, of the others the largest.
-fn is_better(a: &Judgement, b: &Judgement, strategy: Strategy) -> bool {
-    let key = |judgement: &Judgement| (judgement.verdict, std::cmp::Reverse(passed(judgement.reason)));
-    let memory = |judgement: &Judgement| judgement.pool.as_ref().and_then(GpuPool::usable_memory);
-    match key(a).cmp(&key(b)) {
-        std::cmp::Ordering::Less => true,
-        std::cmp::Ordering::Greater => false,
-        std::cmp::Ordering::Equal => {
+/// Whether a pool answers for its node rather than another: a better verdict, more checks passed, and then the memory
+/// that is preferred: of those that fit as the strategy says, of the others the largest.
+fn is_better(a: (&Finding, &GpuPool), b: (&Finding, &GpuPool), strategy: Strategy) -> bool {
+    let key = |finding: &Finding| (finding.verdict(), Reverse(finding.passed()));
+    let (ours, theirs) = (a.1.usable_memory(), b.1.usable_memory());
+    match key(a.0).cmp(&key(b.0)) {
+        Ordering::Less => true,
+        Ordering::Greater => false,
+        Ordering::Equal => {
             let smallest =
-                matches!(a.verdict, Verdict::Fits | Verdict::Busy) && strategy == Strategy::SmallestFit;
-            if smallest { memory(a) < memory(b) } else { memory(a) > memory(b) }
+                matches!(a.0.verdict(), Verdict::Fits | Verdict::Busy) && strategy == Strategy::SmallestFit;
+            if smallest { ours < theirs } else { ours > theirs }
         }
     }
-}
-
-fn memory(pool: &GpuPool, requirement: &Requirement) -> Detail {
-    Detail::Memory { needed: requirement.per_gpu, has: pool.usable_memory().unwrap_or_default() }
-}
-
-fn gpus(pool: &GpuPool, requirement: &Requirement) -> Detail {
-    Detail::Gpus { needed: requirement.gpus, free: pool.free, allocatable: pool.allocatable }
-}
-
-fn judgement(reason: Reason, detail: Detail, pool: Option<&GpuPool>) -> Judgement {
-    let verdict = match reason {
-        Reason::FitsNow => Verdict::Fits,
-        Reason::GpusBusy => Verdict::Busy,
-        Reason::LabelMissing | Reason::LabelUntrusted => Verdict::Unknown,
-        _ => Verdict::Rejected,
-    };
-    Judgement { verdict, reason, detail, pool: pool.cloned(), slots: 0 }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::inventory::testing::{golden, gpu_node, gpu_pod, node};
-use crate::inventory::{Node, Pod, Snapshot};
+use crate::inventory::{Node, Pod, Snapshot, Sources, Taint};
+use crate::precision::Precision;
 use crate::units::MIB;
 
 const GB: u64 = 1_000_000_000;
@@ -15,7 +16,7 @@ fn needs(bytes: u64, gpus: u64) -> Requirement {
 
 fn ask(requirement: Requirement, policy: &Policy, nodes: Vec<Node>, pods: Vec<Pod>) -> Decision {
     let request = Request { requirement, policy, owner: None };
-    decide(&request, &Inventory::new(Snapshot::new(nodes, pods)), &[])
+    decide(&request, &Inventory::new(Snapshot::new(nodes, pods), &Sources::default()), &[])
 }
 
 fn ask_one(requirement: Requirement, policy: &Policy, node: Node) -> ClassVerdict {
@@ -26,7 +27,7 @@ fn by_node(decision: &Decision) -> BTreeMap<String, (Verdict, Reason)> {
     let classes = &decision.classes;
     classes
         .iter()
-        .flat_map(|class| class.nodes.iter().map(|node| (node.clone(), (class.verdict, class.reason))))
+        .flat_map(|class| class.nodes.iter().map(|node| (node.to_owned(), (class.verdict(), class.reason()))))
         .collect()
 }
 
@@ -74,8 +75,13 @@ fn the_boundary_fits() {
         (15360 * MIB + 1, Reason::GpuMemoryTooSmall),
     ] {
         let class = ask_one(needs(needed, 1), &Policy::default(), gpu_node("t4", 15360, 1));
-        assert_eq!(class.reason, reason, "{needed}");
-        assert_eq!(class.detail, Detail::Memory { needed: Bytes(needed), has: Bytes(15360 * MIB) });
+        assert_eq!(class.reason(), reason, "{needed}");
+        let (needed, has) = (Bytes(needed), Bytes(15360 * MIB));
+        let expected = match reason {
+            Reason::FitsNow => Finding::FitsNow { needed, has },
+            _ => Finding::GpuMemoryTooSmall { needed, has },
+        };
+        assert_eq!(class.finding, expected);
     }
 }
 
@@ -304,7 +310,7 @@ fn every_reason_of_a_node_has_a_case() {
         ("fits", &any, gpu_node("n", 81920, 4), 4, Verdict::Fits, Reason::FitsNow),
     ] {
         let class = ask_one(needs(30 * GB, gpus), policy, node);
-        assert_eq!((class.verdict, class.reason), (verdict, reason), "{what}");
+        assert_eq!((class.verdict(), class.reason()), (verdict, reason), "{what}");
     }
 }
 
@@ -315,7 +321,7 @@ fn mps_is_judged_by_the_share() {
     mps.labels.insert("nvidia.com/gpu.replicas".into(), "4".into());
     let shared = Policy { allow_shared: true, ..Policy::default() };
     for (needed, reason) in [(20480 * MIB, Reason::FitsNow), (20480 * MIB + 1, Reason::GpuMemoryTooSmall)] {
-        assert_eq!(ask_one(needs(needed, 1), &shared, mps.clone()).reason, reason, "{needed}");
+        assert_eq!(ask_one(needs(needed, 1), &shared, mps.clone()).reason(), reason, "{needed}");
     }
 }
 
@@ -333,7 +339,7 @@ fn the_first_check_that_fails_is_the_reason() {
     let pods = || vec![gpu_pod("p", "n", 4)];
     let mut reasons = Vec::new();
     let mut step =
-        |node: &Node| reasons.push(ask(needs(30 * GB, 4), &policy, vec![node.clone()], pods()).reason);
+        |node: &Node| reasons.push(ask(needs(30 * GB, 4), &policy, vec![node.clone()], pods()).reason());
     step(&node);
     node.labels.insert("pool".into(), "gpu".into());
     step(&node);
@@ -416,10 +422,10 @@ fn the_object_has_the_reason_of_the_class_that_comes_nearest() {
         ),
     ] {
         let decision = ask(needs(30 * GB, 1), &Policy::default(), nodes, pods);
-        assert_eq!((decision.verdict, decision.reason), (verdict, reason), "{what}");
+        assert_eq!((decision.verdict(), decision.reason()), (verdict, reason), "{what}");
     }
     let small = ask(needs(90 * GB, 1), &Policy::default(), golden(), vec![]);
-    assert_eq!(small.classes[0].nodes, ["a100"], "the largest of those too small is named first");
+    assert_eq!(small.classes[0].nodes.first(), Some("a100"), "the largest of those too small is named first");
 }
 
 #[test]
@@ -434,7 +440,7 @@ fn what_no_gpu_has_never_fits() {
         ("a GPU of the future", largest + 1, vec![gpu_node("f", 393_216, 1)], Verdict::Fits, Reason::FitsNow),
     ] {
         let decision = ask(needs(bytes, 1), &Policy::default(), nodes, vec![]);
-        assert_eq!((decision.verdict, decision.reason), (verdict, reason), "{what}");
+        assert_eq!((decision.verdict(), decision.reason()), (verdict, reason), "{what}");
     }
 }
 
@@ -442,7 +448,7 @@ fn what_no_gpu_has_never_fits() {
 fn two_kinds_of_gpu_are_never_put_together() {
     let labels = [("nvidia.com/mig-1g.10gb.memory", "9728"), ("nvidia.com/gpu.memory", "9728")];
     let mixed = node("n", &labels, &[("nvidia.com/gpu.shared", 1), ("nvidia.com/gpu", 1)]);
-    assert_eq!(ask_one(needs(GB, 2), &Policy::default(), mixed).reason, Reason::TooFewGpus);
+    assert_eq!(ask_one(needs(GB, 2), &Policy::default(), mixed).reason(), Reason::TooFewGpus);
 }
 
 #[test]
@@ -451,17 +457,19 @@ fn the_owners_pods_do_not_count_against_it() {
     let other = gpu_pod("other", "a", 1);
     let namesake = Pod { namespace: "elsewhere".into(), ..own.clone() };
     let ask = |pods: Vec<Pod>, owner| {
-        let inventory =
-            Inventory::new(Snapshot::new([gpu_node("a", 81920, 4), gpu_node("b", 81920, 2)], pods));
+        let inventory = Inventory::new(
+            Snapshot::new([gpu_node("a", 81920, 4), gpu_node("b", 81920, 2)], pods),
+            &Sources::default(),
+        );
         let policy = Policy::default();
         decide(&Request { requirement: needs(GB, 3), policy: &policy, owner }, &inventory, &[])
     };
     let owner = Some(Owner { namespace: "default", name: "m" });
-    assert_eq!(ask(vec![own.clone(), other.clone()], None).reason, Reason::GpusBusy);
+    assert_eq!(ask(vec![own.clone(), other.clone()], None).reason(), Reason::GpusBusy);
     let with = ask(vec![own.clone(), other.clone()], owner);
-    assert_eq!((with.reason, with.slots), (Reason::FitsNow, 1));
-    assert_eq!(with.classes[0].pool.as_ref().map(|pool| pool.free), Some(3));
-    assert_eq!(ask(vec![namesake, other], owner).reason, Reason::GpusBusy);
+    assert_eq!((with.reason(), with.slots), (Reason::FitsNow, 1));
+    assert_eq!(with.classes[0].pool.as_deref().map(|pool| pool.free), Some(3));
+    assert_eq!(ask(vec![namesake, other], owner).reason(), Reason::GpusBusy);
 }
 
 #[test]
@@ -472,8 +480,9 @@ fn classes_are_in_order_and_slots_are_counted() {
         gpu_node("b", 23034, 4),
         gpu_node("a", 15360, 4),
     ];
-    let named =
-        |decision: &Decision| decision.classes.iter().map(|class| class.nodes[0].clone()).collect::<Vec<_>>();
+    let named = |decision: &Decision| {
+        decision.classes.iter().map(|class| class.nodes.first().unwrap().to_owned()).collect::<Vec<_>>()
+    };
     let smallest = ask(needs(20 * GB, 2), &Policy::default(), nodes.clone(), vec![gpu_pod("p", "c", 1)]);
     assert_eq!(named(&smallest), ["b", "c", "d", "a"]);
     assert_eq!(smallest.slots, 2 + 3 + 4);
@@ -492,7 +501,7 @@ fn a_node_is_answered_for_by_the_smallest_pool_that_fits() {
         (90 * GB, "nvidia.com/mig-3g.40gb"),
     ] {
         let class = ask_one(needs(needed, 1), &Policy::default(), node("n", &labels, &resources));
-        assert_eq!(class.pool.map(|pool| pool.resource).as_deref(), Some(resource), "{needed}");
+        assert_eq!(class.pool.as_deref().map(|pool| pool.resource.as_str()), Some(resource), "{needed}");
     }
 }
 
@@ -514,42 +523,42 @@ fn the_pods_request_whole_gpus_unless_only_slices_fit() {
 
 #[test]
 fn suggestions_are_decided_themselves() {
-    let alternative = |field: &'static str, value: &str, bytes, gpus| Alternative {
-        change: Change { fields: vec![(field, value.to_owned())] },
-        requirement: needs(bytes, gpus),
-    };
+    let alternative = |change, bytes, gpus| Alternative { change, requirement: needs(bytes, gpus) };
     let alternatives = [
-        alternative("precision", "fp8", 12 * GB, 1),
-        alternative("precision", "int8", 12 * GB, 1),
-        alternative("precision", "int4", 7 * GB, 1),
-        alternative("tensor", "2", 11 * GB, 2),
-        alternative("tensor", "8", 4 * GB, 8),
-        alternative("context", "4096", 30 * GB, 1),
-        alternative("context", "2048", 15 * GB, 1),
+        alternative(Change::Precision(Precision::Fp8), 12 * GB, 1),
+        alternative(Change::Precision(Precision::Int8), 12 * GB, 1),
+        alternative(Change::Precision(Precision::Int4), 7 * GB, 1),
+        alternative(Change::Tensor(2), 11 * GB, 2),
+        alternative(Change::Tensor(8), 4 * GB, 8),
+        alternative(Change::Context(4096), 30 * GB, 1),
+        alternative(Change::Context(2048), 15 * GB, 1),
     ];
     let suggest = |needed, nodes: Vec<Node>, pods: Vec<Pod>| {
         let policy = Policy::default();
         let request = Request { requirement: needs(needed, 1), policy: &policy, owner: None };
-        decide(&request, &Inventory::new(Snapshot::new(nodes, pods)), &alternatives)
+        decide(&request, &Inventory::new(Snapshot::new(nodes, pods), &Sources::default()), &alternatives)
             .suggestions
             .into_iter()
-            .map(|suggestion| {
-                let (field, value) = suggestion.change.fields[0].clone();
-                (format!("{field} {value}"), suggestion.nodes)
-            })
+            .map(|suggestion| (suggestion.change, suggestion.nodes))
             .collect::<Vec<_>>()
-    };
-    let list = |items: &[(&str, u64)]| {
-        items.iter().map(|(item, nodes)| ((*item).to_owned(), *nodes)).collect::<Vec<_>>()
     };
     let t4s = || vec![gpu_node("t1", 15360, 4), gpu_node("t2", 15360, 4)];
     assert_eq!(
         suggest(20 * GB, t4s(), vec![]),
-        list(&[("precision fp8", 2), ("precision int4", 2), ("tensor 2", 2), ("context 2048", 2)])
+        [
+            (Change::Precision(Precision::Fp8), 2),
+            (Change::Precision(Precision::Int4), 2),
+            (Change::Tensor(2), 2),
+            (Change::Context(2048), 2),
+        ]
     );
-    assert_eq!(suggest(10 * GB, t4s(), vec![]), list(&[]), "it fits already");
-    assert_eq!(suggest(20 * GB, vec![gpu_node("s", 4096, 4)], vec![]), list(&[]), "nothing fits");
+    assert_eq!(suggest(10 * GB, t4s(), vec![]), [], "it fits already");
+    assert_eq!(suggest(20 * GB, vec![gpu_node("s", 4096, 4)], vec![]), [], "nothing fits");
     let busy = vec![gpu_pod("p", "a", 1)];
     let nodes = vec![gpu_node("a", 23034, 1), gpu_node("t", 8188, 1)];
-    assert_eq!(suggest(20 * GB, nodes, busy), list(&[("precision int4", 1)]), "what is as busy helps nobody");
+    assert_eq!(
+        suggest(20 * GB, nodes, busy),
+        [(Change::Precision(Precision::Int4), 1)],
+        "what is as busy helps nobody"
+    );
 }

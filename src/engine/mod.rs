@@ -1,14 +1,28 @@
-//! What serves a model: the arguments that each engine takes, what they say of memory, and how a container of it is
-//! started so that it stays within the estimate. Pure.
+//! What serves a model: one file and one table per engine, by which its arguments are read and written, and how a container
+//! of it is started so that it stays within the estimate. Pure.
 
 pub(crate) mod arguments;
 mod combine;
 mod fraction;
+mod llama_cpp;
+mod loading;
+mod options;
 mod read;
+mod sglang;
 mod start;
-pub(crate) mod utilization;
+mod table;
+mod tables;
+mod tgi;
+mod transformers;
+mod vllm;
+mod write;
 
-pub use read::uncounted;
+pub(crate) use fraction::check as check_fraction;
 pub(crate) use read::{Said, read};
+pub use read::{remarks, uncounted};
 pub use start::Nothing;
-pub(crate) use start::{Launch, Question, Start, start};
+pub(crate) use start::{Launch, Question, Start, is_stock, model_variables, start};
+pub(crate) use write::check;
+
+#[cfg(test)]
+mod properties;

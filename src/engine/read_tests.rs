@@ -1,4 +1,6 @@
 use super::*;
+use crate::engine::table::MOST_TOKENS as MOST;
+use crate::estimate::{Adapters, Draft, Speculation};
 
 fn told(name: Engine, args: &[&str]) -> Result<Told, Refusal> {
     let args = args.iter().map(|word| (*word).to_owned()).collect();
@@ -11,12 +13,12 @@ fn options(name: Engine, args: &[&str]) -> Options {
 
 #[test]
 fn an_engines_arguments_say_what_the_spec_leaves_open() {
-    for (engine, args, context, sequences, cache, tensor, batch) in [
+    for (engine, args, context, (sequences, cap), cache, tensor, batch) in [
         (
             Engine::Vllm,
             &["--max-model-len", "8192", "--max_num_seqs=64", "--kv-cache-dtype", "fp8", "-tp", "4"][..],
             Some(8192),
-            Some(64),
+            (None, Some(64)),
             Some(CachePrecision::Fp8),
             Some(4),
             None,
@@ -25,7 +27,7 @@ fn an_engines_arguments_say_what_the_spec_leaves_open() {
             Engine::Vllm,
             &["--max-num-batched-tokens", "1024", "--max-num-batched-tokens=2048", "--seed", "-1"],
             None,
-            None,
+            (None, None),
             None,
             None,
             Some(2048),
@@ -42,7 +44,7 @@ fn an_engines_arguments_say_what_the_spec_leaves_open() {
                 "-1",
             ],
             Some(4096),
-            Some(16),
+            (None, Some(16)),
             None,
             Some(2),
             None,
@@ -51,7 +53,7 @@ fn an_engines_arguments_say_what_the_spec_leaves_open() {
             Engine::LlamaCpp,
             &["-c", "32768", "-np", "4", "-ctk", "q8_0", "-ctv", "q8_0", "-ub", "1024"],
             Some(8192),
-            Some(4),
+            (Some(4), None),
             Some(CachePrecision::Q80),
             None,
             Some(1024),
@@ -60,22 +62,40 @@ fn an_engines_arguments_say_what_the_spec_leaves_open() {
             Engine::Tgi,
             &["--max-total-tokens", "2048", "--num-shard", "8", "--kv-cache-dtype", "fp8_e4m3fn"],
             Some(2048),
-            None,
+            (None, None),
             Some(CachePrecision::Fp8),
             Some(8),
             None,
         ),
-        (Engine::None, &["--max-model-len", "8192"], None, None, None, None, None),
+        (
+            Engine::Vllm,
+            &["--max_model_len", "32K", "--kv_cache_dtype=fp8_e5m2", "--max-num-batched-tokens", "4k"],
+            Some(32_768),
+            (None, None),
+            Some(CachePrecision::Fp8),
+            None,
+            Some(4000),
+        ),
+        (
+            Engine::Tgi,
+            &["--max-concurrent-requests=128", "--max-batch-size", "32"],
+            None,
+            (None, Some(32)),
+            None,
+            None,
+            None,
+        ),
+        (Engine::None, &["--max-model-len", "8192"], None, (None, None), None, None, None),
     ] {
         let told = told(engine, args).expect("valid arguments");
         let found = (
             told.context.map(|said| said.value),
-            told.sequences.map(|said| said.value),
+            (told.sequences.map(|said| said.value), told.sequence_cap.map(|said| said.value)),
             told.cache_precision.map(|said| said.value),
             told.tensor.map(|said| said.value),
             told.batched_tokens,
         );
-        assert_eq!(found, (context, sequences, cache, tensor, batch), "{engine} {args:?}");
+        assert_eq!(found, (context, (sequences, cap), cache, tensor, batch), "{engine} {args:?}");
     }
 }
 
@@ -187,16 +207,24 @@ fn what_cannot_be_counted_is_refused_with_what_would_be_right() {
     for (engine, args, parts) in [
         (
             Engine::Vllm,
-            &["--seed", "1", "--max-model-len", "32k"][..],
-            &["spec.engine.args[2]: --max-model-len has \"32k\"", "8192"][..],
+            &["--seed", "1", "--max-model-len", "long"][..],
+            &["spec.engine.args[2]: --max-model-len has \"long\"", "8192"][..],
         ),
         (Engine::Vllm, &["--max-num-seqs"], &["engine.args[0]", "--max-num-seqs has \"\"", "sequences"]),
         (Engine::Vllm, &["-tp", "0"], &["engine.args[0]", "0", "1"]),
         (
             Engine::Vllm,
             &["--kv-cache-dtype", "fp9"],
-            &["\"fp9\"", "auto, bfloat16, fp8", "context.cachePrecision"],
+            &["\"fp9\"", "auto, bfloat16, fp8", "the precision of the cache"],
         ),
+        (Engine::Vllm, &["--max-model-len", "auto"], &["\"auto\"", "8192"]),
+        (Engine::Vllm, &["--dtype", "int8"], &["\"int8\"", "bfloat16"]),
+        (Engine::Vllm, &["--data-parallel-size", "2"], &["more GPUs", "replicas"]),
+        (Engine::Vllm, &["-dp=4"], &["-dp 4", "replicas"]),
+        (Engine::Vllm, &["--nnodes"], &["more GPUs", "replicas"]),
+        (Engine::Sglang, &["--dp-size", "2"], &["--dp-size 2", "replicas"]),
+        (Engine::Vllm, &["--kv-cache-memory-bytes", "10G"], &["not supported yet", "context.length"]),
+        (Engine::LlamaCpp, &["-ctk", "f16", "-ctv", "q4_0"], &["-ctk f16 and -ctv q4_0", "the same"]),
         (Engine::Vllm, &["--speculative-config", "mtp"], &["not a JSON object", "num_speculative_tokens"]),
         (Engine::Vllm, &["--speculative-config", "{}"], &["neither a method nor a model"]),
         (
@@ -233,4 +261,55 @@ fn the_spec_and_the_arguments_may_only_say_the_same() {
         error,
         "spec.engine.args: --max-model-len 8192 contradicts context.length, which is 4096; remove one of the two; context.length alone is enough"
     );
+}
+
+#[test]
+fn copies_of_one_are_no_copies() {
+    for (engine, args) in [
+        (Engine::Vllm, &["--data-parallel-size", "1", "--nnodes=1"][..]),
+        (Engine::Sglang, &["--dp", "1"]),
+        (Engine::LlamaCpp, &["-ctk", "q8_0", "-ctk", "q4_0", "-ctv", "q4_0"]),
+    ] {
+        assert!(told(engine, args).is_ok(), "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_not_counted_says_why() {
+    let args = ["--cpu-offload-gb".to_owned(), "8".to_owned(), "--seed=1".to_owned()];
+    let remarks = remarks(Engine::Vllm, &args);
+    assert_eq!(remarks.len(), 1, "{remarks:?}");
+    assert!(remarks[0].starts_with("--cpu-offload-gb is not counted: "), "{remarks:?}");
+    for &engine in Engine::ALL {
+        for entry in tables::of(engine).flags {
+            let why = match entry.says {
+                Says::Uncounted(why) => why,
+                Says::Refused { why, remedy } => {
+                    assert!(remedy.len() > 10, "{entry:?}");
+                    why
+                }
+                _ => continue,
+            };
+            assert!(why.len() > 10, "{entry:?}");
+        }
+    }
+}
+
+#[test]
+fn the_model_is_named_by_a_flag_or_by_the_first_word() {
+    for (engine, args, expected) in [
+        (Engine::Vllm, &["--model", "a/b"][..], true),
+        (Engine::Vllm, &["--model"], false),
+        (Engine::Vllm, &["a/b", "--seed", "1"], true),
+        (Engine::Vllm, &["serve", "a/b"], true),
+        (Engine::Vllm, &["serve", "--seed=1"], false),
+        (Engine::Vllm, &["--seed", "1"], false),
+        (Engine::Sglang, &["a/b"], false),
+        (Engine::Sglang, &["--model=a/b"], true),
+        (Engine::LlamaCpp, &["-m", "/models/a.gguf"], true),
+        (Engine::LlamaCpp, &["--hf-file", "a.gguf"], false),
+    ] {
+        let args: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
+        assert_eq!(names_model(tables::of(engine), &args), expected, "{engine} {args:?}");
+    }
 }

@@ -69,7 +69,7 @@ pub(super) fn stage(
     };
     // Guessed tokens are verified together with the next one: a row of logits each.
     let rows =
-        u128::from(workload.sequences).checked_mul(u128::from(workload.options.step())).ok_or(Overflow)?;
+        u128::from(workload.running()).checked_mul(u128::from(workload.options.step())).ok_or(Overflow)?;
     let vocabulary = u128::from(shape.vocabulary);
     let sampler = if stage.last() {
         // The pass that sizes the pool samples for every sequence while the hidden states of its tokens are still there.
@@ -94,7 +94,8 @@ pub(super) fn stage(
         };
         format!(
             "{} sequences{guessed} x {vocabulary} tokens of vocabulary x {} bytes to sample",
-            workload.sequences, profile.sampler_bytes
+            workload.running(),
+            profile.sampler_bytes
         )
     };
     if experts > 0 {

@@ -4,7 +4,7 @@ use super::parallelism::{Layout, Stage};
 use super::profile::Profile;
 use super::version::{self, VllmRules};
 use super::weights::Loading;
-use super::{EstimateError, Workload, bytes_of};
+use super::{Workload, bytes_of};
 use crate::model::{Attention, CacheKind, Layer, ModelShape, Span, State, StateKind};
 use crate::precision::{CachePrecision, Engine};
 use crate::units::{Bytes, Overflow};
@@ -78,6 +78,8 @@ pub(super) struct Cache {
     pub context: u64,
     /// Sequences held at once.
     pub sequences: u64,
+    /// Sequences that may run at once.
+    pub running: u64,
     /// Tokens in one forward pass.
     pub batched_tokens: u64,
     /// Ranks that share a layer.
@@ -114,31 +116,13 @@ impl Cache {
             model_element: loading.element_bytes(),
             context: workload.context.unwrap_or(1),
             sequences: workload.sequences,
+            running: workload.running(),
             batched_tokens: workload.batched_tokens.unwrap_or(profile.batched_tokens),
             tensor: layout.tensor,
             block: profile.block,
             guessed: workload.options.step().saturating_sub(1),
             kept_states: workload.options.kept_states(workload.engine),
             vllm: VllmRules::of(version::of(shape, workload), workload),
-        }
-    }
-
-    /// The caches on one GPU of a stage.
-    ///
-    /// # Errors
-    /// An overflow.
-    pub(super) fn stage(&self, shape: &ModelShape, stage: &Stage) -> Result<Bytes, EstimateError> {
-        let layers: Vec<&Layer> = stage.caches(&shape.layers).collect();
-        let own = self.layers(shape, &layers)?;
-        Ok(bytes_of(own.checked_add(self.cross_attention(shape, &layers)?).ok_or(Overflow)?)?)
-    }
-
-    /// What these layers keep of the sequences on one rank.
-    pub(super) fn layers(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
-        if self.engine == Engine::Vllm {
-            super::kv_vllm::pool(self, shape, layers)
-        } else {
-            self.by_layer(shape, layers)
         }
     }
 
@@ -334,7 +318,7 @@ impl Cache {
     }
 
     /// Layer by layer: every engine but vLLM.
-    fn by_layer(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
+    pub(super) fn by_layer(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
         let mut total: u128 = 0;
         for layer in layers {
             if let Some(attention) = layer.attention {
@@ -415,7 +399,7 @@ impl Cache {
     }
 
     /// Keys and values of an encoder's output, which every decoder layer keeps beside its own.
-    fn cross_attention(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
+    pub(super) fn cross_attention(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
         // A text is read as long as it is written, at most; a picture or a recording has a length of its own.
         let tokens = match shape.encoder_tokens {
             None => return Ok(0),

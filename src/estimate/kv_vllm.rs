@@ -5,7 +5,6 @@
 //! see `kv_vllm_packed`.
 
 use super::kv_cache::Cache;
-use super::kv_vllm_packed;
 use crate::model::{CacheKind, Layer, ModelShape, Span};
 use crate::units::Overflow;
 
@@ -26,10 +25,9 @@ pub(super) enum Kind {
     State,
 }
 
-/// Bytes of the pool, on one rank, that holds the sequences of `cache`.
+/// Bytes of the pool, on one rank, that holds the sequences of `cache`: of layers whose pages are of one size.
 pub(super) fn pool(cache: &Cache, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
     let mut buckets: Vec<Bucket> = Vec::new();
-    let mut compressed = Vec::new();
     let mut add = |kind: Kind, unit: u128| {
         if unit == 0 {
             return;
@@ -40,23 +38,21 @@ pub(super) fn pool(cache: &Cache, shape: &ModelShape, layers: &[&Layer]) -> Resu
         }
     };
     for layer in layers {
-        if let Some(attention) = layer.attention {
-            if matches!(attention.cache, CacheKind::Compressed { .. }) {
-                compressed.push(attention.cache);
-            } else {
-                let kind = match attention.span {
-                    Span::Full => Kind::Full,
-                    Span::Sliding(window) => Kind::Sliding(window),
-                    Span::Chunked(chunk) => Kind::Chunked(chunk),
-                };
-                add(kind, cache.tokens(shape, attention.cache, 1)?);
-            }
+        let of_one_page =
+            layer.attention.filter(|attention| !matches!(attention.cache, CacheKind::Compressed { .. }));
+        if let Some(attention) = of_one_page {
+            let kind = match attention.span {
+                Span::Full => Kind::Full,
+                Span::Sliding(window) => Kind::Sliding(window),
+                Span::Chunked(chunk) => Kind::Chunked(chunk),
+            };
+            add(kind, cache.tokens(shape, attention.cache, 1)?);
         }
         if let Some(state) = layer.state {
             add(Kind::State, cache.state(shape, state)?);
         }
     }
-    grouped(cache, &buckets)?.checked_add(kv_vllm_packed::pool(cache, &compressed)?).ok_or(Overflow)
+    grouped(cache, &buckets)
 }
 
 fn grouped(cache: &Cache, buckets: &[Bucket]) -> Result<u128, Overflow> {
@@ -92,6 +88,11 @@ fn grouped(cache: &Cache, buckets: &[Bucket]) -> Result<u128, Overflow> {
         };
         let of_bucket = of_bucket.checked_mul(groups).ok_or(Overflow)?;
         blocks = blocks.checked_add(of_bucket).ok_or(Overflow)?;
+    }
+    if state.is_some() {
+        // It does not start with fewer blocks than sequences may run: each takes a state's block of every group in turn
+        // (`max_num_seqs exceeds available Mamba cache blocks`).
+        blocks = blocks.max(u128::from(cache.running));
     }
     blocks.checked_mul(page).and_then(|bytes| bytes.checked_mul(group)).ok_or(Overflow)
 }

@@ -12,6 +12,7 @@ mod gguf_mix;
 mod ignored;
 pub mod inverse;
 mod kv_cache;
+mod kv_pool;
 mod kv_vllm;
 mod kv_vllm_packed;
 mod llama_cpp;
@@ -290,6 +291,14 @@ pub fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, Est
     match &workload.training {
         Some(training) => training::estimate(shape, workload, training),
         None => serving::estimate(shape, workload),
+    }
+}
+
+impl Workload {
+    /// Sequences that may run at once: those that are held, or as many as the engine is let to.
+    #[must_use]
+    pub fn running(&self) -> u64 {
+        self.options.sequence_cap.map_or(self.sequences, |cap| cap.max(self.sequences))
     }
 }
 

@@ -29,6 +29,10 @@ pub struct Options {
     /// that nor `--parallel`). `None` gives each sequence a context of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unified_slots: Option<u64>,
+    /// How many sequences the engine may run at once, where that is more than are held: none has its cache reserved, but graphs
+    /// and samplers are made for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence_cap: Option<u64>,
     /// Room for LoRA adapters beside the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapters: Option<Adapters>,

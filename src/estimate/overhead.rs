@@ -82,7 +82,7 @@ fn tables(
 fn graphs(shape: &ModelShape, workload: &Workload, stage: &Stage) -> Result<Bytes, EstimateError> {
     /// What one layer's kernels take in the graph of one batch size, in KiB.
     const PER_LAYER: u128 = 340;
-    let step = workload.sequences.saturating_mul(workload.options.step());
+    let step = workload.running().saturating_mul(workload.options.step());
     let largest = step.saturating_mul(2).min(512);
     let latent = stage.caches(&shape.layers).any(|layer| {
         layer.attention.is_some_and(|attention| {

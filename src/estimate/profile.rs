@@ -14,11 +14,11 @@ pub(super) struct Profile {
     pub batched_tokens: u64,
     /// The CUDA context, and what a process holds before the first tensor.
     pub context: u64,
-    /// The same, where the process is one of several: with the communicator's own.
+    /// That context where the process is one of several: with the communicator's own.
     pub context_shared: u64,
     /// Kernels, cuBLAS workspaces and the like, outside the framework's allocator, on one GPU.
     pub libraries: u64,
-    /// The same, where GPUs share layers: with the communicator's buffers.
+    /// Those libraries where GPUs share layers: with the communicator's buffers.
     pub libraries_shared: u64,
     /// Bytes per sequence and token of vocabulary that sampling takes: logits in 16 and 32 bits, their sorted copy, indices.
     pub sampler_bytes: u64,

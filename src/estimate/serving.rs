@@ -177,7 +177,7 @@ fn complete(
     notes.extend(no_such_cache(&workload, loading));
     workload.cache_precision = kv_cache::resolve(shape, &workload, loading);
     // No pass is longer than all that is held.
-    let held = context.saturating_mul(workload.sequences);
+    let held = context.saturating_mul(workload.running());
     workload.batched_tokens = Some(workload.batched_tokens.unwrap_or(profile.batched_tokens.min(held)));
     Ok(workload)
 }

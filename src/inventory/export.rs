@@ -60,7 +60,11 @@ fn pod(pod: &Pod) -> Value {
         (false, Some(_)) => "Running",
         (false, None) => "Pending",
     };
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {"phase": phase}})
+    let mut status = json!({"phase": phase});
+    if let Some(node) = &pod.nominated {
+        status["nominatedNodeName"] = json!(node);
+    }
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
 }
 
 fn quantities(amounts: &BTreeMap<String, u64>) -> BTreeMap<&str, String> {

@@ -3,18 +3,23 @@
 //! Invariants: a figure that cannot be believed is carried as such, never as zero and never as memory; GPUs in use are
 //! counted from the requests of bound, unfinished pods, never from a count label.
 
-mod bounded;
+pub(crate) mod cards;
 mod export;
+mod groups;
+mod names;
 mod nodes;
-mod nvidia;
 mod object;
+pub mod pod_facts;
 mod quantity;
 mod redact;
 mod snapshot;
+mod source;
+mod term;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::collections::BTreeMap;
 
@@ -22,10 +27,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Bytes;
 
-pub use nodes::{Inventory, MemoryLabelSource, NodeGpus};
+pub use nodes::Inventory;
+pub use pod_facts::PodFacts;
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
+pub use source::{Meaning, Preference, Preferred, Source, Sources, Wish};
+pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
 
-pub(crate) use nodes::Group;
+pub use groups::{NodeGpus, Pools};
+pub use names::NodeNames;
+pub(crate) use term::{is_label_key, is_label_value};
+pub use usage::{Held, NodeUsage, Usage};
+
+pub(crate) use groups::Group;
 
 /// The label that ties a pod to the ModelDeployment it serves, in the pod's own namespace.
 pub const MODEL_DEPLOYMENT_LABEL: &str = "loadline.dev/model-deployment";
@@ -76,6 +89,8 @@ pub struct Pod {
     pub name: String,
     /// The node it is bound to.
     pub node: Option<String>,
+    /// The node that kube-scheduler has named for it, where it waits for others to make room (`status.nominatedNodeName`).
+    pub nominated: Option<String>,
     /// Whether it has succeeded or failed, and so holds nothing.
     pub finished: bool,
     /// What it requests of extended resources: the larger of its init containers' and its containers' sum.
@@ -103,9 +118,21 @@ impl Vendor {
     #[must_use]
     pub const fn resource(self) -> &'static str {
         match self {
-            Self::Nvidia => nvidia::GPU,
+            Self::Nvidia => "nvidia.com/gpu",
             Self::Amd => "amd.com/gpu",
             Self::Intel => "gpu.intel.com/xe",
+        }
+    }
+
+    /// Whose GPUs, or slices of them, a resource stands for; `None` for a resource that is no GPU's.
+    #[must_use]
+    pub fn of_resource(resource: &str) -> Option<Self> {
+        let (domain, name) = resource.split_once('/')?;
+        match domain {
+            "nvidia.com" if name.starts_with("gpu") || name.starts_with("mig-") => Some(Self::Nvidia),
+            "amd.com" if name.starts_with("gpu") => Some(Self::Amd),
+            "gpu.intel.com" => Some(Self::Intel),
+            _ => None,
         }
     }
 }
@@ -151,6 +178,10 @@ pub enum Memory {
         bytes: Bytes,
         /// The label it comes from.
         label: String,
+        /// Who writes that label.
+        source: SourceName,
+        /// How far it is to be trusted.
+        trust: Trust,
     },
     /// The node has GPUs and no label that says their memory.
     Missing {
@@ -168,6 +199,19 @@ pub enum Memory {
     },
 }
 
+/// Who writes a label, such as `nvidia-gfd`.
+pub type SourceName = std::borrow::Cow<'static, str>;
+
+/// How far a figure is to be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trust {
+    /// Software on the node has asked the card's driver, or somebody has set what that would say.
+    Reported,
+    /// A label says what card it is, and the table of cards what such a card has.
+    ByName,
+}
+
 /// Why a memory label cannot be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LabelFault {
@@ -183,8 +227,30 @@ pub enum LabelFault {
     MigInvalid,
     /// MIG is being reconfigured (`nvidia.com/mig.config.state` is not `success`).
     MigPending,
-    /// The label is of the whole card, and the node hands out MIG slices.
+    /// The label is of a card that is cut into MIG slices, and no whole one is left.
     MigMixed,
+    /// It does not say among how many clients MPS divides the GPU.
+    Clients,
+    /// It is more than 8 % off what the card has that the product's label names.
+    NotTheCard {
+        /// What such a card has.
+        mib: u64,
+    },
+    /// The node hands out more than the cards that the label counts: some are shared, or they are of several kinds.
+    MoreThanCards {
+        /// How many it hands out.
+        handed_out: u64,
+    },
+    /// It names a card, or a size, of which Loadline does not know the memory.
+    NotKnown,
+    /// Labels of several kinds of GPU stand side by side, and which of them a pod gets nothing says.
+    SeveralKinds,
+    /// A slice of a card, whose name does not say its memory.
+    PartOfACard,
+    /// MPS divides the card, and this source has no terms for the shares.
+    Divided,
+    /// A sum over all GPUs of the node, and no label says how many they are.
+    SumOfUnknownMany,
 }
 
 /// Whether and how one GPU is handed out more than once.
@@ -198,6 +264,11 @@ pub enum GpuSharing {
     Mps(u64),
     /// Each is an isolated slice of a GPU (MIG). A process sees only one of them, so several do not add up.
     Mig,
+}
+
+impl GpuSharing {
+    /// GPUs that MPS divides among more are not used: node affinity needs a term for each number of clients.
+    pub const MOST_MPS_CLIENTS: u64 = 8;
 }
 
 /// A ModelDeployment, whose own pods do not count against it.

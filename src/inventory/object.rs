@@ -64,6 +64,11 @@ impl Pod {
                 .unwrap_or_else(|| "default".to_owned()),
             name: metadata.name.clone().unwrap_or_default(),
             node: node.filter(|node| !node.is_empty()),
+            nominated: object
+                .status
+                .as_ref()
+                .and_then(|status| status.nominated_node_name.clone())
+                .filter(|node| !node.is_empty()),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
             requests: object.spec.as_ref().map(requests).unwrap_or_default(),
             model_deployment: metadata

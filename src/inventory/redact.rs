@@ -2,25 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Node, Snapshot, Taint};
+use super::{Node, Snapshot, Sources, Taint};
 
-/// Labels, taints and resources whose keys and values say what the GPUs are, and nothing of whose they are.
-const GPU_KEYS: [&str; 14] = [
-    "nvidia.com/",
-    "gpu.nvidia.com/",
-    "amd.com/",
-    "beta.amd.com/",
-    "gpu.intel.com/",
-    "aliyun.accelerator/",
-    "aliyun.com/gpu",
-    "cloud.google.com/gke-accelerator",
-    "cloud.google.com/gke-gpu",
-    "karpenter.k8s.aws/instance-gpu",
-    "karpenter.k8s.gcp/instance-gpu",
-    "karpenter.azure.com/sku-gpu",
-    "eks.amazonaws.com/instance-gpu",
-    "kubernetes.azure.com/accelerator",
-];
+/// Keys of a source that is not read, and that say what the GPUs are and nothing of whose they are.
+const NOT_READ: [&str; 1] = ["karpenter.k8s.gcp/instance-gpu"];
 
 /// The taints and labels whose keys Kubernetes itself defines. Their values may still be names.
 const KUBERNETES_KEYS: [&str; 3] = ["node.kubernetes.io/", "kubernetes.io/", "topology.kubernetes.io/"];
@@ -31,14 +16,14 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 impl Snapshot {
     /// Replaces the names of nodes, pods, namespaces and ModelDeployments, and every label and taint that does not
     /// describe a GPU, by pseudonyms: the same for the same name all through this snapshot. Resources that are not
-    /// GPUs are left out.
-    pub fn redact(&mut self) {
+    /// GPUs are left out. The sources say which keys describe GPUs.
+    pub fn redact(&mut self, sources: &Sources) {
         let mut names = Pseudonyms::default();
         let nodes = std::mem::take(&mut self.nodes);
         self.nodes = nodes
             .into_values()
             .map(|node| {
-                let node = redact_node(node, &mut names);
+                let node = redact_node(node, sources, &mut names);
                 (node.name.clone(), node)
             })
             .collect();
@@ -47,22 +32,23 @@ impl Snapshot {
             pod.name = names.of("pod", &format!("{}/{}", pod.namespace, pod.name));
             pod.namespace = names.of("namespace", &pod.namespace);
             pod.node = pod.node.as_ref().map(|node| names.of("node", node));
+            pod.nominated = pod.nominated.as_ref().map(|node| names.of("node", node));
             pod.model_deployment = pod.model_deployment.as_ref().map(|name| names.of("model", name));
-            pod.requests.retain(|resource, _| is_gpu_key(resource));
+            pod.requests.retain(|resource, _| is_gpu_key(sources, resource));
         }
         self.pods.retain(|pod| !pod.requests.is_empty());
         self.pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     }
 }
 
-fn redact_node(node: Node, names: &mut Pseudonyms) -> Node {
+fn redact_node(node: Node, sources: &Sources, names: &mut Pseudonyms) -> Node {
     let name = names.of("node", &node.name);
     let labels = node
         .labels
         .into_iter()
         .map(|(key, value)| match key.as_str() {
             HOSTNAME => (key, name.clone()),
-            gpu if is_gpu_key(gpu) => (key, value),
+            gpu if is_gpu_key(sources, gpu) => (key, value),
             _ => (names.key("label", key), names.of("value", &value)),
         })
         .collect();
@@ -70,7 +56,7 @@ fn redact_node(node: Node, names: &mut Pseudonyms) -> Node {
         .taints
         .into_iter()
         .map(|taint| {
-            if is_gpu_key(&taint.key) {
+            if is_gpu_key(sources, &taint.key) {
                 return taint;
             }
             let value = if taint.value.is_empty() { String::new() } else { names.of("value", &taint.value) };
@@ -78,12 +64,12 @@ fn redact_node(node: Node, names: &mut Pseudonyms) -> Node {
         })
         .collect();
     let mut allocatable = node.allocatable;
-    allocatable.retain(|resource, _| is_gpu_key(resource));
+    allocatable.retain(|resource, _| is_gpu_key(sources, resource));
     Node { name, labels, taints, allocatable, ready: node.ready, unschedulable: node.unschedulable }
 }
 
-fn is_gpu_key(key: &str) -> bool {
-    GPU_KEYS.iter().any(|prefix| key.starts_with(prefix))
+fn is_gpu_key(sources: &Sources, key: &str) -> bool {
+    sources.is_about_gpus(key) || NOT_READ.iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// A pseudonym per kind of name and name, numbered in order of appearance.

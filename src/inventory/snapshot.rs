@@ -9,8 +9,8 @@ use serde::de::{
 };
 use serde_json::{Map, Value};
 
-use super::bounded::{BoundedValue, Budget};
 use super::{Node, Pod, Snapshot};
+use crate::bounded::{BoundedValue, Budget};
 use crate::units::shorten;
 
 /// The largest snapshot that is read: more than ten thousand nodes as `kubectl` prints them.
@@ -374,7 +374,7 @@ fn prune(object: &mut Map<String, Value>) {
         }
     }
     if let Some(status) = fields(object, "status") {
-        keep(status, &["allocatable", "capacity", "conditions", "phase"]);
+        keep(status, &["allocatable", "capacity", "conditions", "phase", "nominatedNodeName"]);
         quantities(status, "allocatable");
         quantities(status, "capacity");
         for condition in elements(status, "conditions") {

@@ -132,14 +132,16 @@ pub(crate) fn any_pod() -> impl Strategy<Value = Pod> {
         select(vec!["team-a", "team-b"]),
         "[a-z]{1,3}",
         prop_oneof![Just(None), "n[0-9]".prop_map(Some)],
+        prop_oneof![Just(None), "n[0-9]".prop_map(Some)],
         any::<bool>(),
         btree_map(resource(), prop_oneof![8 => 1_u64..6, 1 => 1..=u64::MAX], 1..3),
         prop_oneof![Just(None), select(vec!["m", "x"]).prop_map(|name| Some(name.to_owned()))],
     )
-        .prop_map(|(namespace, name, node, finished, requests, model_deployment)| Pod {
+        .prop_map(|(namespace, name, node, nominated, finished, requests, model_deployment)| Pod {
             namespace: namespace.to_owned(),
             name,
             node,
+            nominated,
             finished,
             requests,
             model_deployment,

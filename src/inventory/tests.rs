@@ -4,12 +4,17 @@ use super::testing::{any_snapshot, golden, gpu_node, gpu_pod, node};
 use super::*;
 
 fn pools(node: Node) -> Vec<GpuPool> {
-    let inventory = Inventory::new(Snapshot::new([node], []));
-    inventory.nodes()[0].pools.clone()
+    let inventory = Inventory::new(Snapshot::new([node], []), &Sources::default());
+    inventory.nodes()[0].pools.iter().map(|pool| GpuPool::clone(pool)).collect()
 }
 
 fn known(mib: u64) -> Memory {
-    Memory::Known { bytes: Bytes::from_mib(mib).unwrap(), label: "nvidia.com/gpu.memory".to_owned() }
+    Memory::Known {
+        bytes: Bytes::from_mib(mib).unwrap(),
+        label: "nvidia.com/gpu.memory".to_owned(),
+        source: "nvidia-gfd".into(),
+        trust: Trust::Reported,
+    }
 }
 
 #[test]
@@ -106,7 +111,7 @@ fn single_mig_slices_have_the_memory_of_the_slice() {
 }
 
 #[test]
-fn mixed_mig_has_a_pool_per_profile_and_the_card_is_not_believed() {
+fn mixed_mig_has_a_pool_per_profile_and_a_card_that_is_cut_is_not_believed() {
     let labels = [
         ("nvidia.com/gpu.memory", "81920"),
         ("nvidia.com/gpu.replicas", "0"),
@@ -129,11 +134,17 @@ fn mixed_mig_has_a_pool_per_profile_and_the_card_is_not_believed() {
             ("nvidia.com/mig-3g.40gb".to_owned(), Some(40192), 1, GpuSharing::Mig),
         ]
     );
-    // Whole cards beside the slices: which card the label is of, nothing says.
+    // Should such a node hand out whole cards all the same, the label is not of one.
     let both = [("nvidia.com/mig-1g.10gb", 4), ("nvidia.com/gpu", 1)];
     let card =
         pools(node("n", &labels, &both)).into_iter().find(|pool| pool.resource == "nvidia.com/gpu").unwrap();
     assert!(matches!(card.memory, Memory::Untrusted { fault: LabelFault::MigMixed, .. }), "{card:?}");
+    // GPU Feature Discovery gives whole cards precedence: beside slices the label is theirs.
+    let mut labels = labels;
+    labels[1] = ("nvidia.com/gpu.replicas", "1");
+    let beside = pools(node("n", &labels, &both));
+    let card = beside.iter().find(|pool| pool.resource == "nvidia.com/gpu").unwrap();
+    assert_eq!((card.memory.clone(), card.sharing), (known(81920), GpuSharing::Exclusive));
     // The strategy alone, with no slice made, changes nothing.
     let unsliced = [("nvidia.com/gpu.memory", "81920"), ("nvidia.com/mig.strategy", "mixed")];
     assert_eq!(pools(node("n", &unsliced, &[("nvidia.com/gpu", 8)]))[0].memory, known(81920));
@@ -181,23 +192,33 @@ fn sharing_is_seen_in_every_place_that_says_it() {
             GpuSharing::Mps(4),
             4096,
         ),
-        // Where nothing says among how many, it is no more than the node hands out.
         (
-            vec![memory, ("nvidia.com/gpu.sharing-strategy", "mps")],
+            vec![memory, ("nvidia.com/gpu.replicas", "many")],
             "nvidia.com/gpu",
-            GpuSharing::Mps(8),
-            2048,
-        ),
-        (
-            vec![memory, ("nvidia.com/gpu.sharing-strategy", "mps"), ("nvidia.com/gpu.replicas", "x")],
-            "nvidia.com/gpu",
-            GpuSharing::Mps(8),
-            2048,
+            GpuSharing::TimeSliced(8),
+            16384,
         ),
     ] {
         let pools = pools(node("n", &labels, &[(resource, 8)]));
         let found = (pools.len(), pools[0].sharing, pools[0].usable_memory());
         assert_eq!(found, (1, sharing, Bytes::from_mib(usable)), "{labels:?} {resource}");
+    }
+}
+
+/// What MPS leaves to one client nothing says then, and no term could ask for it.
+#[test]
+fn memory_that_mps_divides_among_nobody_knows_how_many_is_not_known() {
+    let labels = |replicas: Option<&'static str>| {
+        let mut labels = vec![("nvidia.com/gpu.memory", "16384"), ("nvidia.com/gpu.sharing-strategy", "mps")];
+        labels.extend(replicas.map(|replicas| ("nvidia.com/gpu.replicas", replicas)));
+        pools(node("n", &labels, &[("nvidia.com/gpu", 8)])).remove(0)
+    };
+    let label = || "nvidia.com/gpu.replicas".to_owned();
+    for value in [None, Some("x"), Some("1"), Some("")] {
+        let pool = labels(value);
+        let (fault, said) = (LabelFault::Clients, value.unwrap_or_default().to_owned());
+        assert_eq!(pool.memory, Memory::Untrusted { label: label(), value: said, fault });
+        assert_eq!((pool.usable_memory(), pool.sharing), (None, GpuSharing::Mps(8)));
     }
 }
 
@@ -213,7 +234,7 @@ fn free_is_what_bound_unfinished_pods_leave() {
         ("over-committed", vec![gpu_pod("a", "n", 9)], 0),
         ("without bound", vec![gpu_pod("a", "n", u64::MAX), gpu_pod("b", "n", u64::MAX)], 0),
     ] {
-        let inventory = Inventory::new(Snapshot::new([gpu_node("n", 15360, 8)], pods));
+        let inventory = Inventory::new(Snapshot::new([gpu_node("n", 15360, 8)], pods), &Sources::default());
         assert_eq!(inventory.nodes()[0].pools[0].free, free, "{what}");
     }
 }
@@ -229,24 +250,16 @@ fn identical_nodes_are_one_class_whatever_they_are_called() {
     };
     let nodes =
         (0..5000).map(|index| labelled(index, [15360, 23034, 81920][usize::try_from(index % 3).unwrap()]));
-    assert_eq!(Inventory::new(Snapshot::new(nodes, [])).class_count(), 3);
+    assert_eq!(Inventory::new(Snapshot::new(nodes, []), &Sources::default()).class_count(), 3);
 }
 
 #[test]
 fn what_the_cluster_has_is_summed_up() {
-    let inventory = Inventory::new(Snapshot::new(golden(), []));
+    let inventory = Inventory::new(Snapshot::new(golden(), []), &Sources::default());
     assert_eq!(inventory.largest_gpu(), Bytes::from_mib(81920));
     assert_eq!(inventory.most_gpus_per_node(), 4);
-    let sources = inventory.memory_label_sources();
-    assert_eq!(sources.iter().map(|source| source.label).collect::<Vec<_>>(), ["nvidia.com/gpu.memory"]);
-    for (bytes, operand) in
-        [(15360 << 20, 15359), ((15360 << 20) + 1, 15360), ((15359 << 20) + 1, 15359), (1, 0), (0, 0)]
-    {
-        assert_eq!(sources[0].greater_than(Bytes(bytes)), operand, "{bytes}");
-    }
-    let empty = Inventory::new(Snapshot::default());
+    let empty = Inventory::new(Snapshot::default(), &Sources::default());
     assert_eq!((empty.largest_gpu(), empty.most_gpus_per_node(), empty.has_gpus()), (None, 0, false));
-    assert!(empty.memory_label_sources().is_empty());
 }
 
 #[test]
@@ -264,7 +277,7 @@ fn redaction_takes_out_names_and_leaves_gpus() {
     pod.namespace = "acme-research".into();
     pod.model_deployment = Some("apollo".into());
     let mut snapshot = Snapshot::new([secret, gpu_node("L4", 23034, 1)], [pod]);
-    snapshot.redact();
+    snapshot.redact(&Sources::default());
     let text = snapshot.to_list().to_string();
     for name in ["acme", "apollo", "frankfurt"] {
         assert!(!text.contains(name), "{name} in {text}");
@@ -294,15 +307,15 @@ proptest! {
     #[test]
     fn pools_are_within_bounds_and_redaction_changes_none(snapshot in any_snapshot()) {
         let pools = |snapshot| -> Vec<_> {
-            let inventory = Inventory::new(snapshot);
+            let inventory = Inventory::new(snapshot, &Sources::default());
             let mut pools: Vec<_> = inventory.nodes().iter().map(|node| node.pools.clone()).collect();
             pools.sort();
             pools
         };
         let mut redacted = snapshot.clone();
-        redacted.redact();
+        redacted.redact(&Sources::default());
         let before = pools(snapshot);
-        for pool in before.iter().flatten() {
+        for pool in before.iter().flat_map(|pools| pools.iter()) {
             prop_assert!(pool.free <= pool.allocatable);
             prop_assert!(pool.usable_memory() != Some(Bytes::ZERO) || matches!(pool.sharing, GpuSharing::Mps(_)));
         }

@@ -1,52 +1,55 @@
-//! The workload that a plan comes to: an `apps/v1` Deployment, as it is to be applied. Pure.
+//! What runs for an object: the pods that serve its model, or why none do. Pure.
 //!
-//! Invariants: the pod template depends on the spec alone, never on the cluster, so that nothing but a change of the
-//! spec rolls the pods; a pod that the template makes can be bound only to nodes that [`decide`](crate::decide) accepts
-//! by their labels.
+//! Invariants: the pods depend on the spec alone, never on the cluster, so that nothing but a change of the spec rolls them
+//! (what the cluster decides, a resource's name and `tensor: auto`, stays as it was written); pods that a template makes
+//! can be bound only to nodes that [`decide`](crate::decide) accepts by their labels; what was written for a spec stays
+//! as it was written until that spec changes, whichever version of Loadline wrote it ([`record`]).
 
 pub mod affinity;
+pub mod deployment;
+pub mod failure;
+mod pods;
+pub mod record;
+pub mod rollout;
+pub mod standing;
 mod template;
+#[cfg(test)]
+mod tests;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api::ModelDeploymentSpec;
 use crate::decide::{Decision, Requirement, Verdict};
 use crate::engine;
 use crate::estimate::Estimate;
-use crate::inventory::MODEL_DEPLOYMENT_LABEL;
+use crate::inventory::{MODEL_DEPLOYMENT_LABEL, Sources};
 use crate::model::ModelShape;
+use crate::precision::Engine;
 use crate::refusal::Refusal;
-use crate::units::Margin;
+use crate::units::{Bytes, Margin, shorten};
 
-/// Who writes the workload, in `metadata.managedFields`.
-pub const FIELD_MANAGER: &str = "loadline-controller";
-/// A digest of what was applied: a field that is no longer wanted shows in it, and in nothing else.
-pub const APPLIED_ANNOTATION: &str = "loadline.dev/applied";
-/// Says who manages an object.
-pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// The value of [`MANAGED_BY_LABEL`].
-pub const MANAGED_BY: &str = "loadline";
+pub use crate::engine::Nothing;
+pub use deployment::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, selector};
+pub use record::{Record, Running};
+pub use template::Template;
+
 /// A label value is at most so long, and the object's name is one.
 const LONGEST_NAME: usize = 63;
-/// Weights of hundreds of gigabytes take longer to be pulled and loaded than the ten minutes that a Deployment gives by default.
-const PROGRESS_DEADLINE_SECONDS: i32 = 3600;
 
-/// What is built of an object.
+/// What an object's pods are made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// Its namespace.
-    pub namespace: &'a str,
     /// Its name.
     pub name: &'a str,
-    /// Its identity, for the owner reference.
-    pub uid: &'a str,
     /// Its spec.
     pub spec: &'a ModelDeploymentSpec,
+    /// Its pod template, if it has one.
+    pub template: Option<&'a Template>,
     /// The model's shape.
     pub shape: &'a ModelShape,
     /// The repository that a catalog entry stands for.
-    pub catalog_repository: Option<&'a str>,
+    pub repository: Option<&'a str>,
     /// The resource that the pods request, such as `nvidia.com/gpu`.
     pub resource: &'a str,
     /// What it needs.
@@ -55,6 +58,155 @@ pub struct Subject<'a> {
     pub margin: Margin,
     /// What the nodes must have.
     pub requirement: Requirement,
+    /// Where the cluster's nodes may have their labels from.
+    pub sources: &'a Sources,
+}
+
+/// What is to run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Launch {
+    /// These pods.
+    Run(Box<Pods>),
+    /// Nothing, and why.
+    Nothing(Nothing),
+}
+
+impl Launch {
+    /// Why nothing runs though something was asked for; `None` where something runs, or where the spec asks for an
+    /// estimate only.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&Nothing> {
+        match self {
+            Self::Nothing(nothing) if !nothing.is_by_choice() => Some(nothing),
+            Self::Nothing(_) | Self::Run(_) => None,
+        }
+    }
+
+    /// Why what is asked for can never be run as it is. That nothing says where the weights are is not among it: a size or a
+    /// config alone is a question about memory, which has its answer, and nothing of it runs.
+    #[must_use]
+    pub fn impossibility(&self) -> Option<&Nothing> {
+        self.obstacle().filter(|nothing| !matches!(nothing, Nothing::NoModel))
+    }
+
+    /// The pods, if any run.
+    #[must_use]
+    pub fn pods(&self) -> Option<&Pods> {
+        match self {
+            Self::Run(pods) => Some(pods),
+            Self::Nothing(_) => None,
+        }
+    }
+}
+
+/// The pods of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pods {
+    /// The pod template, as it is to be applied.
+    pub template: Value,
+    /// What it demands of nodes.
+    pub demand: Demand,
+}
+
+/// What pods demand of the nodes that they are bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Demand {
+    /// The resource that they request, such as `nvidia.com/gpu`.
+    pub resource: String,
+    /// How many of it each pod takes.
+    pub gpus: u64,
+    /// Bytes that each must have.
+    pub per_gpu: u64,
+    /// Tensor-parallel ranks, which `auto` does not say.
+    pub tensor: u64,
+}
+
+impl Demand {
+    /// As a requirement of nodes.
+    #[must_use]
+    pub const fn requirement(&self) -> Requirement {
+        Requirement { per_gpu: Bytes(self.per_gpu), gpus: self.gpus }
+    }
+}
+
+/// What is to run for an object.
+///
+/// # Errors
+/// A template or engine argument that is malformed or contradicts the estimate, or a name that is no label's value.
+pub fn launch(subject: Subject<'_>) -> Result<Launch, Refusal> {
+    let spec = subject.spec;
+    if spec.training.is_some() {
+        return Ok(Launch::Nothing(Nothing::Training));
+    }
+    let start = match engine::start(question(subject))? {
+        engine::Launch::Nothing(nothing) => return Ok(Launch::Nothing(nothing)),
+        engine::Launch::Run(start) => start,
+    };
+    if subject.name.len() > LONGEST_NAME {
+        return Err(Refusal::name(
+            format!(
+                "\"{}\" has {} characters, and its pods carry it as a label",
+                shorten(subject.name),
+                subject.name.len()
+            ),
+            format!("choose a name of at most {LONGEST_NAME} characters"),
+        ));
+    }
+    let labels = json!({
+        "app.kubernetes.io/name": start.application,
+        "app.kubernetes.io/instance": subject.name,
+        "app.kubernetes.io/component": "model-server",
+        MANAGED_BY_LABEL: MANAGED_BY,
+        MODEL_DEPLOYMENT_LABEL: subject.name,
+    });
+    Ok(Launch::Run(Box::new(Pods {
+        template: pods::pods(subject, &start, &labels)?,
+        demand: Demand {
+            resource: subject.resource.to_owned(),
+            gpus: subject.requirement.gpus,
+            per_gpu: subject.requirement.per_gpu.0,
+            tensor: subject.estimate.workload.tensor,
+        },
+    })))
+}
+
+/// Whether nothing would run for an object in any case, since it asks for an estimate only or names no weights.
+#[must_use]
+pub fn would_run_nothing(subject: Subject<'_>) -> bool {
+    if subject.spec.training.is_some() {
+        return true;
+    }
+    match engine::start(question(subject)) {
+        Ok(engine::Launch::Nothing(nothing)) => nothing.is_by_choice() || nothing == Nothing::NoModel,
+        Ok(engine::Launch::Run(_)) | Err(_) => false,
+    }
+}
+
+/// Whether anything would run for an object with this estimate. What is suggested must.
+#[must_use]
+pub fn would_run(subject: Subject<'_>) -> bool {
+    matches!(engine::start(question(subject)), Ok(engine::Launch::Run(_)))
+}
+
+fn question(subject: Subject<'_>) -> engine::Question<'_> {
+    let spec = subject.spec.engine.as_ref();
+    let engine = spec.map_or(Engine::Vllm, |engine| engine.name);
+    let is_own = |image: &str| !engine::is_stock(engine, image);
+    let brings_image = spec.and_then(|engine| engine.image.as_deref()).is_some_and(is_own);
+    let speaks = |template: &Template| template.image().is_some_and(is_own) || template.speaks_for_itself();
+    let names = |template: &Template| {
+        engine::model_variables(engine).iter().any(|variable| template.has_variable(variable))
+    };
+    engine::Question {
+        spec: subject.spec,
+        shape: subject.shape,
+        catalog_repository: subject.repository,
+        brought: brings_image || subject.template.is_some_and(speaks),
+        named: subject.template.is_some_and(names),
+        estimate: subject.estimate,
+        margin: subject.margin,
+    }
 }
 
 /// The resource that the pods are to request: the one they request already, unless it is of no use; else the decision's.
@@ -63,177 +215,19 @@ pub struct Subject<'a> {
 /// slices, or the other way round, is no reason; that none of the pods is ready and only the others would fit is one.
 #[must_use]
 pub fn resource<'a>(decision: &'a Decision, present: Option<&'a str>, is_any_ready: bool) -> &'a str {
-    let suited = |resource: Option<&str>| {
-        decision
-            .classes
-            .iter()
-            .filter(|class| matches!(class.verdict, Verdict::Fits | Verdict::Busy))
-            .filter_map(|class| class.pool.as_ref())
-            .any(|pool| resource.is_none_or(|resource| pool.resource == resource))
-    };
     match present {
-        Some(present) if is_any_ready || suited(Some(present)) || !suited(None) => present,
+        Some(present) if is_any_ready || suits(decision, Some(present)) || !suits(decision, None) => present,
         _ => decision.resource(),
     }
 }
 
-/// The GPU resource that a Deployment's pods request.
+/// Whether some node has room, in use or not, with this resource or with any.
 #[must_use]
-pub fn requested(deployment: &Deployment) -> Option<&str> {
-    requested_gpus(deployment).map(|(resource, _)| resource)
-}
-
-/// How many GPUs each of a Deployment's pods requests.
-#[must_use]
-pub fn requested_count(deployment: &Deployment) -> Option<i64> {
-    requested_gpus(deployment)?.1.parse().ok()
-}
-
-fn requested_gpus(deployment: &Deployment) -> Option<(&str, &str)> {
-    let pods = deployment.spec.as_ref()?.template.spec.as_ref()?;
-    pods.containers
+pub fn suits(decision: &Decision, resource: Option<&str>) -> bool {
+    decision
+        .classes
         .iter()
-        .filter_map(|container| container.resources.as_ref()?.limits.as_ref())
-        .flat_map(|limits| limits.iter())
-        .map(|(resource, count)| (resource.as_str(), count.0.as_str()))
-        .find(|(resource, _)| resource.starts_with("nvidia.com/"))
+        .filter(|class| matches!(class.verdict(), Verdict::Fits | Verdict::Busy))
+        .filter_map(|class| class.pool.as_deref())
+        .any(|pool| resource.is_none_or(|resource| pool.resource == resource))
 }
-
-pub use crate::engine::Nothing;
-
-/// What a plan comes to.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Built {
-    /// Nothing is to run.
-    Nothing(Nothing),
-    /// The Deployment, as it is to be applied.
-    Deployment(Box<Value>),
-}
-
-/// The labels that select an object's pods.
-#[must_use]
-pub fn selector(name: &str) -> String {
-    format!("{MANAGED_BY_LABEL}={MANAGED_BY},{MODEL_DEPLOYMENT_LABEL}={name}")
-}
-
-/// Builds the Deployment of an object, if anything is to run.
-///
-/// # Errors
-/// A template or engine argument that is malformed or contradicts the estimate.
-pub fn build(subject: Subject<'_>) -> Result<Built, Refusal> {
-    let spec = subject.spec;
-    if spec.training.is_some() {
-        return Ok(Built::Nothing(Nothing::Training));
-    }
-    let launch = match engine::start(engine::Question {
-        spec,
-        shape: subject.shape,
-        catalog_repository: subject.catalog_repository,
-        estimate: subject.estimate,
-        margin: subject.margin,
-    })? {
-        engine::Launch::Nothing(nothing) => return Ok(Built::Nothing(nothing)),
-        engine::Launch::Run(launch) => launch,
-    };
-    if subject.name.len() > LONGEST_NAME {
-        return Err(Refusal::Invalid {
-            field: "model".to_owned(),
-            problem: format!(
-                "metadata.name \"{}\" has {} characters, and its pods carry it as a label",
-                crate::units::shorten(subject.name),
-                subject.name.len()
-            ),
-            remedy: format!("choose a name of at most {LONGEST_NAME} characters"),
-        });
-    }
-    let labels = json!({
-        "app.kubernetes.io/name": launch.application,
-        "app.kubernetes.io/instance": subject.name,
-        "app.kubernetes.io/component": "model-server",
-        MANAGED_BY_LABEL: MANAGED_BY,
-        MODEL_DEPLOYMENT_LABEL: subject.name,
-    });
-    let pods = template::pods(subject, &launch, &labels)?;
-    let mut deployment = json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {
-            "name": subject.name,
-            "namespace": subject.namespace,
-            "labels": labels,
-            "ownerReferences": [{
-                "apiVersion": "loadline.dev/v1alpha1",
-                "kind": "ModelDeployment",
-                "name": subject.name,
-                "uid": subject.uid,
-                "controller": true,
-                "blockOwnerDeletion": true,
-            }],
-        },
-        "spec": {
-            "replicas": spec.replicas,
-            "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
-            "selector": {"matchLabels": {
-                MANAGED_BY_LABEL: MANAGED_BY,
-                MODEL_DEPLOYMENT_LABEL: subject.name,
-            }},
-            "template": pods,
-        },
-    });
-    let digest = format!("{:016x}", fnv1a(deployment.to_string().as_bytes()));
-    if let Some(metadata) = deployment.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("annotations".to_owned(), json!({APPLIED_ANNOTATION: digest}));
-    }
-    Ok(Built::Deployment(Box::new(deployment)))
-}
-
-/// The digest that a built Deployment carries.
-#[must_use]
-pub fn digest_of(deployment: &Value) -> Option<&str> {
-    deployment.get("metadata")?.get("annotations")?.get(APPLIED_ANNOTATION)?.as_str()
-}
-
-/// FNV-1a, 64 bits (Fowler, Noll, Vo): the standard library promises no stable hash, and a digest that changed with the
-/// compiler would write every Deployment anew.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// Whether the live object differs from what is to be applied in any field that is to be applied. Fields that others
-/// have set, and that the server has defaulted, do not count; a field that is no longer wanted shows in the digest.
-#[must_use]
-pub fn differs(wanted: &Value, live: &Value) -> bool {
-    match (wanted, live) {
-        (Value::Object(wanted), Value::Object(live)) => wanted
-            .iter()
-            .any(|(key, value)| !is_empty(value) && live.get(key).is_none_or(|live| differs(value, live))),
-        (Value::Array(wanted), Value::Array(live)) => {
-            wanted.len() != live.len() || wanted.iter().zip(live).any(|(wanted, live)| differs(wanted, live))
-        }
-        _ => !is_same(wanted, live),
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    }
-}
-
-/// Quantities may be read back as strings where numbers were written.
-fn is_same(wanted: &Value, live: &Value) -> bool {
-    match (wanted, live) {
-        (Value::Number(number), Value::String(text)) | (Value::String(text), Value::Number(number)) => {
-            number.to_string() == *text
-        }
-        _ => wanted == live,
-    }
-}
-
-#[cfg(test)]
-mod tests;

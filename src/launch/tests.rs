@@ -1,41 +1,58 @@
-use std::collections::BTreeMap;
-
-use proptest::prelude::*;
-use proptest::sample::select;
-
+use super::deployment::{Identity, Replacement, differs};
 use super::*;
-use crate::api::v1alpha1::{self, SharingMode};
+use crate::api::ModelDeployment;
 use crate::controller::testing::{cluster, object, plan, shape};
-use crate::decide::{Policy, Reason, Request, Requirement, Verdict, decide};
 use crate::inventory::Inventory;
 use crate::inventory::testing::node;
 use crate::precision::{Engine, Precision};
-use crate::units::{Bytes, GIB, MIB};
 
-fn built(spec: &Value, gib: u64, catalog_repository: Option<&str>) -> Result<Built, Refusal> {
-    let object = object(spec);
+/// What is launched for a spec whose GPUs must each have so many GiB.
+fn launched(spec: &Value, gib: u64, repository: Option<&str>) -> Result<Launch, Refusal> {
+    with(&object(spec), "nvidia.com/gpu", gib, repository)
+}
+
+fn with(
+    object: &ModelDeployment,
+    resource: &str,
+    gib: u64,
+    repository: Option<&str>,
+) -> Result<Launch, Refusal> {
     let shape = shape();
-    let plan = plan(&object, gib, &Inventory::default());
-    let subject = Subject {
-        namespace: "team-a",
-        name: "llama",
-        uid: "0a",
+    let plan = plan(object, gib, &Inventory::default());
+    let template = Template::read(&object.spec)?;
+    let nodes = cluster(crate::inventory::testing::golden(), Vec::new());
+    launch(Subject {
+        name: object.metadata.name.as_deref().unwrap_or_default(),
         spec: &object.spec,
+        template: template.as_ref(),
         shape: &shape,
-        catalog_repository,
-        resource: "nvidia.com/gpu",
+        repository,
+        resource,
         estimate: &plan.estimate,
         margin: plan.margin,
         requirement: plan.requirement,
-    };
-    build(subject)
+        sources: nodes.sources(),
+    })
 }
 
-fn deployment(spec: &Value, gib: u64) -> Value {
-    match built(spec, gib, None).expect("a workload") {
-        Built::Deployment(deployment) => *deployment,
-        Built::Nothing(nothing) => panic!("{nothing}"),
+fn pods(spec: &Value, gib: u64) -> Pods {
+    match launched(spec, gib, None).expect("a workload") {
+        Launch::Run(pods) => *pods,
+        Launch::Nothing(nothing) => panic!("{nothing:?}"),
     }
+}
+
+/// The Deployment of a spec.
+fn deployment(spec: &Value, gib: u64) -> Value {
+    let object = object(spec);
+    let pods = pods(spec, gib);
+    let identity = Identity { namespace: "team-a", name: "llama", uid: "0a" };
+    let record = Record::new(&object.spec, None, &pods);
+    let mut deployment =
+        deployment::deployment(identity, &pods, &record, object.spec.replicas, Replacement::Surge);
+    // It holds the template a second time.
+    deployment["metadata"]["annotations"].as_object_mut().unwrap().remove(record::RECORD_ANNOTATION);
+    deployment
 }
 
 fn yaml(value: &Value) -> String {
@@ -115,6 +132,7 @@ fn a_template_keeps_what_it_says() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_contradicts_the_estimate_is_refused() {
     let engine = |engine: Value| json!({"model": {"parameters": "8B"}, "engine": engine});
     let template = |container: Value| json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [container]}}});
@@ -126,7 +144,7 @@ fn what_contradicts_the_estimate_is_refused() {
         ),
         (
             template(json!({"image": "i", "resources": {"limits": {"nvidia.com/gpu": 2}}})),
-            "spec.template",
+            "spec.template.spec.containers[0].resources",
             "one replica takes 1",
         ),
         (
@@ -147,8 +165,47 @@ fn what_contradicts_the_estimate_is_refused() {
                     {"name": "other", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 1}}},
                 ]}},
             }),
-            "spec.template",
+            "spec.template.spec.containers[1].resources",
             "container other",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [
+                {"name": "model", "image": "i"}, {"name": "proxy"},
+            ]}}}),
+            "spec.template.spec.containers[1].image",
+            "container proxy has no image",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {
+                "containers": [{"image": "i"}], "initContainers": [{"name": "fetch"}],
+            }}}),
+            "spec.template.spec.initContainers[0].image",
+            "container fetch has no image",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {
+                "containers": [{"image": "i"}],
+                "initContainers": [{"name": "fetch", "image": "i", "resources": {"limits": {"nvidia.com/gpu": 8}}}],
+            }}}),
+            "spec.template.spec.initContainers[0].resources",
+            "container fetch requests nvidia.com/gpu",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {
+                "containers": [{"image": "i"}],
+                "initContainers": [{
+                    "name": "side", "image": "i", "restartPolicy": "Always", "resources": {"limits": {"nvidia.com/gpu": 1}},
+                }],
+            }}}),
+            "spec.template.spec.initContainers[0].resources",
+            "container side requests nvidia.com/gpu",
+        ),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [
+                {"image": "i", "resources": {"requests": {"amd.com/gpu": 1}}},
+            ]}}}),
+            "spec.template.spec.containers[0].resources",
+            "amd.com/gpu",
         ),
         (
             json!({
@@ -168,17 +225,9 @@ fn what_contradicts_the_estimate_is_refused() {
         ),
         (
             json!({
-                "model": {"parameters": "8B"}, "placement": {"nodeSelector": {"zone": "a"}},
-                "template": {"spec": {"containers": [{"image": "b"}], "nodeSelector": {"zone": "b"}}},
-            }),
-            "spec.placement.nodeSelector",
-            "\"b\"",
-        ),
-        (
-            json!({
                 "model": {"parameters": "8B"}, "engine": {"name": "none"}, "template": {"spec": {"containers": [{}]}},
             }),
-            "spec.template",
+            "spec.template.spec.containers[0].image",
             "no image",
         ),
         (
@@ -205,16 +254,30 @@ fn what_contradicts_the_estimate_is_refused() {
             "match no node",
         ),
     ] {
-        let error = built(&spec, 22, None).expect_err(&spec.to_string()).to_string();
+        let error = launched(&spec, 22, None).expect_err(&spec.to_string()).to_string();
         assert!(error.starts_with(&format!("{field}: ")) && error.contains(words), "{error}");
         assert!(error.contains("; "), "no remedy: {error}");
     }
 }
 
 #[test]
+fn an_init_container_may_use_what_the_replica_takes() {
+    let spec = json!({"model": {"parameters": "8B"}, "template": {"spec": {
+        "containers": [{"image": "i"}],
+        "initContainers": [{"name": "warm", "image": "i", "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+    }}});
+    assert!(matches!(launched(&spec, 22, None), Ok(Launch::Run(_))));
+}
+
+#[test]
 fn nothing_runs_where_nothing_says_what() {
     for (spec, repository, expected) in [
         (json!({"model": {"parameters": "8B"}}), None, Nothing::NoModel),
+        (
+            json!({"model": {"parameters": "8B"}, "template": {"spec": {"containers": [{"env": []}]}}}),
+            None,
+            Nothing::NoModel,
+        ),
         (json!({"model": {"parameters": "8B"}, "engine": {"name": "none"}}), None, Nothing::NoEngine),
         (
             json!({"model": {"catalog": "llama-3.1-8b"}, "engine": {"name": "transformers"}}),
@@ -232,7 +295,7 @@ fn nothing_runs_where_nothing_says_what() {
             },
         ),
     ] {
-        assert_eq!(built(&spec, 22, repository), Ok(Built::Nothing(expected)), "{spec}");
+        assert_eq!(launched(&spec, 22, repository), Ok(Launch::Nothing(expected)), "{spec}");
     }
 }
 
@@ -252,53 +315,41 @@ fn a_workload_is_written_where_an_image_a_template_or_an_argument_says_what() {
         (json!({"model": {"catalog": "llama-3.1-8b"}}), Some("org/llama")),
         (json!({"model": {"catalog": "llama-3.1-8b"}, "precision": "fp8"}), Some("org/llama")),
     ] {
-        assert!(matches!(built(&spec, 22, repository), Ok(Built::Deployment(_))), "{spec}");
+        assert!(matches!(launched(&spec, 22, repository), Ok(Launch::Run(_))), "{spec}");
+    }
+}
+
+#[test]
+fn a_stock_image_is_told_the_model_by_what_the_template_says() {
+    let stock = "vllm/vllm-openai:v0.19.0";
+    let model_id = json!([{"name": "MODEL_ID", "value": "a/b"}]);
+    for (engine, container, runs) in [
+        ("vllm", json!({"name": "model"}), false),
+        ("vllm", json!({"image": stock}), false),
+        ("vllm", json!({"image": stock, "env": [{"name": "HF_TOKEN", "value": "x"}]}), false),
+        ("vllm", json!({"image": stock, "args": ["--model", "a/b"]}), true),
+        ("vllm", json!({"command": ["serve.sh"]}), true),
+        ("vllm", json!({"image": "mine:1"}), true),
+        ("tgi", json!({"env": model_id}), true),
+        ("sglang", json!({"env": model_id}), false),
+    ] {
+        let spec = json!({
+            "model": {"parameters": "8B"}, "engine": {"name": engine},
+            "template": {"spec": {"containers": [container]}},
+        });
+        let found = launched(&spec, 22, None).expect("no refusal");
+        assert_eq!(matches!(found, Launch::Run(_)), runs, "{spec}");
+        assert!(runs || found == Launch::Nothing(Nothing::NoModel), "{spec}: {found:?}");
     }
 }
 
 #[test]
 fn a_name_that_is_no_label_value_is_refused() {
-    let object =
+    let mut object =
         object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
-    let (shape, name) = (shape(), "a".repeat(64));
-    let plan = plan(&object, 22, &Inventory::default());
-    let subject = Subject {
-        namespace: "team-a",
-        name: &name,
-        uid: "0a",
-        spec: &object.spec,
-        shape: &shape,
-        catalog_repository: None,
-        resource: "nvidia.com/gpu",
-        estimate: &plan.estimate,
-        margin: plan.margin,
-        requirement: plan.requirement,
-    };
-    assert!(build(subject).unwrap_err().to_string().contains("at most 63 characters"));
-}
-
-#[test]
-fn the_cluster_never_rolls_the_pods() {
-    let object =
-        object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
-    let shape = shape();
-    let built_in = |inventory: &Inventory| {
-        let plan = plan(&object, 22, inventory);
-        build(Subject {
-            namespace: "team-a",
-            name: "llama",
-            uid: "0a",
-            spec: &object.spec,
-            shape: &shape,
-            catalog_repository: None,
-            resource: "nvidia.com/gpu",
-            estimate: &plan.estimate,
-            margin: plan.margin,
-            requirement: plan.requirement,
-        })
-    };
-    let golden = cluster(crate::inventory::testing::golden(), Vec::new());
-    assert_eq!(built_in(&Inventory::default()), built_in(&golden));
+    object.metadata.name = Some("a".repeat(64));
+    let error = with(&object, "nvidia.com/gpu", 22, None).unwrap_err().to_string();
+    assert!(error.starts_with("metadata.name: ") && error.contains("at most 63 characters"), "{error}");
 }
 
 #[test]
@@ -326,23 +377,9 @@ fn the_pods_keep_the_resource_that_they_request_unless_it_is_of_no_use() {
 fn slices_are_asked_for_by_their_own_labels() {
     let object =
         object(&json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "pause:1"}}));
-    let (shape, plan) = (shape(), plan(&object, 20, &Inventory::default()));
-    let subject = Subject {
-        namespace: "team-a",
-        name: "llama",
-        uid: "0a",
-        spec: &object.spec,
-        shape: &shape,
-        catalog_repository: None,
-        resource: "nvidia.com/mig-3g.40gb",
-        estimate: &plan.estimate,
-        margin: plan.margin,
-        requirement: plan.requirement,
-    };
-    let Ok(Built::Deployment(deployment)) = build(subject) else { panic!("a Deployment") };
-    let typed: Deployment = serde_json::from_value(*deployment.clone()).unwrap();
-    assert_eq!(requested(&typed), Some("nvidia.com/mig-3g.40gb"));
-    let text = yaml(&deployment);
+    let Ok(Launch::Run(pods)) = with(&object, "nvidia.com/mig-3g.40gb", 20, None) else { panic!("pods") };
+    assert_eq!(pods.demand.resource, "nvidia.com/mig-3g.40gb");
+    let text = yaml(&pods.template);
     assert!(
         text.contains("nvidia.com/mig-3g.40gb.memory") && !text.contains("nvidia.com/gpu.memory"),
         "{text}"
@@ -372,123 +409,4 @@ fn what_is_no_longer_wanted_shows_in_the_digest() {
     let (with, without) = (deployment(&with, 22), deployment(&without, 22));
     assert!(differs(&without, &with));
     assert!(!differs(&without, &without));
-}
-
-/// Whether a node's labels match one of the terms, as kube-scheduler decides it.
-fn admits(terms: &[Vec<Value>], labels: &BTreeMap<String, String>) -> bool {
-    let holds = |expression: &Value| {
-        let label = labels.get(expression["key"].as_str().unwrap());
-        let values: Vec<&str> = expression["values"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|value| value.as_str().unwrap())
-            .collect();
-        let number = || label.and_then(|label| label.parse::<i64>().ok());
-        let bound = || values[0].parse::<i64>().unwrap();
-        match expression["operator"].as_str().unwrap() {
-            "In" => label.is_some_and(|label| values.contains(&label.as_str())),
-            "NotIn" => label.is_none_or(|label| !values.contains(&label.as_str())),
-            "DoesNotExist" => label.is_none(),
-            "Gt" => number().is_some_and(|number| number > bound()),
-            "Lt" => number().is_some_and(|number| number < bound()),
-            other => panic!("{other}"),
-        }
-    };
-    terms.iter().any(|term| term.iter().all(holds))
-}
-
-fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
-    let memory = prop_oneof![
-        select(vec![
-            "0", "15360", "23034", "24564", "40960", "81559", "1048575", "1048576", "192G", "1e30", ""
-        ])
-        .prop_map(str::to_owned),
-        (1_u64..100_000).prop_map(|mib| mib.to_string()),
-    ];
-    let optional = |values: Vec<&'static str>| proptest::option::of(select(values));
-    (
-        proptest::option::of(memory),
-        optional(vec!["none", "time-slicing", "mps"]),
-        optional(vec!["1", "2", "3", "4", "8"]),
-        optional(vec!["success", "pending", "rebooting", "failed"]),
-        proptest::bool::ANY,
-    )
-        .prop_map(|(memory, sharing, replicas, state, sliced)| {
-            let mut labels = BTreeMap::new();
-            let mut set = |key: &str, value: Option<String>| {
-                if let Some(value) = value {
-                    labels.insert(format!("nvidia.com/{key}"), value);
-                }
-            };
-            set("gpu.memory", memory);
-            set("gpu.sharing-strategy", sharing.map(str::to_owned));
-            set("gpu.replicas", replicas.map(str::to_owned));
-            set("mig.config.state", state.map(str::to_owned));
-            if sliced {
-                set("gpu.product", Some("NVIDIA-A100-SXM4-80GB-MIG-3g.40gb".to_owned()));
-                set("gpu.slices.gi", Some("3".to_owned()));
-            }
-            labels
-        })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::default())]
-
-    /// A pod is bound only where `decide` would have it, and wherever `decide` says that it fits it can be bound.
-    #[test]
-    fn the_affinity_admits_the_nodes_that_are_accepted_and_no_other(
-        labels in labels(),
-        per_gpu in prop_oneof![1_u64..(100 * GIB), (1_u64..100_000).prop_map(|mib| mib * MIB)],
-        gpus in 1_u64..=8,
-        shared in proptest::bool::ANY,
-    ) {
-        let requirement = Requirement { per_gpu: Bytes(per_gpu), gpus };
-        let sharing = if shared { SharingMode::Shared } else { SharingMode::Exclusive };
-        let wish = affinity::Wish { resource: "nvidia.com/gpu", requirement, sharing, strategy: v1alpha1::Strategy::SmallestFit };
-        let terms = affinity::required(wish).unwrap();
-        let pairs: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let inventory = cluster(vec![node("a", &pairs, &[("nvidia.com/gpu", 64)])], Vec::new());
-        let policy = Policy { allow_shared: shared, ..Policy::default() };
-        let decision = decide(&Request { requirement, policy: &policy, owner: None }, &inventory, &[]);
-        // How many clients an MPS GPU has is not known without the label, and `decide` then takes a careful guess.
-        let guessed = labels.get("nvidia.com/gpu.sharing-strategy").is_some_and(|strategy| strategy == "mps")
-            && labels.get("nvidia.com/gpu.replicas").is_none_or(|replicas| replicas == "1");
-        let accepted = decision.verdict == Verdict::Fits;
-        let admitted = admits(&terms, &labels);
-        prop_assert!(!admitted || accepted, "bound where it is not accepted: {:?} {labels:?}", decision.reason);
-        prop_assert!(
-            !accepted || admitted || guessed || decision.reason == Reason::NeverFits,
-            "accepted where it cannot be bound: {labels:?} {terms:?}"
-        );
-    }
-
-    /// The smallest GPU that fits is preferred, or at least no larger one is.
-    #[test]
-    fn a_smaller_gpu_is_never_preferred_less(
-        needs in 1_u64..200_000,
-        small in 1_u64..300_000,
-        more in 0_u64..300_000,
-    ) {
-        let score = |mib: u64, strategy| {
-            let wish = affinity::Wish {
-                resource: "nvidia.com/gpu",
-                requirement: Requirement { per_gpu: Bytes(needs * MIB), gpus: 1 },
-                sharing: SharingMode::Exclusive,
-                strategy,
-            };
-            let labels = BTreeMap::from([("nvidia.com/gpu.memory".to_owned(), mib.to_string())]);
-            affinity::preferred(wish)
-                .iter()
-                .filter(|term| {
-                    let expressions = term["preference"]["matchExpressions"].as_array().unwrap().clone();
-                    admits(&[expressions], &labels)
-                })
-                .map(|term| term["weight"].as_i64().unwrap())
-                .sum::<i64>()
-        };
-        prop_assert!(score(small, v1alpha1::Strategy::SmallestFit) >= score(small + more, v1alpha1::Strategy::SmallestFit));
-        prop_assert!(score(small, v1alpha1::Strategy::LargestFit) <= score(small + more, v1alpha1::Strategy::LargestFit));
-    }
 }

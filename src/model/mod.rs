@@ -3,7 +3,6 @@
 //! Invariant: nothing here reads a file or the network; a parser takes bytes and returns a [`ModelShape`] or says why not.
 
 pub mod assumed;
-pub(crate) mod bounded;
 pub mod catalog;
 pub mod content;
 mod error;
@@ -11,6 +10,7 @@ pub mod gguf;
 pub mod hf_config;
 pub mod published;
 pub mod safetensors;
+mod size;
 // Writers of test files, which the integration tests share.
 #[cfg(test)]
 #[allow(dead_code)]

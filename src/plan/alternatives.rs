@@ -16,15 +16,17 @@ const SHORTEST_SEQUENCE: u64 = 512;
 const GPU_COUNTS: [u64; 4] = [1, 2, 4, 8];
 
 /// A change and the workload it makes.
-type Variant = (Vec<(&'static str, String)>, Workload);
+type Variant = (Change, Workload);
 
-/// Every change worth trying that needs less memory per GPU, or fewer GPUs, than the workload does as it is.
+/// Every change worth trying that needs less memory per GPU, or fewer GPUs, than the workload does as it is, and that
+/// could be run: `runs` says so of what it would come to.
 #[must_use]
 pub fn alternatives(
     shape: &ModelShape,
     workload: &Workload,
     estimate: &Estimate,
     margin: Margin,
+    runs: &dyn Fn(&Estimate, Requirement) -> bool,
 ) -> Vec<Alternative> {
     let variants = match &workload.training {
         Some(training) => training_variants(workload, training, estimate),
@@ -36,9 +38,10 @@ pub fn alternatives(
     };
     variants
         .into_iter()
-        .filter_map(|(fields, workload)| {
-            let requirement = requirement_of(shape, &workload, margin).filter(helps)?;
-            Some(Alternative { change: Change { fields }, requirement })
+        .filter_map(|(change, workload)| {
+            let changed = crate::estimate::estimate(shape, &workload).ok()?;
+            let requirement = super::required(&changed, margin).ok().filter(helps)?;
+            runs(&changed, requirement).then_some(Alternative { change, requirement })
         })
         .collect()
 }
@@ -52,27 +55,27 @@ fn serving_variants(shape: &ModelShape, workload: &Workload, estimate: &Estimate
 
     let mut variants: Vec<Variant> = Vec::new();
     for precision in &precisions {
-        variants.push((vec![("precision", precision.to_string())], with_precision(precision)));
+        variants.push((Change::Precision(*precision), with_precision(precision)));
     }
     for tensor in &tensors {
-        variants.push((vec![("tensor", tensor.to_string())], with_tensor(*tensor, workload)));
+        variants.push((Change::Tensor(*tensor), with_tensor(*tensor, workload)));
     }
     for length in halvings(complete.context.unwrap_or(0), SHORTEST_CONTEXT) {
         let shorter = Workload { context: Some(length), ..workload.clone() };
-        variants.push((vec![("context", length.to_string())], shorter));
+        variants.push((Change::Context(length), shorter));
     }
     if let Some(cache_precision) = smaller_cache(complete.cache_precision, workload.engine) {
         let smaller = Workload { cache_precision, ..workload.clone() };
-        variants.push((vec![("cachePrecision", cache_precision.to_string())], smaller));
+        variants.push((Change::CachePrecision(cache_precision), smaller));
     }
     for sequences in halvings(workload.sequences, 1) {
         let fewer = Workload { sequences, ..workload.clone() };
-        variants.push((vec![("sequences", sequences.to_string())], fewer));
+        variants.push((Change::Sequences(sequences), fewer));
     }
     for precision in &precisions {
         for tensor in &tensors {
-            let fields = vec![("precision", precision.to_string()), ("tensor", tensor.to_string())];
-            variants.push((fields, with_tensor(*tensor, &with_precision(precision))));
+            let both = Change::PrecisionAndTensor { precision: *precision, tensor: *tensor };
+            variants.push((both, with_tensor(*tensor, &with_precision(precision))));
         }
     }
     variants
@@ -128,20 +131,17 @@ fn training_variants(workload: &Workload, training: &Training, estimate: &Estima
     let with = |training: Training| Workload { training: Some(training), ..workload.clone() };
     let mut variants: Vec<Variant> = Vec::new();
     if training.gradient_checkpointing == Checkpointing::None {
-        let fields = vec![("gradientCheckpointing", Checkpointing::Full.to_string())];
-        variants.push((
-            fields,
-            with(Training { gradient_checkpointing: Checkpointing::Full, ..training.clone() }),
-        ));
+        let gradient_checkpointing = Checkpointing::Full;
+        let change = Change::Checkpointing(gradient_checkpointing);
+        variants.push((change, with(Training { gradient_checkpointing, ..training.clone() })));
     }
     for sequences in halvings(workload.sequences, 1) {
         let fewer = Workload { sequences, ..workload.clone() };
-        variants.push((vec![("microBatch", sequences.to_string())], fewer));
+        variants.push((Change::MicroBatch(sequences), fewer));
     }
     if training.optimizer == Optimizer::Adamw {
         let optimizer = Optimizer::Adamw8bit;
-        let fields = vec![("optimizer", optimizer.to_string())];
-        variants.push((fields, with(Training { optimizer, ..training.clone() })));
+        variants.push((Change::Optimizer(optimizer), with(Training { optimizer, ..training.clone() })));
     }
     let methods: &[Method] = match training.method {
         Method::Full => &[Method::Lora, Method::Qlora],
@@ -149,17 +149,18 @@ fn training_variants(workload: &Workload, training: &Training, estimate: &Estima
         Method::Qlora => &[],
     };
     for method in methods {
-        let fields = vec![("method", method.to_string())];
-        variants.push((fields, with(Training { method: *method, ..training.clone() })));
+        variants.push((Change::Method(*method), with(Training { method: *method, ..training.clone() })));
     }
     for length in halvings(estimate.workload.context.unwrap_or(0), SHORTEST_SEQUENCE) {
         let shorter = Workload { context: Some(length), ..workload.clone() };
-        variants.push((vec![("sequenceLength", length.to_string())], shorter));
+        variants.push((Change::SequenceLength(length), shorter));
     }
     for gpus in GPU_COUNTS.into_iter().filter(|gpus| *gpus > training.gpus) {
         let sharding = Sharding::Zero3;
-        let fields = vec![("gpus", gpus.to_string()), ("sharding", sharding.to_string())];
-        variants.push((fields, with(Training { sharding, gpus, ..training.clone() })));
+        variants.push((
+            Change::Sharding { gpus, sharding },
+            with(Training { sharding, gpus, ..training.clone() }),
+        ));
     }
     variants
 }

@@ -1,6 +1,7 @@
 //! What is refused of a spec by itself: fields that this version does not act on, and values out of range.
 
 use crate::api::ModelDeploymentSpec;
+use crate::api::limits::{self, Length};
 use crate::api::v1alpha1::{AdmissionMode, HuggingFaceRef, KeyRef, PlacementMode};
 use crate::inventory::Vendor;
 use crate::refusal::Refusal;
@@ -8,10 +9,10 @@ use crate::units::{Margin, shorten};
 
 /// Refuses what this version does not do: nothing that a user writes is silently ignored.
 pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
-    if spec.admission == Some(AdmissionMode::Enforce) {
+    if spec.admission == Some(AdmissionMode::Deny) {
         return Err(Refusal::not_supported(
             "admission",
-            "Enforce needs the admission webhook, which this version does not have: use Warn, or gate with `loadline plan`",
+            "Deny needs an admission webhook, which this version does not have: use Warn, or gate with `loadline plan`",
         ));
     }
     if spec.training.is_some() && spec.template.is_some() {
@@ -42,11 +43,11 @@ pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
 
 /// Refuses values out of range, as the CRD's schema and rules do.
 pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
-    if !(0..=10_000).contains(&spec.replicas) {
+    if !(0..=limits::MOST_REPLICAS).contains(&spec.replicas) {
         return Err(Refusal::invalid(
             "replicas",
             format!("{} is not a number of replicas", spec.replicas),
-            "write a whole number from 0 to 10000",
+            format!("write a whole number from 0 to {}", limits::MOST_REPLICAS),
         ));
     }
     lengths(spec)?;
@@ -100,54 +101,64 @@ pub(super) fn fields(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
 /// Refuses texts and lists longer or shorter than the CRD's schema lets in.
 fn lengths(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
     let model = &spec.model;
-    let text = |field: &str, text: Option<&String>, least: usize, most: usize| {
+    let text = |field: &str, text: Option<&String>, limit: Length| {
         let length = text.map(|text| text.chars().count());
-        range(field, length, least, most, "characters")
+        range(field, length, limit, "characters")
     };
     let key = |field: &str, key: Option<&KeyRef>| {
-        text(&format!("{field}.name"), key.map(|key| &key.name), 1, 253)?;
-        text(&format!("{field}.key"), key.map(|key| &key.key), 1, 253)
+        text(&format!("{field}.name"), key.map(|key| &key.name), limits::NAME)?;
+        text(&format!("{field}.key"), key.map(|key| &key.key), limits::NAME)
     };
     let hub = |field: &str, hub: Option<&HuggingFaceRef>| {
-        text(&format!("{field}.repository"), hub.map(|hub| &hub.repository), 3, 200)?;
-        text(&format!("{field}.revision"), hub.and_then(|hub| hub.revision.as_ref()), 1, 200)?;
-        text(&format!("{field}.file"), hub.and_then(|hub| hub.file.as_ref()), 1, 500)?;
+        text(&format!("{field}.repository"), hub.map(|hub| &hub.repository), limits::REPOSITORY)?;
+        text(&format!("{field}.revision"), hub.and_then(|hub| hub.revision.as_ref()), limits::REVISION)?;
+        text(&format!("{field}.file"), hub.and_then(|hub| hub.file.as_ref()), limits::FILE)?;
         key(&format!("{field}.tokenSecretRef"), hub.and_then(|hub| hub.token_secret_ref.as_ref()))
     };
-    text("model.parameters", model.parameters.as_ref(), 1, 24)?;
+    text("model.parameters", model.parameters.as_ref(), limits::SIZE)?;
     hub("model.huggingFace", model.hugging_face.as_ref())?;
     hub("model.gguf.huggingFace", model.gguf.as_ref().and_then(|gguf| gguf.hugging_face.as_ref()))?;
-    text("model.gguf.url", model.gguf.as_ref().and_then(|gguf| gguf.url.as_ref()), 9, 2000)?;
+    text("model.gguf.url", model.gguf.as_ref().and_then(|gguf| gguf.url.as_ref()), limits::URL)?;
     key("model.configMapRef", model.config_map_ref.as_ref())?;
-    text("model.catalog", model.catalog.as_ref(), 1, 128)?;
+    text("model.catalog", model.catalog.as_ref(), limits::CATALOG)?;
 
     if let Some(engine) = &spec.engine {
-        text("engine.image", engine.image.as_ref(), 1, 1000)?;
-        range("engine.args", engine.args.as_ref().map(Vec::len), 0, 100, "arguments")?;
+        text("engine.image", engine.image.as_ref(), limits::IMAGE)?;
+        range("engine.args", engine.args.as_ref().map(Vec::len), limits::ARGUMENTS, "arguments")?;
         for (index, arg) in engine.args.iter().flatten().enumerate() {
-            text(&format!("engine.args[{index}]"), Some(arg), 0, 4096)?;
+            text(&format!("engine.args[{index}]"), Some(arg), limits::ARGUMENT)?;
         }
     }
     if let Some(placement) = &spec.placement {
-        range("placement.vendors", placement.vendors.as_ref().map(Vec::len), 1, 3, "vendors")?;
-        range("placement.tolerations", placement.tolerations.as_ref().map(Vec::len), 0, 64, "tolerations")?;
+        range("placement.vendors", placement.vendors.as_ref().map(Vec::len), limits::VENDORS, "vendors")?;
+        range(
+            "placement.tolerations",
+            placement.tolerations.as_ref().map(Vec::len),
+            limits::TOLERATIONS,
+            "tolerations",
+        )?;
     }
     if let Some(training) = &spec.training {
-        range("training.loraTargets", training.lora_targets.as_ref().map(Vec::len), 1, 64, "names")?;
+        range(
+            "training.loraTargets",
+            training.lora_targets.as_ref().map(Vec::len),
+            limits::LORA_TARGETS,
+            "names",
+        )?;
         for (index, target) in training.lora_targets.iter().flatten().enumerate() {
-            text(&format!("training.loraTargets[{index}]"), Some(target), 1, 100)?;
+            text(&format!("training.loraTargets[{index}]"), Some(target), limits::LORA_TARGET)?;
         }
-        range("training.offload", training.offload.as_ref().map(Vec::len), 0, 2, "parts")?;
+        range("training.offload", training.offload.as_ref().map(Vec::len), limits::OFFLOADS, "parts")?;
     }
     Ok(())
 }
 
-fn range(field: &str, length: Option<usize>, least: usize, most: usize, what: &str) -> Result<(), Refusal> {
+fn range(field: &str, length: Option<usize>, limit: Length, what: &str) -> Result<(), Refusal> {
     match length {
-        Some(length) if !(least..=most).contains(&length) => Err(Refusal::invalid(
+        Some(length) if !(limit.least..=limit.most).contains(&length) => Err(Refusal::invalid(
             field,
             format!("it has {length} {what}"),
-            format!("write {least} to {most} {what}"),
+            format!("write {} to {} {what}", limit.least, limit.most),
         )),
         _ => Ok(()),
     }

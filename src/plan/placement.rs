@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as core;
-use serde_json::Value;
 
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::SharingMode;
 use crate::decide::{Policy, Toleration};
+use crate::inventory::{is_label_key, is_label_value};
+use crate::launch::Template;
 use crate::refusal::Refusal;
 use crate::units::shorten;
 
 /// Where an object's pods may run. A selector or toleration of the pod template binds the scheduler as much as one of
 /// `placement`, so both count.
-pub(super) fn policy(spec: &ModelDeploymentSpec) -> Result<Policy, Refusal> {
+pub(super) fn policy(spec: &ModelDeploymentSpec, template: Option<&Template>) -> Result<Policy, Refusal> {
     let placement = spec.placement.clone().unwrap_or_default();
     let mut policy = Policy {
         vendors: placement.vendors.unwrap_or_default(),
@@ -23,28 +24,16 @@ pub(super) fn policy(spec: &ModelDeploymentSpec) -> Result<Policy, Refusal> {
     };
     select(&mut policy, placement.node_selector.unwrap_or_default(), "placement.nodeSelector")?;
     tolerate(&mut policy, &placement.tolerations.unwrap_or_default(), "placement.tolerations")?;
-    if let Some(template) = spec.template.as_ref().and_then(|template| template.get("spec")) {
-        let selector = part(template, "nodeSelector")?;
-        select(&mut policy, selector.unwrap_or_default(), "template.spec.nodeSelector")?;
-        let tolerations: Option<Vec<core::Toleration>> = part(template, "tolerations")?;
-        tolerate(&mut policy, &tolerations.unwrap_or_default(), "template.spec.tolerations")?;
+    if let Some(template) = template {
+        select(&mut policy, template.node_selector(), "template.spec.nodeSelector")?;
+        tolerate(&mut policy, template.tolerations(), "template.spec.tolerations")?;
     }
     Ok(policy)
 }
 
-/// A part of a pod template's spec.
-fn part<T: serde::de::DeserializeOwned>(spec: &Value, name: &str) -> Result<Option<T>, Refusal> {
-    spec.get(name).filter(|value| !value.is_null()).map(|value| T::deserialize(value)).transpose().map_err(
-        |error| {
-            let field = format!("template.spec.{name}");
-            Refusal::invalid(field, shorten(&error.to_string()), "write it as in a pod template")
-        },
-    )
-}
-
 fn select(policy: &mut Policy, selector: BTreeMap<String, String>, field: &str) -> Result<(), Refusal> {
     for (key, value) in selector {
-        if !is_label_key(&key) || !is_label_part(&value, true) {
+        if !is_label_key(&key) || !is_label_value(&value) {
             return Err(Refusal::invalid(
                 field,
                 format!("\"{}: {}\" is not a label", shorten(&key), shorten(&value)),
@@ -61,24 +50,6 @@ fn select(policy: &mut Policy, selector: BTreeMap<String, String>, field: &str) 
         policy.node_selector.insert(key, value);
     }
     Ok(())
-}
-
-/// A label's key: a name, with an optional domain before it.
-fn is_label_key(key: &str) -> bool {
-    match key.split_once('/') {
-        Some((domain, name)) => !domain.is_empty() && domain.len() <= 253 && is_label_part(name, false),
-        None => is_label_part(key, false),
-    }
-}
-
-fn is_label_part(text: &str, may_be_empty: bool) -> bool {
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (may_be_empty && text.is_empty())
-        || (text.len() <= 63
-            && text.chars().all(inside)
-            && ends(text.chars().next())
-            && ends(text.chars().last()))
 }
 
 fn tolerate(policy: &mut Policy, tolerations: &[core::Toleration], field: &str) -> Result<(), Refusal> {

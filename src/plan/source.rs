@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::ModelDeploymentSpec;
+use crate::api::limits::is_repository;
 use crate::api::v1alpha1::{HuggingFaceRef, KeyRef, ModelSource};
 use crate::model::{ModelShape, ParseError, assumed, catalog, hf_config};
 use crate::refusal::Refusal;
@@ -10,7 +11,7 @@ use crate::units::{Parameters, shorten};
 
 /// Where a model's shape is to be learned.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum SourceRef<'a> {
+pub enum SpecSource<'a> {
     /// A size alone: the typical shape of that size.
     Parameters(Parameters),
     /// A Hugging Face repository: its config and the headers of its weight files.
@@ -45,7 +46,7 @@ const SOURCES: &str = "parameters, huggingFace, gguf, config, configMapRef, cata
 ///
 /// # Errors
 /// [`Refusal::Invalid`] if it sets none or several, or one that cannot be right.
-pub fn spec_source(spec: &ModelDeploymentSpec) -> Result<SourceRef<'_>, Refusal> {
+pub fn spec_source(spec: &ModelDeploymentSpec) -> Result<SpecSource<'_>, Refusal> {
     let model = &spec.model;
     let set: Vec<&str> = [
         ("parameters", model.parameters.is_some() && model.config.is_none()),
@@ -69,13 +70,13 @@ pub fn spec_source(spec: &ModelDeploymentSpec) -> Result<SourceRef<'_>, Refusal>
     }
 }
 
-fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, Refusal> {
+fn one_source(model: &ModelSource) -> Result<SpecSource<'_>, Refusal> {
     let ModelSource { parameters, hugging_face, gguf, config, config_map_ref, catalog } = model;
     // Read even beside a config, where it is the published size.
     let size = parameters.as_deref().map(parse_parameters).transpose()?;
     if let Some(config) = config {
         return if config.is_object() {
-            Ok(SourceRef::Config(config))
+            Ok(SpecSource::Config(config))
         } else {
             Err(Refusal::invalid("model.config", "it is not an object", "write the content of a config.json"))
         };
@@ -83,11 +84,11 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, Refusal> {
     if let Some(hub) = hugging_face {
         check_repository(hub, "model.huggingFace")?;
         let is_gguf = hub.file.is_some();
-        return Ok(if is_gguf { SourceRef::HuggingFaceGguf(hub) } else { SourceRef::HuggingFace(hub) });
+        return Ok(if is_gguf { SpecSource::HuggingFaceGguf(hub) } else { SpecSource::HuggingFace(hub) });
     }
     if let Some(gguf) = gguf {
         return match (&gguf.url, &gguf.hugging_face) {
-            (Some(url), None) if url.starts_with("https://") => Ok(SourceRef::GgufUrl(url)),
+            (Some(url), None) if url.starts_with("https://") => Ok(SpecSource::GgufUrl(url)),
             (Some(url), None) => Err(Refusal::invalid(
                 "model.gguf.url",
                 format!("\"{}\" is not an https address", shorten(url)),
@@ -102,7 +103,7 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, Refusal> {
                         "name the file in the repository, such as model-Q4_K_M.gguf",
                     ));
                 }
-                Ok(SourceRef::HuggingFaceGguf(hub))
+                Ok(SpecSource::HuggingFaceGguf(hub))
             }
             _ => Err(Refusal::invalid(
                 "model.gguf",
@@ -112,14 +113,14 @@ fn one_source(model: &ModelSource) -> Result<SourceRef<'_>, Refusal> {
         };
     }
     if let Some(key) = config_map_ref {
-        return Ok(SourceRef::ConfigMap(key));
+        return Ok(SpecSource::ConfigMap(key));
     }
     if let Some(name) = catalog {
-        return Ok(SourceRef::Catalog(name));
+        return Ok(SpecSource::Catalog(name));
     }
     let size =
         size.ok_or_else(|| Refusal::invalid("model", "no source is set", format!("set one of {SOURCES}")))?;
-    Ok(SourceRef::Parameters(size))
+    Ok(SpecSource::Parameters(size))
 }
 
 fn parse_parameters(text: &str) -> Result<Parameters, Refusal> {
@@ -134,18 +135,14 @@ fn parse_parameters(text: &str) -> Result<Parameters, Refusal> {
 }
 
 fn check_repository(hub: &HuggingFaceRef, field: &str) -> Result<(), Refusal> {
-    let part = |part: &str| {
-        part.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-    };
-    match hub.repository.split_once('/') {
-        Some((organisation, name)) if part(organisation) && part(name) => Ok(()),
-        _ => Err(Refusal::invalid(
-            format!("{field}.repository"),
-            format!("\"{}\" is not a repository", shorten(&hub.repository)),
-            "write organisation/name, such as meta-llama/Llama-3.1-8B-Instruct",
-        )),
+    if is_repository(&hub.repository) {
+        return Ok(());
     }
+    Err(Refusal::invalid(
+        format!("{field}.repository"),
+        format!("\"{}\" is not a repository", shorten(&hub.repository)),
+        "write organisation/name, such as meta-llama/Llama-3.1-8B-Instruct",
+    ))
 }
 
 /// The shape of a model that the spec describes by itself: a size, an inline config or a name of the catalog. `None` for
@@ -156,22 +153,33 @@ fn check_repository(hub: &HuggingFaceRef, field: &str) -> Result<(), Refusal> {
 pub fn resolve_pure(spec: &ModelDeploymentSpec) -> Option<Result<ModelShape, ResolveError>> {
     match spec_source(spec) {
         Err(error) => Some(Err(error.into())),
-        Ok(SourceRef::Parameters(parameters)) => Some(Ok(assumed::shape(parameters))),
-        Ok(SourceRef::Config(config)) => Some(from_config(spec, config)),
-        Ok(SourceRef::Catalog(name)) => Some(catalog::shape(name).ok_or_else(|| {
+        Ok(SpecSource::Parameters(parameters)) => Some(Ok(assumed::shape(parameters))),
+        Ok(SpecSource::Config(config)) => Some(from_config(spec, config)),
+        Ok(SpecSource::Catalog(name)) => Some(catalog::shape(name).ok_or_else(|| {
             ResolveError::Spec(Refusal::invalid(
                 "model.catalog",
                 format!("\"{}\" is not in the catalog", shorten(name)),
-                "`loadline estimate --list-models` lists the names; for any other model set huggingFace, config or parameters",
+                format!(
+                    "{}; for any other model set huggingFace, config or parameters",
+                    catalog::remedy(name)
+                ),
             ))
         })),
         Ok(
-            SourceRef::HuggingFace(_)
-            | SourceRef::HuggingFaceGguf(_)
-            | SourceRef::GgufUrl(_)
-            | SourceRef::ConfigMap(_),
+            SpecSource::HuggingFace(_)
+            | SpecSource::HuggingFaceGguf(_)
+            | SpecSource::GgufUrl(_)
+            | SpecSource::ConfigMap(_),
         ) => None,
     }
+}
+
+/// The repository to serve a spec's catalog entry from: the one it was called by, or the entry's own.
+#[must_use]
+pub fn repository(spec: &ModelDeploymentSpec) -> Option<String> {
+    let name = spec.model.catalog.as_deref()?;
+    let entry = catalog::find(name)?;
+    Some(if name.contains('/') { name.trim().to_owned() } else { entry.repository.clone() })
 }
 
 fn from_config(spec: &ModelDeploymentSpec, config: &Value) -> Result<ModelShape, ResolveError> {
@@ -200,7 +208,9 @@ pub fn published_size(shape: &ModelShape, published: Parameters) -> Result<Strin
     if differs && shape.experts.is_none() {
         return Err(Refusal::invalid(
             "model.parameters",
-            format!("{published} is not the size of the model in model.config, which has {counted}"),
+            format!(
+                "{published} is not the size of the model that the config describes, which has {counted}"
+            ),
             format!("write \"{counted}\", leave parameters out, or correct the config"),
         ));
     }

@@ -1,3 +1,4 @@
+mod arguments;
 mod properties;
 mod refusals;
 
@@ -5,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::v1alpha1::TensorParallel;
-use crate::decide::Reason;
+use crate::decide::{Reason, Verdict};
 use crate::estimate::{Checkpointing, Sharding};
 use crate::inventory::testing::{golden, gpu_node, gpu_pod, node};
-use crate::inventory::{Node, Pod, Snapshot};
+use crate::inventory::{Node, Pod, Snapshot, Sources};
 use crate::model::hf_config;
 use crate::precision::Precision;
+use crate::render::change_fields;
 use crate::units::Bytes;
 
 const LLAMA_8B: &str = include_str!("../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
@@ -38,13 +40,17 @@ fn spec(fields: Value) -> ModelDeploymentSpec {
 }
 
 fn plan_on(fields: Value, shape: &ModelShape, nodes: Vec<Node>, pods: Vec<Pod>) -> Result<Plan, Refusal> {
-    let inventory = Inventory::new(Snapshot::new(nodes, pods));
-    plan(Subject { namespace: "default", name: "m", spec: &spec(fields) }, shape, &inventory)
+    let inventory = Inventory::new(Snapshot::new(nodes, pods), &Sources::default());
+    plan(
+        Subject { namespace: "default", name: "m", spec: &spec(fields), roll: None, running: None },
+        shape,
+        &inventory,
+    )
 }
 
 fn fitting(plan: &Plan) -> Vec<&str> {
-    let fits = plan.decision.classes.iter().filter(|class| class.verdict == Verdict::Fits);
-    let mut names: Vec<&str> = fits.flat_map(|class| class.nodes.iter().map(String::as_str)).collect();
+    let fits = plan.decision.classes.iter().filter(|class| class.verdict() == Verdict::Fits);
+    let mut names: Vec<&str> = fits.flat_map(|class| class.nodes.iter()).collect();
     names.sort_unstable();
     names
 }
@@ -137,18 +143,19 @@ fn tensor_auto_is_the_smallest_that_some_node_has_room_for() {
 
 #[test]
 fn suggestions_say_what_would_fit() {
-    let modest = json!({"length": 8192});
+    // Of an estimate alone nothing has to run.
+    let (modest, none) = (json!({"length": 8192}), json!({"name": "none"}));
     let t4 = || vec![gpu_node("t4", 15360, 4)];
-    let plan = plan_on(json!({"precision": "fp16", "context": modest}), &size_alone(), t4(), vec![]).unwrap();
-    assert_eq!(plan.decision.reason, Reason::GpuMemoryTooSmall);
+    let plan =
+        plan_on(json!({"precision": "fp16", "context": modest, "engine": none}), &size_alone(), t4(), vec![])
+            .unwrap();
+    assert_eq!(plan.decision.reason(), Reason::GpuMemoryTooSmall);
     let changes: Vec<String> = plan
         .decision
         .suggestions
         .iter()
         .map(|suggestion| {
-            suggestion
-                .change
-                .fields
+            change_fields(&suggestion.change)
                 .iter()
                 .map(|(field, value)| format!("{field}={value}"))
                 .collect::<Vec<_>>()
@@ -161,7 +168,9 @@ fn suggestions_say_what_would_fit() {
         assert!(suggestion.requirement.per_gpu <= Bytes::from_mib(15360).unwrap(), "{suggestion:?}");
         assert_eq!(suggestion.nodes, 1);
     }
-    let fits = plan_on(json!({"precision": "int4", "context": modest}), &size_alone(), t4(), vec![]).unwrap();
+    let fits =
+        plan_on(json!({"precision": "int4", "context": modest, "engine": none}), &size_alone(), t4(), vec![])
+            .unwrap();
     assert!(fits.decision.suggestions.is_empty(), "{:?}", fits.decision.suggestions);
 }
 
@@ -195,19 +204,26 @@ fn a_suggestion_that_is_followed_fits() {
     ];
     let mut followed = 0;
     for (config, fields) in [
-        (LLAMA_8B, json!({})),
-        (LLAMA_8B, json!({"context": {"length": 65536, "sequences": 16}})),
-        (LLAMA_70B, json!({"context": {"length": 8192}})),
-        (LLAMA_70B, json!({"context": {"length": 8192}, "parallelism": {"tensor": 8}})),
+        (LLAMA_8B, json!({"engine": {"name": "none"}})),
+        (LLAMA_8B, json!({"model": {"catalog": "llama-3.1-8b"}})),
+        (LLAMA_8B, json!({"model": {"catalog": "llama-3.1-8b"}, "engine": {"name": "sglang"}})),
+        (LLAMA_8B, json!({"engine": {"name": "none"}, "context": {"length": 65536, "sequences": 16}})),
+        (LLAMA_70B, json!({"model": {"catalog": "llama-3.1-70b"}, "context": {"length": 8192}})),
+        (
+            LLAMA_70B,
+            json!({"engine": {"name": "none"}, "context": {"length": 8192}, "parallelism": {"tensor": 8}}),
+        ),
     ] {
         for nodes in &clusters {
             let plan = plan_on(fields.clone(), &shape(config), nodes.clone(), vec![]).unwrap();
             for suggestion in &plan.decision.suggestions {
-                let spec = changed(spec(fields.clone()), &suggestion.change.fields);
-                let inventory = Inventory::new(Snapshot::new(nodes.clone(), []));
-                let subject = Subject { namespace: "default", name: "m", spec: &spec };
+                let spec = changed(spec(fields.clone()), &change_fields(&suggestion.change));
+                let inventory = Inventory::new(Snapshot::new(nodes.clone(), []), &Sources::default());
+                let subject =
+                    Subject { namespace: "default", name: "m", spec: &spec, roll: None, running: None };
                 let again = super::plan(subject, &shape(config), &inventory).unwrap();
-                assert_eq!(again.decision.verdict, Verdict::Fits, "{suggestion:?}");
+                assert_eq!(again.decision.verdict(), Verdict::Fits, "{suggestion:?}");
+                assert_eq!(again.launch.obstacle(), None, "{suggestion:?}");
                 assert_eq!(again.requirement, suggestion.requirement);
                 followed += 1;
             }
@@ -253,9 +269,9 @@ fn its_own_pods_do_not_make_it_busy() {
     let nodes = || vec![gpu_node("a", 81920, 1)];
     let fields = || json!({"context": {"length": 4096}});
     let busy = plan_on(fields(), &shape(LLAMA_8B), nodes(), vec![gpu_pod("other", "a", 1)]).unwrap();
-    assert_eq!(busy.decision.reason, Reason::GpusBusy);
+    assert_eq!(busy.decision.reason(), Reason::GpusBusy);
     assert_eq!(
-        plan_on(fields(), &shape(LLAMA_8B), nodes(), vec![own]).unwrap().decision.reason,
+        plan_on(fields(), &shape(LLAMA_8B), nodes(), vec![own]).unwrap().decision.reason(),
         Reason::FitsNow
     );
 }
@@ -265,13 +281,13 @@ fn the_source_is_the_one_that_is_set() {
     let source = |model: Value| {
         let spec = spec(json!({"model": model}));
         let name = match spec_source(&spec).unwrap() {
-            SourceRef::Parameters(_) => "parameters",
-            SourceRef::HuggingFace(_) => "huggingFace",
-            SourceRef::HuggingFaceGguf(_) => "huggingFaceGguf",
-            SourceRef::GgufUrl(_) => "gguf",
-            SourceRef::Config(_) => "config",
-            SourceRef::ConfigMap(_) => "configMapRef",
-            SourceRef::Catalog(_) => "catalog",
+            SpecSource::Parameters(_) => "parameters",
+            SpecSource::HuggingFace(_) => "huggingFace",
+            SpecSource::HuggingFaceGguf(_) => "huggingFaceGguf",
+            SpecSource::GgufUrl(_) => "gguf",
+            SpecSource::Config(_) => "config",
+            SpecSource::ConfigMap(_) => "configMapRef",
+            SpecSource::Catalog(_) => "catalog",
         };
         name.to_owned()
     };
@@ -333,6 +349,19 @@ fn training_is_read_with_its_defaults() {
 fn a_cluster_that_cannot_be_read_is_unknown() {
     let bare = node("n", &[], &[("nvidia.com/gpu", 8)]);
     let plan = plan_on(json!({"context": {"length": 4096}}), &shape(LLAMA_8B), vec![bare], vec![]).unwrap();
-    assert_eq!((plan.decision.verdict, plan.decision.reason), (Verdict::Unknown, Reason::LabelMissing));
+    assert_eq!((plan.decision.verdict(), plan.decision.reason()), (Verdict::Unknown, Reason::LabelMissing));
     assert_eq!((plan.source.as_str(), plan.architecture.as_str()), ("config", "llama"));
+}
+
+#[test]
+fn a_catalog_entry_is_served_from_the_repository_that_it_was_called_by() {
+    for (name, expected) in [
+        ("llama-3.1-8b", Some("meta-llama/Llama-3.1-8B")),
+        ("meta-llama/Llama-3.1-8B", Some("meta-llama/Llama-3.1-8B")),
+        ("meta-llama/Llama-3.1-8B-Instruct", Some("meta-llama/Llama-3.1-8B-Instruct")),
+        ("nonsense", None),
+    ] {
+        let spec = spec(json!({"model": {"catalog": name}}));
+        assert_eq!(repository(&spec).as_deref(), expected, "{name}");
+    }
 }

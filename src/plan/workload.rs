@@ -2,11 +2,12 @@
 
 use super::check;
 use crate::api::ModelDeploymentSpec;
+use crate::api::limits::{MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS};
 use crate::api::v1alpha1::{TensorParallel, TrainingSpec};
-use crate::engine::{self, Said, utilization};
+use crate::engine::{self, Said};
 use crate::estimate::{AttentionKernel, Checkpointing, Optimizer, Options, Sharding, Training, Workload};
 use crate::model::{ModelShape, ShapeSource};
-use crate::precision::{CachePrecision, Engine};
+use crate::precision::{CachePrecision, Engine, Precision};
 use crate::refusal::{Refusal, whole};
 use crate::units::shorten;
 
@@ -16,10 +17,6 @@ pub(super) const ASSUMED_CONTEXT: u64 = 8192;
 const TRAINING_SEQUENCE: u64 = 2048;
 /// Rank of the LoRA matrices where nothing is said: PEFT's examples use 16.
 const LORA_RANK: u64 = 16;
-
-const MOST_TOKENS: u64 = 100_000_000;
-const MOST_SEQUENCES: u64 = 65_536;
-const MOST_RANKS: u64 = 1024;
 
 /// A workload, but for the tensor parallelism where that is to be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +33,8 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
     }
     let told = spec.engine.as_ref().map(engine::read).transpose()?.unwrap_or_default();
     if let Some(engine) = &spec.engine {
-        utilization::check(engine.name, engine.args.as_deref().unwrap_or_default(), check::margin(spec)?)?;
+        let arguments = engine.args.as_deref().unwrap_or_default();
+        engine::check_fraction(engine.name, arguments, check::margin(spec)?, None)?;
     }
     let context = spec.context.clone().unwrap_or_default();
     let length =
@@ -52,34 +50,83 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
             (Some(whole("parallelism.tensor", *ranks, "ranks", MOST_RANKS)?), false)
         }
         Some(TensorParallel::Word(word)) if word == "auto" => (Some(1), true),
-        Some(TensorParallel::Word(word)) => {
-            return Err(Refusal::invalid(
-                "parallelism.tensor",
-                format!("\"{}\" is not a number of ranks", shorten(word)),
-                "write a whole number from 1 to 1024, or auto",
-            ));
-        }
+        Some(TensorParallel::Word(word)) => match word.parse::<i64>() {
+            // A number in quotes is one to the definition too.
+            Ok(ranks) if ranks.to_string() == *word => {
+                (Some(whole("parallelism.tensor", ranks, "ranks", MOST_RANKS)?), false)
+            }
+            _ => {
+                return Err(Refusal::invalid(
+                    "parallelism.tensor",
+                    format!("\"{}\" is not a number of ranks", shorten(word)),
+                    format!("write a whole number from 1 to {MOST_RANKS}, or auto"),
+                ));
+            }
+        },
     };
     let pipeline = parallelism
         .pipeline
         .map(|stages| whole("parallelism.pipeline", stages, "stages", MOST_RANKS))
         .transpose()?;
+    if let Some(told) = told.tensor.as_ref().filter(|_| tensor_auto) {
+        return Err(Refusal::invalid(
+            "engine.args",
+            format!(
+                "{} contradicts parallelism.tensor: auto, which picks the smallest that fits",
+                told.words()
+            ),
+            "remove one of the two",
+        ));
+    }
     // `auto` leaves it to the engine, and so to its arguments.
     let asked_cache = context.cache_precision.filter(|cache| *cache != CachePrecision::Auto);
+    let length = either("context.length", length, told.context)?.or_else(|| assumed_context(shape));
+    let sequences = either("context.sequences", sequences, told.sequences)?.unwrap_or(1);
+    let mut options = told.options;
+    // A cap reserves nothing: what is held is for the spec to say.
+    options.sequence_cap = told
+        .sequence_cap
+        .map(|cap| cap.covers(sequences, "sequences", "context.sequences"))
+        .transpose()?
+        .filter(|cap| *cap > sequences);
+    if let (Some(cap), Some(length)) = (told.cache_tokens, length) {
+        cap.covers(length.saturating_mul(sequences), "tokens", "context.length and context.sequences")?;
+    }
+    let stored = shape
+        .and_then(|shape| shape.quantization.as_ref().map(|own| own.precision).or(shape.stored_precision));
     let workload = Workload {
-        precision: spec.precision,
-        context: either("context.length", length, told.context)?.or_else(|| assumed_context(shape)),
-        sequences: either("context.sequences", sequences, told.sequences)?.unwrap_or(1),
+        precision: precision(spec, shape, told.precision)?,
+        context: length,
+        sequences,
         cache_precision: either("context.cachePrecision", asked_cache, told.cache_precision)?
             .unwrap_or(CachePrecision::Auto),
-        tensor: either("parallelism.tensor", tensor, told.tensor.filter(|_| !tensor_auto))?.unwrap_or(1),
+        tensor: either("parallelism.tensor", tensor, told.tensor)?.unwrap_or(1),
         pipeline: either("parallelism.pipeline", pipeline, told.pipeline)?.unwrap_or(1),
         engine: spec.engine.as_ref().map_or(Engine::Vllm, |engine| engine.name),
         batched_tokens: told.batched_tokens,
-        options: told.options,
+        options,
         training: None,
     };
+    engine::check(spec, &workload, stored)?;
     Ok(Asked { workload, tensor_auto })
+}
+
+/// The precision of the weights: the spec's, else what the engine is told to make of weights that are not quantised yet. Of a
+/// checkpoint that is, and of one that nobody has read yet, the arguments say no more than it says itself.
+fn precision(
+    spec: &ModelDeploymentSpec,
+    shape: Option<&ModelShape>,
+    told: Option<Said<Precision>>,
+) -> Result<Option<Precision>, Refusal> {
+    let Some(told) = told.filter(|_| shape.is_some_and(|shape| shape.quantization.is_none())) else {
+        return Ok(spec.precision);
+    };
+    match spec.precision {
+        // Formats that need a checkpoint are computed in a 16-bit type.
+        Some(asked) if told.value.is_wide() && !asked.is_wide() => Ok(Some(asked)),
+        Some(asked) => told.agree("precision", Some(asked)).map(Some),
+        None => Ok(Some(told.value)),
+    }
 }
 
 /// What the spec says, else what the engine's arguments say; both may only say the same.

@@ -4,19 +4,20 @@ mod comparison;
 mod fit;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::decide::{ClassVerdict, Requirement, Suggestion};
 use crate::estimate::{Components, Estimate, Logged, Term, Workload};
-use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Vendor};
+use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Trust, Vendor};
 use crate::model::catalog::Entry;
 use crate::model::published::Counts;
 use crate::model::{Confidence, ModelShape};
 use crate::plan::Plan;
 use crate::units::{Bytes, MIB, Margin};
 
-use super::message::change;
+use super::change::change;
 use super::outcome::{Outcome, verdict_word};
 
 pub use comparison::{ComparisonDocument, FittedCardDocument, LeftOutDocument, VariantDocument};
@@ -240,25 +241,30 @@ fn document(model: ModelDocument, estimate: &Estimate, margin: Margin) -> Estima
     }
 }
 
-/// What came of several objects: what `loadline plan` prints.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PlanDocument {
+/// What came of several objects: what `loadline plan` prints. It is made as it is written, object by object and node by
+/// node: of many objects over many nodes it would be larger than all that it is made of.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PlanDocument<'a> {
     /// One per object, in the order in which they were read.
-    pub results: Vec<ResultDocument>,
+    #[serde(serialize_with = "results")]
+    results: &'a [Outcome],
+}
+
+fn results<S: Serializer>(outcomes: &&[Outcome], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(outcomes.iter().map(result))
 }
 
 /// What came of one object.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ResultDocument {
+pub struct ResultDocument<'a> {
     namespace: String,
     name: String,
     verdict: &'static str,
     reason: &'static str,
     message: String,
     estimate: Option<EstimateDocument>,
-    nodes: Vec<NodeDocument>,
+    nodes: Nodes<'a>,
     suggestions: Vec<SuggestionDocument>,
     slots: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -268,17 +274,18 @@ pub struct ResultDocument {
 /// The answer for one node.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NodeDocument {
-    name: String,
+struct NodeDocument<'a> {
+    name: &'a str,
     verdict: &'static str,
     reason: &'static str,
-    message: String,
-    product: Option<String>,
+    #[serde(serialize_with = "shared")]
+    message: Arc<str>,
+    product: Option<&'a str>,
     #[serde(rename = "memoryMiB")]
     memory_mib: Option<u64>,
     gpus: u64,
     free_gpus: u64,
-    source: Option<String>,
+    source: Option<&'a str>,
 }
 
 /// A change that would make it fit.
@@ -294,7 +301,7 @@ pub struct SuggestionDocument {
 impl From<&Suggestion> for SuggestionDocument {
     fn from(suggestion: &Suggestion) -> Self {
         Self {
-            change: change(suggestion),
+            change: change(&suggestion.change),
             required_per_gpu: suggestion.requirement.per_gpu,
             gpus: suggestion.requirement.gpus,
             nodes: suggestion.nodes,
@@ -304,13 +311,13 @@ impl From<&Suggestion> for SuggestionDocument {
 
 /// What came of several objects, for output.
 #[must_use]
-pub fn plan(outcomes: &[Outcome]) -> PlanDocument {
-    PlanDocument { results: outcomes.iter().map(result).collect() }
+pub const fn plan(outcomes: &[Outcome]) -> PlanDocument<'_> {
+    PlanDocument { results: outcomes }
 }
 
 /// What came of one object, for output.
 #[must_use]
-pub fn result(outcome: &Outcome) -> ResultDocument {
+pub fn result(outcome: &Outcome) -> ResultDocument<'_> {
     let plan = outcome.plan();
     ResultDocument {
         namespace: outcome.namespace.clone(),
@@ -319,7 +326,7 @@ pub fn result(outcome: &Outcome) -> ResultDocument {
         reason: outcome.reason().as_str(),
         message: outcome.message(),
         estimate: plan.map(planned_estimate),
-        nodes: plan.map(planned_nodes).unwrap_or_default(),
+        nodes: Nodes(plan),
         suggestions: plan
             .map(|plan| plan.decision.suggestions.iter().map(SuggestionDocument::from).collect())
             .unwrap_or_default(),
@@ -328,24 +335,41 @@ pub fn result(outcome: &Outcome) -> ResultDocument {
     }
 }
 
-fn planned_nodes(plan: &Plan) -> Vec<NodeDocument> {
-    plan.decision.classes.iter().flat_map(|class| class_nodes(class, &plan.requirement)).collect()
+/// One message of all nodes of a class.
+fn shared<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
 }
 
-fn class_nodes(class: &ClassVerdict, requirement: &Requirement) -> Vec<NodeDocument> {
-    let pool = class.pool.as_ref();
+/// The nodes of a plan, made as they are printed; none without one.
+#[derive(Clone, Copy, Debug)]
+struct Nodes<'a>(Option<&'a Plan>);
+
+impl Serialize for Nodes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let of_class = |plan| move |class| class_nodes(class, plan);
+        let nodes =
+            self.0.iter().flat_map(|plan| plan.decision.classes.iter().flat_map(of_class(&plan.requirement)));
+        serializer.collect_seq(nodes)
+    }
+}
+
+fn class_nodes<'a>(
+    class: &'a ClassVerdict,
+    requirement: &Requirement,
+) -> impl Iterator<Item = NodeDocument<'a>> + use<'a> {
+    let pool = class.pool.as_deref();
     let node = NodeDocument {
-        name: String::new(),
-        verdict: verdict_word(class.verdict),
-        reason: class.reason.as_str(),
-        message: super::node_message(class, requirement),
-        product: pool.and_then(|pool| pool.product.clone()),
+        name: "",
+        verdict: verdict_word(class.verdict()),
+        reason: class.reason().as_str(),
+        message: super::node_message(class, requirement).into(),
+        product: pool.and_then(|pool| pool.product.as_deref()),
         memory_mib: pool.and_then(memory_mib),
         gpus: pool.map_or(0, |pool| pool.allocatable),
         free_gpus: pool.map_or(0, |pool| pool.free),
         source: pool.and_then(memory_source),
     };
-    class.nodes.iter().map(|name| NodeDocument { name: name.clone(), ..node.clone() }).collect()
+    class.nodes.iter().map(move |name| NodeDocument { name, ..node.clone() })
 }
 
 /// The nodes that have a label which is missing or cannot be believed, with those GPUs only.
@@ -365,10 +389,18 @@ fn memory_mib(pool: &GpuPool) -> Option<u64> {
 }
 
 /// The label that the memory is read from, where there is one.
-fn memory_source(pool: &GpuPool) -> Option<String> {
+fn memory_source(pool: &GpuPool) -> Option<&str> {
     match &pool.memory {
-        Memory::Known { label, .. } | Memory::Untrusted { label, .. } => Some(label.clone()),
+        Memory::Known { label, .. } | Memory::Untrusted { label, .. } => Some(label),
         Memory::Missing { .. } => None,
+    }
+}
+
+/// Who says the memory, and how far that is to be trusted, where it is known.
+fn known(pool: &GpuPool) -> Option<(String, Trust)> {
+    match &pool.memory {
+        Memory::Known { source, trust, .. } => Some((source.to_string(), *trust)),
+        Memory::Missing { .. } | Memory::Untrusted { .. } => None,
     }
 }
 
@@ -403,7 +435,13 @@ pub struct PoolEntry {
     free_gpus: u64,
     sharing: String,
     source: Option<String>,
+    /// Who writes the label that the memory is read from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labeller: Option<String>,
     trusted: bool,
+    /// How far the memory is to be trusted, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust: Option<Trust>,
     /// Why the memory is not known, and what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
@@ -426,8 +464,10 @@ pub fn nodes(nodes: &[NodeGpus]) -> NodesDocument {
             GpuSharing::Mig => "mig",
         }
         .to_owned(),
-        source: memory_source(pool),
+        source: memory_source(pool).map(str::to_owned),
+        labeller: known(pool).map(|(labeller, _)| labeller),
         trusted: matches!(pool.memory, Memory::Known { .. }),
+        trust: known(pool).map(|(_, trust)| trust),
         problem: super::memory_problem(pool),
     };
     let nodes = nodes
@@ -436,7 +476,7 @@ pub fn nodes(nodes: &[NodeGpus]) -> NodesDocument {
             name: entry.node.name.clone(),
             ready: entry.node.ready,
             cordoned: entry.node.unschedulable,
-            pools: entry.pools.iter().map(pool).collect(),
+            pools: entry.pools.iter().map(|entry| pool(entry)).collect(),
         })
         .collect();
     NodesDocument { nodes }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::inventory::GpuPool;
 
-use super::message::change;
+use super::change::change;
 use super::node::product;
 use super::outcome::{Outcome, verdict_word};
 use super::text::printable;
@@ -15,53 +15,57 @@ const NAMES: usize = 5;
 /// What came of several objects: a table of objects, then of each its nodes, folded.
 #[must_use]
 pub fn plan(outcomes: &[Outcome]) -> String {
-    let mut page = String::from("| Object | Verdict | Reason | Message |\n| --- | --- | --- | --- |\n");
+    plan_parts(outcomes).collect()
+}
+
+/// The same, in parts.
+pub fn plan_parts(outcomes: &[Outcome]) -> impl Iterator<Item = String> {
+    let header = String::from("| Object | Verdict | Reason | Message |\n| --- | --- | --- | --- |\n");
+    let rows = outcomes.iter().map(row);
+    std::iter::once(header).chain(rows).chain(outcomes.iter().filter_map(details))
+}
+
+fn row(outcome: &Outcome) -> String {
+    format!(
+        "| {} | **{}** | {} | {} |\n",
+        cell(&outcome.full_name()),
+        verdict_word(outcome.verdict()),
+        outcome.reason(),
+        cell(&outcome.located_message())
+    )
+}
+
+/// The nodes of an object that has a plan, and what would fit.
+fn details(outcome: &Outcome) -> Option<String> {
+    let plan = outcome.plan()?;
+    let mut page = format!(
+        "\n<details><summary>{}: nodes</summary>\n\n| Nodes | Verdict | Reason | GPU | Memory | Why |\n| --- | --- | --- | --- | --- | --- |\n",
+        cell(&outcome.full_name())
+    );
     // Writing to a String does not fail.
-    for outcome in outcomes {
+    for class in &plan.decision.classes {
+        let pool = class.pool.as_deref();
         let _ = writeln!(
             page,
-            "| {} | **{}** | {} | {} |",
-            cell(&outcome.full_name()),
-            verdict_word(outcome.verdict()),
-            outcome.reason(),
-            cell(&outcome.message())
+            "| {} | {} | {} | {} | {} | {} |",
+            cell(&super::text::names(class.nodes.iter(), NAMES)),
+            verdict_word(class.verdict()),
+            class.reason(),
+            cell(&pool.map(product).unwrap_or_default()),
+            pool.and_then(GpuPool::usable_memory).map(|memory| memory.to_string()).unwrap_or_default(),
+            cell(&super::node_message(class, &plan.requirement))
         );
     }
-    for outcome in outcomes {
-        let Some(plan) = outcome.plan() else { continue };
+    for suggestion in &plan.decision.suggestions {
         let _ = write!(
             page,
-            "\n<details><summary>{}: nodes</summary>\n\n| Nodes | Verdict | Reason | GPU | Memory | Why |\n| --- | --- | --- | --- | --- | --- |\n",
-            cell(&outcome.full_name())
+            "\n- would fit: {} ({} per GPU)",
+            cell(&change(&suggestion.change)),
+            suggestion.requirement.per_gpu
         );
-        for class in &plan.decision.classes {
-            let pool = class.pool.as_ref();
-            let _ = writeln!(
-                page,
-                "| {} | {} | {} | {} | {} | {} |",
-                cell(&super::text::names(&class.nodes, NAMES)),
-                verdict_word(class.verdict),
-                class.reason,
-                cell(&pool.map(product).unwrap_or_default()),
-                pool.and_then(GpuPool::usable_memory).map(|memory| memory.to_string()).unwrap_or_default(),
-                cell(&super::node_message(class, &plan.requirement))
-            );
-        }
-        for suggestion in &plan.decision.suggestions {
-            let _ = write!(
-                page,
-                "\n- would fit: {} ({} per GPU)",
-                cell(&change(suggestion)),
-                suggestion.requirement.per_gpu
-            );
-        }
-        page.push_str(if plan.decision.suggestions.is_empty() {
-            "\n</details>\n"
-        } else {
-            "\n\n</details>\n"
-        });
     }
-    page
+    page.push_str(if plan.decision.suggestions.is_empty() { "\n</details>\n" } else { "\n\n</details>\n" });
+    Some(page)
 }
 
 /// Text that stays in its cell and is not taken for markup.

@@ -3,15 +3,18 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::decide::{ClassVerdict, Decision, LARGEST_GPU_MADE, Reason, Requirement, Suggestion, Verdict};
+use crate::decide::{
+    ClassVerdict, Decision, Finding, LARGEST_GPU_MADE, Reason, Requirement, Suggestion, Verdict,
+};
 use crate::estimate::{Components, Estimate};
 use crate::inventory::GpuPool;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
 use crate::units::{Bytes, Margin};
 
+use super::change::change;
 use super::node::{node_message, product};
-use super::text::{adding_up, clip, compared, counted, length, printable, quoted};
+use super::text::{adding_up, clip, compared, counted, printable};
 
 /// The components with the names that people read, in the order in which they are printed. Gradients and optimizer
 /// state are there only when training.
@@ -36,7 +39,7 @@ pub fn components(components: &Components, training: bool) -> Vec<(&'static str,
 pub fn message(plan: &Plan) -> String {
     let decision = &plan.decision;
     let needs = needs(&plan.estimate, plan.margin, &plan.requirement);
-    let text = match decision.verdict {
+    let text = match decision.verdict() {
         Verdict::Fits => format!("{}; {needs}", fits(decision)),
         Verdict::Busy => format!("{needs}; {}{}", busy(decision), would_fit(&decision.suggestions)),
         Verdict::Unknown | Verdict::Rejected => {
@@ -84,10 +87,10 @@ fn per_gpu(requirement: &Requirement) -> String {
 
 fn fits(decision: &Decision) -> String {
     let fitting: Vec<&ClassVerdict> =
-        decision.classes.iter().filter(|class| class.verdict == Verdict::Fits).collect();
+        decision.classes.iter().filter(|class| class.verdict() == Verdict::Fits).collect();
     let nodes = nodes_of(&fitting);
     let best = fitting.first().and_then(|class| {
-        let pool = class.pool.as_ref()?;
+        let pool = class.pool.as_deref()?;
         let memory = pool.usable_memory()?;
         Some(format!(", best {} {memory} on {}", product(pool), printable(class.nodes.first()?)))
     });
@@ -95,17 +98,17 @@ fn fits(decision: &Decision) -> String {
 }
 
 fn nodes_of(classes: &[&ClassVerdict]) -> u64 {
-    classes.iter().map(|class| length(class.nodes.len())).fold(0, u64::saturating_add)
+    classes.iter().map(|class| class.count()).fold(0, u64::saturating_add)
 }
 
 /// Which GPUs are in use: per kind, how many are free of how many.
 fn busy(decision: &Decision) -> String {
     let mut kinds: BTreeMap<(Option<Bytes>, String), (u64, u64, u64)> = BTreeMap::new();
-    for class in decision.classes.iter().filter(|class| class.verdict == Verdict::Busy) {
+    for class in decision.classes.iter().filter(|class| class.verdict() == Verdict::Busy) {
         let Some(pool) = &class.pool else { continue };
-        let nodes = length(class.nodes.len());
+        let nodes = class.count();
         let (free, allocatable, count) = kinds.entry((pool.usable_memory(), product(pool))).or_default();
-        *free = free.saturating_add(pool.free.saturating_mul(nodes));
+        *free = free.saturating_add(class.free());
         *allocatable = allocatable.saturating_add(pool.allocatable.saturating_mul(nodes));
         *count = count.saturating_add(nodes);
     }
@@ -129,21 +132,21 @@ fn busy(decision: &Decision) -> String {
 }
 
 fn why_not(decision: &Decision, requirement: &Requirement) -> String {
-    match decision.reason {
-        Reason::NoGpuNodes => return "no node of the cluster has a GPU".to_owned(),
-        Reason::NeverFits => {
+    match &decision.finding {
+        Finding::NoGpuNodes => return "no node of the cluster has a GPU".to_owned(),
+        Finding::NeverFits { .. } => {
             let here = largest(decision, requirement).map(|here| format!("; {here}")).unwrap_or_default();
             return format!("no GPU that is made has so much (at most {LARGEST_GPU_MADE}){here}");
         }
         _ => {}
     }
     let nearest: Vec<&ClassVerdict> =
-        decision.classes.iter().filter(|class| class.reason == decision.reason).collect();
-    let first = match decision.reason {
-        Reason::GpuMemoryTooSmall => largest(decision, requirement),
+        decision.classes.iter().filter(|class| class.reason() == decision.reason()).collect();
+    let first = match &decision.finding {
+        Finding::GpuMemoryTooSmall { .. } => largest(decision, requirement),
         // The nearest class of a reason comes first.
         _ => nearest.first().map(|class| {
-            let name = class.nodes.first().map_or_else(String::new, |name| printable(name));
+            let name = class.nodes.first().map_or_else(String::new, printable);
             let others = nodes_of(&nearest).saturating_sub(1);
             let others = if others == 0 { String::new() } else { format!(" and {others} more") };
             format!("{name}{others}: {}", node_message(class, requirement))
@@ -156,13 +159,12 @@ fn why_not(decision: &Decision, requirement: &Requirement) -> String {
 
 /// `largest GPU is Tesla-T4 15.0 GiB on 3 nodes`: among those that were judged by their memory.
 fn largest(decision: &Decision, requirement: &Requirement) -> Option<String> {
-    let judged =
-        |class: &&ClassVerdict| matches!(class.reason, Reason::GpuMemoryTooSmall | Reason::NeverFits);
-    let memory_of = |class: &ClassVerdict| class.pool.as_ref().and_then(GpuPool::usable_memory);
+    let judged = |class: &&ClassVerdict| matches!(class.finding, Finding::GpuMemoryTooSmall { .. });
+    let memory_of = |class: &ClassVerdict| class.pool.as_deref().and_then(GpuPool::usable_memory);
     let largest = decision.classes.iter().filter(judged).filter_map(memory_of).max()?;
     let same: Vec<&ClassVerdict> =
         decision.classes.iter().filter(judged).filter(|class| memory_of(class) == Some(largest)).collect();
-    let pool = same.first()?.pool.as_ref()?;
+    let pool = same.first()?.pool.as_deref()?;
     let (needed, has) = compared(requirement.per_gpu, largest);
     // A requirement that prints as the GPU's own memory does is shown in the finer unit too.
     let exact = if needed == requirement.per_gpu.to_string() {
@@ -177,9 +179,9 @@ fn largest(decision: &Decision, requirement: &Requirement) -> Option<String> {
 fn others(decision: &Decision) -> String {
     let mut counts: BTreeMap<Reason, u64> = BTreeMap::new();
     for class in &decision.classes {
-        if class.reason != decision.reason && class.reason != Reason::NoGpus {
-            let count = counts.entry(class.reason).or_default();
-            *count = count.saturating_add(length(class.nodes.len()));
+        if class.reason() != decision.reason() && class.reason() != Reason::NoGpus {
+            let count = counts.entry(class.reason()).or_default();
+            *count = count.saturating_add(class.count());
         }
     }
     let mut counts: Vec<(Reason, u64)> = counts.into_iter().collect();
@@ -192,14 +194,6 @@ fn others(decision: &Decision) -> String {
     if shown.is_empty() { String::new() } else { format!("; also {}", shown.join(", ")) }
 }
 
-/// The words for a change: `precision int4 and tensor 2`.
-#[must_use]
-pub fn change(suggestion: &Suggestion) -> String {
-    let fields: Vec<String> =
-        suggestion.change.fields.iter().map(|(field, value)| format!("{field} {}", quoted(value))).collect();
-    super::text::listed(&fields)
-}
-
 fn would_fit(suggestions: &[Suggestion]) -> String {
     let shown: Vec<String> = suggestions
         .iter()
@@ -207,7 +201,7 @@ fn would_fit(suggestions: &[Suggestion]) -> String {
         .map(|suggestion| {
             let gpus = suggestion.requirement.gpus;
             let each = if gpus > 1 { format!(" on each of {gpus} GPUs") } else { String::new() };
-            format!("{} ({}{each})", change(suggestion), suggestion.requirement.per_gpu)
+            format!("{} ({}{each})", change(&suggestion.change), suggestion.requirement.per_gpu)
         })
         .collect();
     if shown.is_empty() { String::new() } else { format!(". Would fit: {}", shown.join(", or ")) }

@@ -1,7 +1,7 @@
 //! Why a node was picked or not: one line with the numbers and the remedy.
 
-use crate::decide::{ClassVerdict, Detail, Reason, Requirement};
-use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Vendor};
+use crate::decide::{ClassVerdict, Finding, Requirement};
+use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Trust, Vendor};
 use crate::units::Bytes;
 
 use super::text::{clip, compared, counted, quoted};
@@ -9,16 +9,38 @@ use super::text::{clip, compared, counted, quoted};
 /// The line for a class of identical nodes.
 #[must_use]
 pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
-    let pool = class.pool.as_ref();
+    let pool = class.pool.as_deref();
     let product = pool.map_or_else(|| "GPU".to_owned(), product);
-    let message = match &class.detail {
-        Detail::Memory { needed, has } => memory(class.reason, &product, *needed, *has, pool),
-        Detail::Gpus { needed, free, allocatable } => {
-            gpus(class.reason, &product, *needed, *free, *allocatable)
+    clip(match &class.finding {
+        Finding::FitsNow { needed, has } => {
+            let (needs, holds) = compared(*needed, *has);
+            let free = pool.map_or_else(String::new, |pool| {
+                format!("; {} of {} free", pool.free, counted(pool.allocatable, "GPU"))
+            });
+            let spare = Bytes(has.0.saturating_sub(needed.0));
+            format!("{product} has {holds} per GPU, {needs} needed, {spare} to spare{free}")
         }
-        Detail::LabelMissing { label } => missing(pool.map_or(0, |pool| pool.allocatable), label),
-        Detail::LabelUntrusted { label, value, fault } => untrusted(label, value, *fault),
-        Detail::Taint(taint) => {
+        Finding::GpusBusy { needed, free, allocatable } => format!(
+            "{product} is large enough, and {free} of {} free where {needed} needed; other pods hold the rest",
+            counted(*allocatable, "GPU")
+        ),
+        Finding::GpuMemoryTooSmall { needed, has } => {
+            let (needs, holds) = compared(*needed, *has);
+            let short = Bytes(needed.0.saturating_sub(has.0));
+            format!("{product} has {holds} per GPU, {needs} needed, {short} short")
+        }
+        Finding::TooFewGpus { needed, allocatable: 0 } => format!(
+            "{product} is there, and the node hands out no GPU where one replica takes {needed}; see whether its device plugin runs"
+        ),
+        Finding::TooFewGpus { needed, allocatable } => format!(
+            "hands out {} of {product} where one replica takes {needed}; lower spec.parallelism, or use nodes with more",
+            counted(*allocatable, "GPU")
+        ),
+        Finding::NoGpus => "hands out no GPU".to_owned(),
+        Finding::NoGpuNodes => "no node of the cluster has a GPU".to_owned(),
+        Finding::LabelMissing { label } => missing(pool.map_or(0, |pool| pool.allocatable), label),
+        Finding::LabelUntrusted { label, value, fault } => untrusted(label, value, *fault),
+        Finding::TaintNotTolerated(taint) => {
             let value =
                 if taint.value.is_empty() { String::new() } else { format!("={}", quoted(&taint.value)) };
             format!(
@@ -27,7 +49,9 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
                 quoted(&taint.effect)
             )
         }
-        Detail::Selector { key, wanted, has } => {
+        Finding::NodeNotReady => "not ready; it counts again when its Ready condition is True".to_owned(),
+        Finding::NodeCordoned => "cordoned; `kubectl uncordon` lets pods in again".to_owned(),
+        Finding::SelectorMismatch { key, wanted, has } => {
             let has =
                 has.as_ref().map_or_else(|| "not set".to_owned(), |value| format!("\"{}\"", quoted(value)));
             format!(
@@ -36,7 +60,10 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
                 quoted(wanted)
             )
         }
-        Detail::Sharing(sharing) => format!(
+        Finding::VendorMismatch { vendor } => {
+            format!("the GPUs are {}'s, which spec.placement.vendors does not allow", vendor_name(*vendor))
+        }
+        Finding::SharedGpu { sharing } => format!(
             "{product} is {}; {}",
             shared(*sharing),
             if requirement.gpus > 1 {
@@ -45,48 +72,49 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
                 "set spec.placement.sharing: Shared if the model may share a GPU"
             }
         ),
-        Detail::Vendor(vendor) => {
-            format!("the GPUs are {}'s, which spec.placement.vendors does not allow", vendor_name(*vendor))
+        Finding::NeverFits { needed, largest } => {
+            let (needs, holds) = compared(*needed, *largest);
+            format!("{needs} per GPU needed; no GPU that is made has so much (at most {holds})")
         }
-        Detail::None => plain(class.reason).to_owned(),
-    };
-    clip(message)
-}
-
-fn memory(reason: Reason, product: &str, needed: Bytes, has: Bytes, pool: Option<&GpuPool>) -> String {
-    let (needs, holds) = compared(needed, has);
-    if has >= needed {
-        let free = pool.map_or_else(String::new, |pool| {
-            format!("; {} of {} free", pool.free, counted(pool.allocatable, "GPU"))
-        });
-        let spare = Bytes(has.0.saturating_sub(needed.0));
-        return format!("{product} has {holds} per GPU, {needs} needed, {spare} to spare{free}");
-    }
-    let short = Bytes(needed.0.saturating_sub(has.0));
-    let never = if reason == Reason::NeverFits { "; no GPU that is made has so much" } else { "" };
-    format!("{product} has {holds} per GPU, {needs} needed, {short} short{never}")
-}
-
-fn gpus(reason: Reason, product: &str, needed: u64, free: u64, allocatable: u64) -> String {
-    match reason {
-        Reason::GpusBusy => format!(
-            "{product} is large enough, and {free} of {} free where {needed} needed; other pods hold the rest",
-            counted(allocatable, "GPU")
-        ),
-        Reason::FitsNow => format!("{product} fits; {free} of {} free", counted(allocatable, "GPU")),
-        _ if allocatable == 0 => format!(
-            "{product} is there, and the node hands out no GPU where one replica takes {needed}; see whether its device plugin runs"
-        ),
-        _ => format!(
-            "hands out {} of {product} where one replica takes {needed}; lower spec.parallelism, or use nodes with more",
-            counted(allocatable, "GPU")
-        ),
-    }
+    })
 }
 
 fn untrusted(label: &str, value: &str, fault: LabelFault) -> String {
     let (problem, remedy) = fault_words(fault);
+    // What is right depends on whose label it is.
+    let remedy = match fault {
+        LabelFault::Empty | LabelFault::NotANumber | LabelFault::TooLarge | LabelFault::Zero => {
+            right(label).map_or(remedy, |(_, right)| right)
+        }
+        _ => remedy,
+    };
+    let numbers = match fault {
+        LabelFault::NotTheCard { mib } => format!(" ({mib} MiB)"),
+        LabelFault::MoreThanCards { handed_out } => format!(" ({} handed out)", counted(handed_out, "GPU")),
+        _ => String::new(),
+    };
+    let problem = format!("{problem}{numbers}");
     format!("label {}=\"{}\" cannot be believed: {problem}; {remedy}", quoted(label), quoted(value))
+}
+
+/// The label by which a card is known whose memory no label says.
+const NVIDIA_PRODUCT: &str = "nvidia.com/gpu.product";
+
+/// Who writes a label, and what it must be, of those that are not NVIDIA's.
+const RIGHT: [(&str, &str, &str); 4] = [
+    ("amd.com/gpu.vram", "AMD's node labeller", "it must be the GiB of one GPU and a G, such as 192G"),
+    ("gpu.nvidia.com/", "CoreWeave's labeller", "it must be thousands of MiB of one GPU, such as 81"),
+    (
+        "gpu.intel.com/",
+        "Intel's GPU plugin",
+        "it must be the bytes of all GPUs of the node together, a whole number",
+    ),
+    ("instance-gpu-memory", "Karpenter", "it must be the MiB of one GPU, a whole number such as 22888"),
+];
+
+fn right(label: &str) -> Option<(&'static str, &'static str)> {
+    let (_, who, right) = RIGHT.iter().find(|(part, ..)| label.contains(part))?;
+    Some((who, right))
 }
 
 /// Why a label cannot be believed, and what to do about it.
@@ -109,8 +137,40 @@ pub const fn fault_words(fault: LabelFault) -> (&'static str, &'static str) {
             ("MIG is being reconfigured", "wait until nvidia.com/mig.config.state is success")
         }
         LabelFault::MigMixed => (
-            "it is of the whole card, and the node hands out MIG slices",
+            "it is of a card that is cut into MIG slices, and no whole one is left",
             "use the slices' own resource, which has its own memory label",
+        ),
+        LabelFault::Clients => (
+            "it does not say among how many clients MPS divides a GPU",
+            "it must be how often one GPU is handed out, a whole number such as 4",
+        ),
+        LabelFault::NotTheCard { .. } => (
+            "it is more than 8 % off what such a card has",
+            "see whether the product or the memory is wrong, and correct it",
+        ),
+        LabelFault::MoreThanCards { .. } => (
+            "more is handed out than there are such cards, so that some are shared or of another kind",
+            "put GPUs of one kind into a node, and let GPU Feature Discovery count them",
+        ),
+        LabelFault::NotKnown => (
+            "it is of no card or size whose memory Loadline knows",
+            "run the vendor's own labeller, such as GPU Feature Discovery, which says the memory",
+        ),
+        LabelFault::SeveralKinds => (
+            "the node has GPUs of several sizes, and which of them a pod gets nothing says",
+            "put GPUs of one kind into a node",
+        ),
+        LabelFault::PartOfACard => (
+            "it is a slice of a card, and the slice's name does not say its memory",
+            "run GPU Feature Discovery, which does",
+        ),
+        LabelFault::Divided => (
+            "MPS divides the card's memory among clients, and no term can ask for a share",
+            "use time-sharing or whole GPUs, or NVIDIA's device plugin for MPS",
+        ),
+        LabelFault::SumOfUnknownMany => (
+            "the memory is a sum over all GPUs of the node, and this does not say how many they are",
+            "it must be a thousand for each GPU, such as 2000",
         ),
     }
 }
@@ -119,6 +179,11 @@ pub const fn fault_words(fault: LabelFault) -> (&'static str, &'static str) {
 #[must_use]
 pub fn memory_problem(pool: &GpuPool) -> Option<String> {
     match &pool.memory {
+        // GPU Feature Discovery names the card and leaves out its memory: it is to be mended, and can be done without.
+        Memory::Known { bytes, label, trust: Trust::ByName, .. } if label == NVIDIA_PRODUCT => Some(format!(
+            "no label says its memory, and it is taken to have the {} MiB of such a card; run GPU Feature Discovery, or set nvidia.com/gpu.memory to the MiB of one GPU",
+            bytes.mib_ceil()
+        )),
         Memory::Known { .. } => None,
         Memory::Missing { label } => Some(missing(pool.allocatable, label)),
         Memory::Untrusted { label, value, fault } => Some(untrusted(label, value, *fault)),
@@ -126,6 +191,13 @@ pub fn memory_problem(pool: &GpuPool) -> Option<String> {
 }
 
 fn missing(gpus: u64, label: &str) -> String {
+    if let Some((who, _)) = right(label) {
+        return format!(
+            "hands out {} and has no label {} that says their memory; run {who}",
+            counted(gpus, "GPU"),
+            quoted(label)
+        );
+    }
     format!(
         "hands out {} and has no label {} that says their memory; run GPU Feature Discovery, or set the label to the MiB of one GPU",
         counted(gpus, "GPU"),
@@ -169,31 +241,5 @@ pub fn sharing_word(sharing: GpuSharing) -> String {
         GpuSharing::TimeSliced(ways) => format!("time-sliced x{ways}"),
         GpuSharing::Mps(ways) => format!("MPS x{ways}"),
         GpuSharing::Mig => "MIG".to_owned(),
-    }
-}
-
-const fn plain(reason: Reason) -> &'static str {
-    match reason {
-        Reason::FitsNow => "fits",
-        Reason::GpusBusy => "the GPUs are large enough, and other pods hold them",
-        Reason::GpuMemoryTooSmall => "every GPU is smaller than what is needed",
-        Reason::TooFewGpus => "hands out fewer GPUs than one replica takes",
-        Reason::NoGpus => "hands out no GPU",
-        Reason::NoGpuNodes => "no node of the cluster has a GPU",
-        Reason::LabelMissing => "has GPUs and no label that says their memory; run GPU Feature Discovery",
-        Reason::LabelUntrusted => "its memory label cannot be believed; it must be the MiB of one GPU",
-        Reason::TaintNotTolerated => "a taint is not tolerated; add it to spec.placement.tolerations",
-        Reason::NodeNotReady => "not ready; it counts again when its Ready condition is True",
-        Reason::NodeCordoned => "cordoned; `kubectl uncordon` lets pods in again",
-        Reason::SelectorMismatch => "spec.placement.nodeSelector does not match its labels",
-        Reason::VendorMismatch => "its GPUs are of a vendor that spec.placement.vendors does not allow",
-        Reason::SharedGpu => {
-            "its GPUs are handed out more than once; set spec.placement.sharing: Shared to use them"
-        }
-        Reason::EstimatePending => "the estimate is being made",
-        Reason::ModelNotResolved => "the model could not be resolved",
-        Reason::InvalidSpec => "the spec contradicts itself or the model",
-        Reason::NotSupported => "the spec asks for what this version does not do",
-        Reason::NeverFits => "no GPU that is made has so much memory",
     }
 }

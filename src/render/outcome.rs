@@ -4,7 +4,7 @@ use crate::decide::{Reason, Verdict};
 use crate::plan::Plan;
 use crate::refusal::Refusal;
 
-use super::message;
+use super::planned;
 use super::text::{clip, printable};
 
 /// Where an object was read.
@@ -49,7 +49,7 @@ impl Outcome {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match &self.found {
-            Found::Planned(plan) => plan.decision.verdict,
+            Found::Planned(plan) => plan.answer().0,
             Found::Refused(_) | Found::Malformed(_) => Verdict::Rejected,
             Found::Unresolved(_) | Found::Pending => Verdict::Unknown,
         }
@@ -59,7 +59,7 @@ impl Outcome {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match &self.found {
-            Found::Planned(plan) => plan.decision.reason,
+            Found::Planned(plan) => plan.answer().1,
             Found::Refused(error) => error.reason(),
             Found::Malformed(_) => Reason::InvalidSpec,
             Found::Unresolved(_) => Reason::ModelNotResolved,
@@ -71,7 +71,7 @@ impl Outcome {
     #[must_use]
     pub fn message(&self) -> String {
         match &self.found {
-            Found::Planned(plan) => message(plan),
+            Found::Planned(plan) => planned(plan),
             Found::Refused(error) => super::plan_error(error),
             Found::Malformed(faults) => clip(printable(&faults.join("; "))),
             Found::Unresolved(problem) => clip(printable(problem)),
@@ -83,6 +83,17 @@ impl Outcome {
     #[must_use]
     pub const fn is_malformed(&self) -> bool {
         matches!(self.found, Found::Refused(_) | Found::Malformed(_))
+    }
+
+    /// The message as people are to see it where nothing else says which file is wrong: `models.yaml:7: spec.replicas: …`.
+    #[must_use]
+    pub fn located_message(&self) -> String {
+        match &self.origin.file {
+            Some(file) if self.is_malformed() => {
+                clip(format!("{}:{}: {}", printable(file), self.origin.line, self.message()))
+            }
+            _ => self.message(),
+        }
     }
 
     /// Its plan, if it has one.

@@ -29,7 +29,7 @@ pub const fn meaning(reason: Reason) -> &'static str {
             "The node hands out GPUs, and no label says how much memory they have. Nothing is assumed: the verdict is unknown."
         }
         Reason::LabelUntrusted => {
-            "The node's memory label cannot be believed: it is empty, zero, negative, not a whole number of MiB, too large for any GPU, or MIG makes it say something else. The verdict is unknown."
+            "The node's memory label cannot be believed: it is empty, zero, negative, in the wrong unit, too large for any GPU, far from the card that the product's label names, or of fewer cards than are handed out; or MIG makes it say something else. The verdict is unknown; docs/labels.md has every case."
         }
         Reason::TaintNotTolerated => {
             "The node has a taint with the effect NoSchedule or NoExecute that the object does not tolerate. The taint of the GPU resource itself is tolerated without being asked."
@@ -54,6 +54,9 @@ pub const fn meaning(reason: Reason) -> &'static str {
         }
         Reason::NotSupported => {
             "The spec asks for something that this version does not do. It is refused rather than ignored."
+        }
+        Reason::CannotRun => {
+            "What the object asks for cannot be run, whatever the nodes: the engine cannot load the model in that precision from where it comes from, nothing says where the weights are, or the engine has no image. Pods of an earlier spec serve on."
         }
         Reason::NeverFits => "The requirement per GPU is larger than the largest GPU that is made.",
     }
@@ -105,6 +108,9 @@ pub const fn remedy(reason: Reason) -> &'static str {
         }
         Reason::InvalidSpec => "Change the field that the message names.",
         Reason::NotSupported => "Change or remove the field that the message names.",
+        Reason::CannotRun => {
+            "See the message: name a repository that holds the precision, choose one that the engine can make as it loads (fp8 for vLLM), set model.huggingFace or engine.image; or set engine.name: none to ask for the estimate alone."
+        }
         Reason::NeverFits => {
             "Divide the model over more GPUs (spec.parallelism.tensor), use a smaller precision, or a shorter context."
         }
@@ -120,7 +126,7 @@ pub const fn of_workload(reason: WorkloadReason) -> (&'static str, &'static str)
             "Nothing.",
         ),
         WorkloadReason::Available => (
-            "The Deployment is rolled out, and every replica that is wanted is ready; with replicas: 0, none is left to wait for. It stays so while the pods are ready, whatever becomes of the nodes: the Placeable condition says whether a node fits now.",
+            "The Deployment is rolled out, and every replica that is wanted is ready. It stays so while the pods are ready, whatever becomes of the nodes: the Placeable condition says whether a node fits now.",
             "Nothing.",
         ),
         WorkloadReason::Progressing => (
@@ -130,6 +136,58 @@ pub const fn of_workload(reason: WorkloadReason) -> (&'static str, &'static str)
         WorkloadReason::ReplicaFailure => (
             "The Deployment is written, and its pods cannot be created: a quota, a LimitRange, Pod Security or an admission webhook is in the way. The message is the API server's.",
             "Do what the message asks for: raise the quota, or change spec.template or spec.placement.",
+        ),
+        WorkloadReason::EstimateOnly => (
+            "The object asks for an estimate only (engine.name: none with no template, or training), and has it. Whether a node would fit is said by the Placeable condition.",
+            "Nothing.",
+        ),
+        WorkloadReason::ScaledToZero => (
+            "spec.replicas is 0, and no pod is left. The Placeable condition says whether a node would fit.",
+            "Nothing; `kubectl scale modeldeployment NAME --replicas=1` starts one.",
+        ),
+        WorkloadReason::Replacing => (
+            "A new pod waits for the GPUs of old ones: no other GPU is free for it. With rollout: Auto or InPlace an old pod goes first and the new one takes its place; with rollout: Surge it waits until a GPU is free, and the old pods serve on.",
+            "Wait; or free a GPU, or set spec.rollout: InPlace where it is Surge.",
+        ),
+        WorkloadReason::GpuOutOfMemory => (
+            "A pod ended because the memory of its GPU did not do: the model takes more than was estimated. The message has the estimate and the engine's own words. It is counted in the metric loadline_estimates_exceeded_total.",
+            "Raise spec.safetyMargin, or lower context.length or context.sequences; or set an argument of the engine that makes it plan with more of the GPU. Tell us: an estimate that was exceeded is a defect.",
+        ),
+        WorkloadReason::HostOutOfMemory => (
+            "A container ended because it used more host memory than its limit (OOMKilled). That is not the GPU's memory.",
+            "Raise the memory limit in spec.template, or remove it.",
+        ),
+        WorkloadReason::ImagePullFailed => (
+            "The image of a container cannot be pulled. The message is the kubelet's.",
+            "Correct spec.engine.image, or give the pods a pull secret by spec.template.spec.imagePullSecrets.",
+        ),
+        WorkloadReason::ContainerNotCreated => (
+            "A container cannot be created: a Secret, ConfigMap or volume that it names is not there, or its command is not in the image. The message is the kubelet's.",
+            "Create what the message names, or change spec.template.",
+        ),
+        WorkloadReason::CrashLooping => (
+            "A container ends again and again. The message has its exit code and the end of what it said.",
+            "See `kubectl logs --previous -l loadline.dev/model-deployment=NAME`, and change spec.engine.args or spec.template.",
+        ),
+        WorkloadReason::PodFailed => (
+            "A pod was ended as a whole, by an eviction or by its node. The message is the kubelet's.",
+            "See what the message names; the Deployment makes another pod.",
+        ),
+        WorkloadReason::Unschedulable => (
+            "The GPUs would do, and kube-scheduler finds no node all the same: CPU, host memory, a volume, a taint or an affinity of the template is in the way. The message is kube-scheduler's.",
+            "Lower what spec.template requests, or add nodes.",
+        ),
+        WorkloadReason::DeadlineExceeded => (
+            "The Deployment has waited for its pods longer than its deadline for progress (an hour); the object is stalled. The message says what the pods wait for, where it is known.",
+            "Mend what the message names. It goes on by itself as soon as a pod makes progress.",
+        ),
+        WorkloadReason::AsEstimated => (
+            "The pods were given what the estimate comes to. Only the UpToDate condition has this reason.",
+            "Nothing.",
+        ),
+        WorkloadReason::EstimateGrown => (
+            "The estimate comes to more than the pods were given, by a newer Loadline or a model that has changed, while the spec is the same. What runs is left as it is. Only the UpToDate condition has this reason.",
+            "`kubectl annotate modeldeployment NAME loadline.dev/roll=\"$(date +%s)\" --overwrite` makes the pods anew.",
         ),
         WorkloadReason::NameTaken => (
             "The workload is a Deployment of the same name, and one that belongs to another is there already. It is left alone.",
@@ -151,7 +209,7 @@ pub const fn of_workload(reason: WorkloadReason) -> (&'static str, &'static str)
 pub fn page() -> String {
     let mut page = String::from(
         "# Reasons\n\nA verdict is `fits`, `busy`, `unknown` or `rejected`, and it has one of these reasons, for a node or for an object as a whole. \
-         They are stable: scripts may match them. `loadline plan`, the status and the admission webhook use the same ones.\n",
+         They are stable: scripts may match them. `loadline plan` and the status use the same ones.\n",
     );
     for reason in Reason::ALL {
         // Writing to a String does not fail.

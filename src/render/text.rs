@@ -12,7 +12,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || hides(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// The same, and no longer than a screen bears.
+/// Harmless text as [`printable`] makes it, cut to what a line of a message bears.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     shorten(&printable(text))
@@ -128,9 +128,9 @@ pub fn listed(items: &[String]) -> String {
 
 /// The first few names, and how many more there are.
 #[must_use]
-pub fn names(names: &[String], shown: usize) -> String {
-    let listed: Vec<String> = names.iter().take(shown).map(|name| printable(name)).collect();
-    let more = names.len().saturating_sub(shown);
+pub fn names<'a>(mut names: impl Iterator<Item = &'a str>, shown: usize) -> String {
+    let listed: Vec<String> = names.by_ref().take(shown).map(printable).collect();
+    let more = names.count();
     if more == 0 { listed.join(", ") } else { format!("{} (+{more})", listed.join(", ")) }
 }
 
@@ -178,8 +178,9 @@ mod tests {
     #[test]
     fn names_are_counted_when_there_are_many() {
         let four: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
-        assert_eq!(names(&four, 3), "a, b, c (+1)");
-        assert_eq!(names(&four, 4), "a, b, c, d");
+        let names = |shown| names(four.iter().map(String::as_str), shown);
+        assert_eq!(names(3), "a, b, c (+1)");
+        assert_eq!(names(4), "a, b, c, d");
         assert_eq!(listed(&four), "a, b, c and d");
         assert_eq!(counted(1, "node"), "1 node");
         assert_eq!(counted(0, "node"), "0 nodes");

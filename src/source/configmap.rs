@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::model::bounded::{Text, not_text};
+use crate::bounded::{Text, not_text};
 use crate::model::content::{Content, not_it};
 use crate::model::{ModelShape, ParseError, catalog, gguf, hf_config, safetensors};
 

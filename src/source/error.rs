@@ -109,6 +109,32 @@ pub enum SourceError {
         /// What to do.
         remedy: String,
     },
+    /// Others are read first, and this one did not come to its turn in time.
+    #[error("{of}: other large models are being read; it is read when they are done")]
+    Busy {
+        /// The repository or address.
+        of: String,
+    },
+    /// Models that are in use take all the memory that there is for them.
+    #[error(
+        "{of}: no room is left for it: its description takes {bytes} bytes, and the models in use are bounded by {limit}; delete ModelDeployments of other models, or give model.parameters instead"
+    )]
+    StoreFull {
+        /// The model's name.
+        of: String,
+        /// What it would take.
+        bytes: u64,
+        /// What may be taken, by its namespace or by all.
+        limit: u64,
+    },
+    /// A defect of this program.
+    #[error("{of}: reading it broke off, which is a defect of Loadline: {problem}")]
+    Broken {
+        /// The repository or address.
+        of: String,
+        /// What the panic said.
+        problem: String,
+    },
     /// A file could not be read.
     #[error("{path}: {problem}")]
     File {
@@ -132,7 +158,7 @@ impl SourceError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::Network { .. } => true,
+            Self::RateLimited { .. } | Self::Network { .. } | Self::Busy { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => *status >= 500,
             _ => false,
         }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::cache::Key;
 use super::error::SourceError;
+use super::store::Key;
 use crate::model::ModelShape;
 
 type Outcome = Result<Arc<ModelShape>, SourceError>;
@@ -33,7 +33,7 @@ enum State {
 
 impl Flights {
     /// Does the work, unless somebody does it already: then their outcome is waited for. What it finds out must be in the
-    /// cache when it returns, where who comes later looks first.
+    /// store when it returns, where who comes later looks first.
     pub(super) fn once(&self, key: &Key, work: impl Fn() -> Outcome) -> Outcome {
         loop {
             let (flight, leads) = {

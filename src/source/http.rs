@@ -14,6 +14,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use super::address::refusal;
 use super::error::SourceError;
 use super::guard::{Guard, RefusedAddress};
+use super::in_flight::Meter;
 use super::response;
 use super::settings::{Settings, Token};
 use crate::units::shorten;
@@ -42,6 +43,8 @@ pub(super) struct Request<'a> {
     pub(super) limit: u64,
     /// When to give up, retries and all.
     pub(super) deadline: Instant,
+    /// Counts what is held.
+    pub(super) meter: &'a Meter<'a>,
 }
 
 /// An answer: 200 or 206 with what was wanted, or 404.
@@ -65,6 +68,8 @@ pub(super) struct Found {
     pub(super) total: Option<u64>,
     /// `X-Repo-Commit`: the commit that the revision stood for.
     pub(super) commit: Option<String>,
+    /// `ETag`: what the server calls this content of the file.
+    pub(super) etag: Option<String>,
 }
 
 /// What came of one attempt.
@@ -251,7 +256,8 @@ impl Client {
                 problem: problem.to_owned(),
             });
         }
-        let mut builder = self.agent.get(url);
+        let mut builder =
+            self.agent.get(url).config().timeout_recv_body(Some(self.body_timeout(request))).build();
         if let Some((from, to)) = request.range {
             builder = builder.header(header::RANGE, format!("bytes={from}-{}", to.saturating_sub(1)));
         }
@@ -262,9 +268,18 @@ impl Client {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {}", token.reveal()));
         }
         match builder.call() {
-            Ok(response) => response::read(request, &host, response),
+            Ok(response) => response::read(request, &host, response, &self.settings),
             Err(error) => Self::failure(request, &host, &error),
         }
+    }
+
+    /// The longest for one body: a part of a file that is small is there soon, or the server has stopped to send.
+    fn body_timeout(&self, request: &Request<'_>) -> Duration {
+        /// What a network that is of any use gives, in bytes a second.
+        const USUAL: u64 = 256 << 10;
+        let size = request.range.map_or(request.limit, |(from, to)| to.saturating_sub(from));
+        let seconds = Duration::from_secs(size / USUAL);
+        self.settings.slow_for.saturating_mul(3).saturating_add(seconds).min(self.settings.body_timeout)
     }
 
     fn failure(request: &Request<'_>, host: &str, error: &ureq::Error) -> Attempt {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::error::SourceError;
 use super::gguf_files::{self, FIRST_RANGE, Failed};
 use super::http::{Answer, Client, Found, Request};
+use super::in_flight::Meter;
 use super::listing;
 use super::settings::Token;
 use super::weight_files;
@@ -21,8 +22,10 @@ const MAX_LISTING: u64 = 16 << 20;
 const FIRST_SAFETENSORS: u64 = 128 << 10;
 /// The most bytes of all headers of one model; those of the largest are some 20 MiB.
 const MAX_HEADERS: usize = 64 << 20;
-/// The most tensors of one model; the largest have some 200,000. What is known of one takes half a KiB of memory.
+/// The most tensors of one model; the largest have some 200,000.
 const MAX_TENSORS: usize = 400_000;
+/// What is known of a tensor takes so many bytes of memory while a model is read.
+const TENSOR_BYTES: usize = 512;
 /// Files whose headers are read at once.
 const WORKERS: usize = 8;
 
@@ -36,6 +39,8 @@ pub(super) struct Model<'a> {
     pub(super) file: Option<&'a str>,
     pub(super) token: Option<&'a Token>,
     pub(super) deadline: Instant,
+    /// Counts what is held meanwhile.
+    pub(super) meter: &'a Meter<'a>,
 }
 
 /// What the first request brought: enough to know the commit.
@@ -146,6 +151,8 @@ impl Model<'_> {
                 });
             }
             let count = header.tensors.len();
+            let held = u64::try_from(count.saturating_mul(TENSOR_BYTES)).unwrap_or(u64::MAX);
+            self.meter.take(self.repository, held)?;
             let count = tensors.fetch_add(count, Ordering::Relaxed).saturating_add(count);
             if count > MAX_TENSORS {
                 let problem = format!("its files have more than {MAX_TENSORS} tensors together");
@@ -284,7 +291,15 @@ impl Model<'_> {
     }
 
     fn request(&self, url: String, range: Option<(u64, u64)>, limit: u64) -> Request<'_> {
-        Request { of: self.repository, url, token: self.token, range, limit, deadline: self.deadline }
+        Request {
+            of: self.repository,
+            url,
+            token: self.token,
+            range,
+            limit,
+            deadline: self.deadline,
+            meter: self.meter,
+        }
     }
 
     fn of(&self) -> String {
@@ -310,53 +325,93 @@ const fn is_too_much(error: &SourceError) -> bool {
 }
 
 /// A GGUF file at an address.
-///
-/// # Errors
-/// See [`SourceError`].
-pub(super) fn read_url(client: &Client, url: &str, deadline: Instant) -> Result<ModelShape, SourceError> {
-    let of = shorten(url.split(['?', '#']).next().unwrap_or(url));
-    let parse = |error| SourceError::Parse { of: of.clone(), error };
-    let range = |url: &str, from, to| {
+pub(super) struct File<'a> {
+    client: &'a Client,
+    url: &'a str,
+    /// What it is called in messages.
+    of: String,
+    deadline: Instant,
+    meter: &'a Meter<'a>,
+}
+
+/// The first part of such a file.
+pub(super) struct FilePart(Found);
+
+impl FilePart {
+    /// What the server calls this content of the file, if it does.
+    pub(super) fn etag(&self) -> Option<&str> {
+        self.0.etag.as_deref()
+    }
+}
+
+impl<'a> File<'a> {
+    pub(super) fn new(client: &'a Client, url: &'a str, deadline: Instant, meter: &'a Meter<'a>) -> Self {
+        let of = shorten(url.split(['?', '#']).next().unwrap_or(url));
+        Self { client, url, of, deadline, meter }
+    }
+
+    /// Makes the first request.
+    ///
+    /// # Errors
+    /// If the file is not there, or may not be read.
+    pub(super) fn open(&self) -> Result<FilePart, SourceError> {
+        self.range(self.url, 0, FIRST_RANGE).map(FilePart)
+    }
+
+    /// Reads the model, with the other files of a split one.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub(super) fn read(&self, first: FilePart) -> Result<ModelShape, SourceError> {
+        let first = self.header(self.url, first.0)?;
+        let name = self.of.rsplit('/').next().unwrap_or(&self.of).to_owned();
+        let count = gguf::split_count(&first);
+        if count == 1 {
+            return gguf::shape(&[first], &name).map_err(|error| self.parse(error));
+        }
+        let names = gguf_files::split_names(self.url, count)
+            .ok_or_else(|| self.parse(gguf_files::not_named_as_split(&name, count)))?;
+        let headers = in_parallel(&names, |url| self.header(url, self.range(url, 0, FIRST_RANGE)?))?;
+        gguf::shape(&headers, &name).map_err(|error| self.parse(error))
+    }
+
+    fn header(&self, url: &str, first: Found) -> Result<gguf::Header, SourceError> {
+        let total = first.total;
+        let header = gguf_files::read_header(first.bytes, |from, to| {
+            self.range(url, from, to).map(|found| found.bytes)
+        })
+        .map_err(|failed| match failed {
+            Failed::Read(error) => error,
+            Failed::Parse(error) => self.parse(error),
+        })?;
+        total.map_or(Ok(()), |total| header.check_file_size(total)).map_err(|error| self.parse(error))?;
+        Ok(header)
+    }
+
+    fn range(&self, url: &str, from: u64, to: u64) -> Result<Found, SourceError> {
         let request = Request {
-            of: &of,
+            of: &self.of,
             url: url.to_owned(),
             token: None,
             range: Some((from, to)),
             limit: to,
-            deadline,
+            deadline: self.deadline,
+            meter: self.meter,
         };
-        match client.get(&request)? {
+        match self.client.get(&request)? {
             Answer::Found(found) => Ok(found),
             Answer::Missing { .. } => Err(SourceError::NotFound {
-                of: of.clone(),
+                of: self.of.clone(),
                 endpoint: "the server".to_owned(),
                 missing: "such file".to_owned(),
                 remedy: "check model.gguf.url",
             }),
         }
-    };
-    let header = |url: &str| {
-        let first = range(url, 0, FIRST_RANGE)?;
-        let total = first.total;
-        let header =
-            gguf_files::read_header(first.bytes, |from, to| range(url, from, to).map(|found| found.bytes))
-                .map_err(|failed| match failed {
-                    Failed::Read(error) => error,
-                    Failed::Parse(error) => parse(error),
-                })?;
-        total.map_or(Ok(()), |total| header.check_file_size(total)).map_err(parse)?;
-        Ok(header)
-    };
-    let first = header(url)?;
-    let name = of.rsplit('/').next().unwrap_or(&of).to_owned();
-    let count = gguf::split_count(&first);
-    if count == 1 {
-        return gguf::shape(&[first], &name).map_err(parse);
     }
-    let names = gguf_files::split_names(url, count)
-        .ok_or_else(|| parse(gguf_files::not_named_as_split(&name, count)))?;
-    let headers = in_parallel(&names, |url| header(url))?;
-    gguf::shape(&headers, &name).map_err(parse)
+
+    fn parse(&self, error: ParseError) -> SourceError {
+        SourceError::Parse { of: self.of.clone(), error }
+    }
 }
 
 /// Does the same for each file, some at once; the first error ends it.

@@ -6,8 +6,8 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
 };
 
+use crate::bounded::{Text, not_text};
 use crate::model::ParseError;
-use crate::model::bounded::{Text, not_text};
 
 /// The most names of weight files that are kept.
 const MAX_FILES: usize = 16_384;

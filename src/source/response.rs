@@ -1,20 +1,26 @@
 //! What a server's answer means, and as much of its body as is wanted.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
 use super::error::SourceError;
 use super::http::{Answer, Attempt, Found, Request};
+use super::settings::Settings;
 use crate::units::shorten;
 
 /// Reads an answer of a host.
-pub(super) fn read(request: &Request<'_>, host: &str, response: Response<ureq::Body>) -> Attempt {
+pub(super) fn read(
+    request: &Request<'_>,
+    host: &str,
+    response: Response<ureq::Body>,
+    settings: &Settings,
+) -> Attempt {
     match failure(request, host, response.status(), response.headers()) {
         Some(attempt) => attempt,
-        None => body(request, host, response),
+        None => body(request, host, response, settings),
     }
 }
 
@@ -43,7 +49,7 @@ fn failure(request: &Request<'_>, host: &str, status: StatusCode, headers: &Head
         // The range begins after the end: the file is shorter than its header says.
         416 => {
             let total = text(headers, "content-range").and_then(total_of);
-            Attempt::Done(Answer::Found(Found { bytes: Vec::new(), total, commit: None }))
+            Attempt::Done(Answer::Found(Found { bytes: Vec::new(), total, commit: None, etag: None }))
         }
         429 => {
             let wait = retry_after();
@@ -57,7 +63,12 @@ fn failure(request: &Request<'_>, host: &str, status: StatusCode, headers: &Head
 }
 
 /// The part of the body that is wanted.
-fn body(request: &Request<'_>, host: &str, mut response: Response<ureq::Body>) -> Attempt {
+fn body(
+    request: &Request<'_>,
+    host: &str,
+    mut response: Response<ureq::Body>,
+    settings: &Settings,
+) -> Attempt {
     let network = |problem: String| SourceError::Network {
         of: request.of.to_owned(),
         endpoint: host.to_owned(),
@@ -66,6 +77,7 @@ fn body(request: &Request<'_>, host: &str, mut response: Response<ureq::Body>) -
     let partial = response.status() == StatusCode::PARTIAL_CONTENT;
     let content_range = text(response.headers(), "content-range").map(str::to_owned);
     let commit = text(response.headers(), "x-repo-commit").map(str::to_owned);
+    let etag = text(response.headers(), "etag").map(shorten);
     let total = match &content_range {
         Some(range) if partial => total_of(range),
         _ => response.body().content_length(),
@@ -86,11 +98,28 @@ fn body(request: &Request<'_>, host: &str, mut response: Response<ureq::Body>) -
     let skip = if partial { 0 } else { from };
     let mut bytes = Vec::new();
     let reader = response.body_mut().with_config().limit(u64::MAX).reader();
-    if let Err(error) = read_part(reader, skip, to.saturating_sub(from), &mut bytes) {
-        return Attempt::Again(
-            network(format!("the answer broke off: {}", shorten(&error.to_string()))),
-            None,
-        );
+    let mut pace = Pace::new(settings);
+    match read_part(reader, skip, to.saturating_sub(from), &mut bytes, |read, is_kept| {
+        if is_kept {
+            request.meter.take(request.of, read).map_err(Stop::Held)?;
+        }
+        pace.is_kept_after(read).then_some(()).ok_or(Stop::Slow)
+    }) {
+        Ok(()) => {}
+        Err(Stop::Held(error)) => return Attempt::Failed(error),
+        // It would be as slow the next moment.
+        Err(Stop::Slow) => {
+            return Attempt::Failed(network(format!(
+                "it sends less than {} KiB a second",
+                settings.least_throughput >> 10
+            )));
+        }
+        Err(Stop::Broken(error)) => {
+            return Attempt::Again(
+                network(format!("the answer broke off: {}", shorten(&error.to_string()))),
+                None,
+            );
+        }
     }
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if request.range.is_none() && length > request.limit {
@@ -103,7 +132,7 @@ fn body(request: &Request<'_>, host: &str, mut response: Response<ureq::Body>) -
             None,
         );
     }
-    Attempt::Done(Answer::Found(Found { bytes, total, commit }))
+    Attempt::Done(Answer::Found(Found { bytes, total, commit, etag }))
 }
 
 /// The longest wait that a server is believed to mean.
@@ -134,19 +163,74 @@ fn too_large(request: &Request<'_>) -> SourceError {
     }
 }
 
-/// Reads so many bytes after so many others; fewer if the body ends.
-fn read_part(mut reader: impl Read, skip: u64, wanted: u64, to: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut skipped = 0;
-    let mut scratch = [0_u8; 8192];
-    while skipped < skip {
-        let most = usize::try_from(skip - skipped).unwrap_or(usize::MAX).min(scratch.len());
-        let read = reader.read(scratch.get_mut(..most).unwrap_or_default())?;
-        if read == 0 {
-            return Ok(());
+/// Why a body is not read to its end.
+enum Stop {
+    /// What is read already is too much.
+    Held(SourceError),
+    /// It comes too slowly.
+    Slow,
+    /// The connection broke.
+    Broken(std::io::Error),
+}
+
+/// Whether a body comes fast enough.
+struct Pace {
+    since: Instant,
+    bytes: u64,
+    least: u64,
+    slow_for: Duration,
+}
+
+impl Pace {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+            least: settings.least_throughput,
+            slow_for: settings.slow_for,
         }
-        skipped += u64::try_from(read).unwrap_or(u64::MAX);
     }
-    reader.take(wanted).read_to_end(to).map(|_| ())
+
+    /// Counts bytes that have come; whether the server still has its time.
+    fn is_kept_after(&mut self, bytes: u64) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        is_fast_enough(self.bytes, self.since.elapsed(), self.least, self.slow_for)
+    }
+}
+
+/// Whether so many bytes in such a time are enough.
+fn is_fast_enough(bytes: u64, took: Duration, least: u64, slow_for: Duration) -> bool {
+    took < slow_for || u128::from(bytes) * 1000 >= u128::from(least) * took.as_millis()
+}
+
+/// Reads so many bytes after so many others; fewer if the body ends. Each piece is counted, and whether it is kept.
+fn read_part(
+    mut reader: impl Read,
+    skip: u64,
+    wanted: u64,
+    to: &mut Vec<u8>,
+    mut counted: impl FnMut(u64, bool) -> Result<(), Stop>,
+) -> Result<(), Stop> {
+    let mut scratch = [0_u8; 16 << 10];
+    for (length, is_kept) in [(skip, false), (wanted, true)] {
+        let mut left = length;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(scratch.len());
+            let read = match reader.read(scratch.get_mut(..most).unwrap_or_default()) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Stop::Broken(error)),
+            };
+            let piece = u64::try_from(read).unwrap_or(u64::MAX);
+            counted(piece, is_kept)?;
+            if is_kept {
+                to.extend_from_slice(scratch.get(..read).unwrap_or_default());
+            }
+            left = left.saturating_sub(piece);
+        }
+    }
+    Ok(())
 }
 
 /// The first byte of `bytes 0-99/1000`.
@@ -162,6 +246,21 @@ fn total_of(content_range: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_must_send_enough_after_a_while() {
+        let second = Duration::from_secs(1);
+        for (bytes, took, expected) in [
+            (1, second, true),
+            (4, 4 * second, true),
+            (5, 5 * second, false),
+            (5000, 5 * second, true),
+            (5999, 6 * second, false),
+            (u64::MAX, 600 * second, true),
+        ] {
+            assert_eq!(is_fast_enough(bytes, took, 1000, 5 * second), expected, "{bytes} in {took:?}");
+        }
+    }
 
     #[test]
     fn the_wait_is_read_as_seconds_or_as_a_time() {

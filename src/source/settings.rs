@@ -33,12 +33,18 @@ pub struct Settings {
     pub backoff: Duration,
     /// The longest wait between two attempts; a server that asks for more is given up on.
     pub longest_wait: Duration,
-    /// Models that are kept in memory.
-    pub cache_entries: usize,
+    /// The bytes that the shapes of models may take in memory, in all.
+    pub store_bytes: u64,
+    /// The bytes of them that the models of one namespace may take.
+    pub store_share: u64,
     /// How long a branch or tag is taken to stand for the same commit.
     pub fresh_for: Duration,
     /// How long a failure is remembered.
     pub failures_for: Duration,
+    /// The least that a server must send on average, in bytes a second: one that sends less holds up others.
+    pub least_throughput: u64,
+    /// How long a server may send less than that before it is given up on.
+    pub slow_for: Duration,
 }
 
 impl Default for Settings {
@@ -55,9 +61,12 @@ impl Default for Settings {
             attempts: 4,
             backoff: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
-            cache_entries: 256,
+            store_bytes: 64 << 20,
+            store_share: 16 << 20,
             fresh_for: Duration::from_mins(10),
             failures_for: Duration::from_secs(30),
+            least_throughput: 16 << 10,
+            slow_for: Duration::from_secs(5),
         }
     }
 }

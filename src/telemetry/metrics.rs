@@ -30,6 +30,9 @@ pub struct Metrics {
     events: Family<Label, Counter>,
     watch_errors: Family<Label, Counter>,
     wakes: Counter,
+    panics: Counter,
+    stored_shapes: Gauge,
+    stored_bytes: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -67,6 +70,16 @@ impl Default for Metrics {
             "ModelDeployments reconciled because the cluster has changed",
             wakes.clone(),
         );
+        let panics = Counter::default();
+        registry.register(
+            "panics",
+            "Plans that broke off by a defect; each concerns one ModelDeployment",
+            panics.clone(),
+        );
+        let stored_shapes = Gauge::default();
+        registry.register("stored_models", "Models whose shapes are kept", stored_shapes.clone());
+        let stored_bytes = Gauge::default();
+        registry.register("stored_model_bytes", "Memory that their shapes take", stored_bytes.clone());
         Self {
             registry,
             reconciles,
@@ -78,6 +91,9 @@ impl Default for Metrics {
             events,
             watch_errors,
             wakes,
+            panics,
+            stored_shapes,
+            stored_bytes,
         }
     }
 }
@@ -128,6 +144,17 @@ impl Metrics {
         self.wakes.inc();
     }
 
+    /// Planning an object panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// So many shapes of models are kept, and take so many bytes.
+    pub fn stored(&self, shapes: usize, bytes: u64) {
+        self.stored_shapes.set(i64::try_from(shapes).unwrap_or(i64::MAX));
+        self.stored_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// All of it, as text.
     pub fn exposition(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
@@ -152,6 +179,8 @@ mod tests {
         metrics.event("Warning");
         metrics.watch_failed("nodes");
         metrics.woken();
+        metrics.panicked();
+        metrics.stored(3, 4096);
         let text = metrics.exposition().unwrap();
         for line in [
             "loadline_reconciles_total{result=\"ok\"} 1",
@@ -164,6 +193,9 @@ mod tests {
             "loadline_events_total{type=\"Warning\"} 1",
             "loadline_watch_errors_total{watched=\"nodes\"} 1",
             "loadline_wakes_total 1",
+            "loadline_panics_total 1",
+            "loadline_stored_models 3",
+            "loadline_stored_model_bytes 4096",
             "loadline_reconcile_duration_seconds_count 2",
             "# EOF",
         ] {

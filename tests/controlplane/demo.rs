@@ -41,7 +41,7 @@ fn demonstrate() -> Result<()> {
     loadline(&["estimate", "--parameters", "8B", "--precision", "int4", "--context", "8192"], None)?;
 
     title("Without a cluster: would the examples fit the cluster of a snapshot?");
-    let snapshot = examples.join("cluster.yaml").display().to_string();
+    let snapshot = examples.join("cluster.snapshot").display().to_string();
     let directory = examples.display().to_string();
     let objects = model_deployments(&examples)?;
     let mut arguments = vec!["plan", "--snapshot", &snapshot];

@@ -229,5 +229,5 @@ async fn the_async_form_gives_the_same() {
     let directory = directory(&[("config.json", CONFIG.as_bytes())]);
     let sources = Arc::new(sources());
     let source = SourceRef::Path(directory.path().to_owned());
-    assert_eq!(sources.resolve_async(source.clone()).await, sources.resolve(&source));
+    assert_eq!(sources.read_async("team", source.clone()).await, sources.resolve(&source));
 }

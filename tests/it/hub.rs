@@ -1,5 +1,6 @@
 //! Resolving models over HTTP, from a server that does what servers do.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ fn missing(code: &str) -> Reply {
 }
 
 /// A repository of two shards, as the Hub serves it.
-fn sharded(seen: &Seen) -> Reply {
+pub(crate) fn sharded(seen: &Seen) -> Reply {
     match seen.path.rsplit('/').next().unwrap_or_default() {
         "config.json" => Reply::File(CONFIG.to_vec(), Some(COMMIT)),
         "model.safetensors.index.json" => Reply::File(
@@ -515,6 +516,58 @@ fn answers_that_do_not_come_are_given_up() {
 }
 
 #[test]
+fn a_server_that_sends_next_to_nothing_is_dropped_at_once() {
+    let server = Server::start(|_, _| Reply::Dripping);
+    let slow_for = Duration::from_millis(300);
+    let strict = Settings { body_timeout: Duration::from_mins(1), slow_for, ..settings(&server) };
+    let started = Instant::now();
+    let error = Sources::new(strict).expect("valid").resolve(&hub("org/m")).expect_err("too slow");
+    assert!(error.to_string().contains("less than 16 KiB a second") && error.is_transient(), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(server.seen().len(), 1, "it would be as slow the next moment");
+}
+
+#[test]
+fn a_moved_file_at_an_address_is_read_again_and_an_unmoved_one_is_not() {
+    let version = Arc::new(AtomicUsize::new(1));
+    let mut file = llama_gguf(1, 10).bytes();
+    file.resize(1 << 20, 0);
+    let server = Server::start({
+        let version = Arc::clone(&version);
+        move |_, _| {
+            let etag = ("etag", format!("\"{}\"", version.load(Ordering::Relaxed)));
+            let range = ("content-range", format!("bytes 0-{}/{}", file.len() - 1, 1_u64 << 40));
+            Reply::Status(206, vec![etag, range], file.clone())
+        }
+    });
+    let stale = Sources::new(Settings { fresh_for: Duration::ZERO, ..settings(&server) }).expect("valid");
+    let source = SourceRef::GgufUrl(format!("{}/m.gguf", server.url()));
+    let first = stale.resolve(&source).expect("resolves");
+    assert!(Arc::ptr_eq(&first, &stale.resolve(&source).expect("resolves")), "it is the one that is kept");
+    assert_eq!(stale.fill().shapes, 1);
+    version.store(2, Ordering::Relaxed);
+    let second = stale.resolve(&source).expect("resolves");
+    assert!(!Arc::ptr_eq(&first, &second) && first == second, "another version was read");
+}
+
+#[test]
+fn a_namespace_keeps_no_more_than_its_share() {
+    let server = Server::start(|seen, _| sharded(seen));
+    let one = sources(&server).resolve(&hub("org/m0")).expect("resolves").size();
+    let small = Settings { store_bytes: 10 * one, store_share: 3 * one + one / 2, ..settings(&server) };
+    let sources = Sources::new(small).expect("valid");
+    let of_others = sources.read("b", &hub("org/b0")).expect("resolves");
+    let kept: Vec<_> = (0..3).map(|at| sources.read("a", &hub(&format!("org/a{at}")))).collect();
+    assert!(kept.iter().all(Result::is_ok), "{kept:?}");
+    let error = sources.read("a", &hub("org/a3")).expect_err("its share is in use");
+    assert!(matches!(error, SourceError::StoreFull { .. }), "{error}");
+    sources.read("b", &hub("org/b1")).expect("another namespace has room");
+    drop(kept);
+    sources.read("a", &hub("org/a3")).expect("room again");
+    assert!(Arc::ptr_eq(&of_others, &sources.read("b", &hub("org/b0")).expect("still there")));
+}
+
+#[test]
 fn lying_servers_are_found_out() {
     let range = vec![("content-range", "bytes 500-507/1000".to_owned())];
     let server = Server::start(move |seen, _| match seen.path.rsplit('/').next() {
@@ -590,14 +643,14 @@ fn a_repository_without_an_index_is_read_by_its_list_of_files() {
 fn what_was_resolved_is_not_asked_for_again() {
     let server = Server::start(|seen, _| sharded(seen));
     let sources = sources(&server);
-    assert!(sources.known(&hub("org/m")).is_none());
+    assert!(sources.known("", &hub("org/m")).is_none());
     let shape = sources.resolve(&hub("org/m")).expect("resolves");
     let requests = server.seen().len();
     assert_eq!(sources.resolve(&hub("org/m")), Ok(shape.clone()));
-    assert_eq!(sources.known(&hub("org/m")), Some(Ok(shape)));
+    assert_eq!(sources.known("", &hub("org/m")), Some(Ok(shape)));
     assert_eq!(server.seen().len(), requests);
     // Another token may see something else: it asks for itself.
-    assert!(sources.known(&with_token("org/m")).is_none());
+    assert!(sources.known("", &with_token("org/m")).is_none());
     // Not for ever, but then only whether the commit is still the same.
     let stale = Sources::new(Settings { fresh_for: Duration::ZERO, ..settings(&server) }).expect("valid");
     stale.resolve(&hub("org/m")).expect("resolves");

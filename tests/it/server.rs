@@ -43,6 +43,8 @@ pub(crate) enum Reply {
     Cut(Vec<u8>, usize),
     /// A file whose body does not come.
     Stalled,
+    /// A file whose body comes a byte at a time.
+    Dripping,
 }
 
 type Handler = dyn Fn(&Seen, usize) -> Reply + Send + Sync;
@@ -187,6 +189,15 @@ fn serve<S: Read + Write>(stream: S, log: &Mutex<Vec<Seen>>, handler: &Handler) 
             let length = file.len();
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")?;
             stream.write_all(file.get(..at).expect("shorter"))
+        }
+        Reply::Dripping => {
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")?;
+            loop {
+                stream.write_all(b" ")?;
+                stream.flush()?;
+                // Not a wait for anything: this is how slow it is.
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
         Reply::Stalled => {
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")?;

@@ -14,13 +14,14 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::limits;
 use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding};
 use crate::inventory::Vendor;
 use crate::precision::{CachePrecision, Engine, Precision};
 
 pub use status::{
     BestNode, EstimateStatus, ModelDeploymentStatus, NodeStatus, PlacementStatus, RejectedNodes,
-    SuggestionStatus, SummaryStatus,
+    SuggestionStatus, SummaryStatus, UNOBSERVED,
 };
 
 /// A model, how it is to be served or trained, and where it may run. Loadline estimates the GPU memory that it needs,
@@ -153,9 +154,9 @@ pub struct ModelDeploymentSpec {
     /// The factor by which a GPU must be larger than the estimate: a decimal from "1.0" to "10.0", in quotes. Default: "1.2".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self.matches('^(10(\\.0{1,3})?|[1-9](\\.[0-9]{1,3})?)$')").message("safetyMargin must be a decimal from 1.0 to 10.0 with at most three decimals, such as \"1.2\""))]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = limits::MARGIN.most))]
     pub safety_margin: Option<String>,
-    /// What `kubectl apply` does when no node fits now. Default: Warn. Write "Off" in quotes: YAML may take the bare word for false.
+    /// What `kubectl apply` does when no node fits now. Default: Warn. Deny is not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "AdmissionMode")]
     pub admission: Option<AdmissionMode>,
@@ -165,8 +166,12 @@ pub struct ModelDeploymentSpec {
     pub placement: Option<PlacementSpec>,
     /// How many copies run. Set by `kubectl scale` too.
     #[serde(default = "one")]
-    #[schemars(range(min = 0, max = 10000))]
+    #[schemars(range(min = 0, max = limits::MOST_REPLICAS))]
     pub replicas: i32,
+    /// How new pods take the place of old ones when the spec changes. Default: Auto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RolloutMode")]
+    pub rollout: Option<RolloutMode>,
     /// A pod template that is merged with what Loadline adds: the GPU request, the node affinity, the engine's arguments. Needed with `engine.name: none` if anything is to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form_object")]
@@ -188,7 +193,7 @@ pub struct ModelSource {
     /// The model's size alone, such as "8B", "1.2B", "500M" or "8030261248". The architecture is then assumed from a table of typical shapes, and the estimate says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self.matches('^[0-9]+(\\.[0-9]+)?[KkMmBbTt]?$')").message("parameters must be a number with an optional suffix K, M, B or T, in quotes, such as \"8B\", \"1.2B\", \"500M\" or \"8030261248\""))]
-    #[schemars(length(min = 1, max = 24))]
+    #[schemars(length(min = limits::SIZE.least, max = limits::SIZE.most))]
     pub parameters: Option<String>,
     /// A model on the Hugging Face Hub. Only its config and the headers of its weight files are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,7 +213,7 @@ pub struct ModelSource {
     pub config_map_ref: Option<KeyRef>,
     /// A model of the built-in catalog, such as `llama-3.1-8b`. Needs no network. `loadline estimate --list-models` lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = limits::CATALOG.least, max = limits::CATALOG.most))]
     pub catalog: Option<String>,
 }
 
@@ -218,15 +223,15 @@ pub struct ModelSource {
 pub struct HuggingFaceRef {
     /// The repository, as `organisation/name`.
     #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$')").message("repository must be organisation/name, such as meta-llama/Llama-3.1-8B-Instruct"))]
-    #[schemars(length(min = 3, max = 200))]
+    #[schemars(length(min = limits::REPOSITORY.least, max = limits::REPOSITORY.most))]
     pub repository: String,
     /// A branch, tag or commit. Default: main.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(length(min = limits::REVISION.least, max = limits::REVISION.most))]
     pub revision: Option<String>,
     /// For a GGUF model: the file in the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(length(min = limits::FILE.least, max = limits::FILE.most))]
     pub file: Option<String>,
     /// A Secret of the same namespace that holds an access token for a gated or private repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,7 +247,7 @@ pub struct GgufRef {
     /// An https address that answers range requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.startsWith('https://')").message("url must begin with https://"))]
-    #[schemars(length(min = 9, max = 2000))]
+    #[schemars(length(min = limits::URL.least, max = limits::URL.most))]
     pub url: Option<String>,
     /// A file of a Hugging Face repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -255,10 +260,10 @@ pub struct GgufRef {
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
     /// The name of the ConfigMap or Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = limits::NAME.least, max = limits::NAME.most))]
     pub name: String,
     /// The key in it.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = limits::NAME.least, max = limits::NAME.most))]
     pub key: String,
 }
 
@@ -268,11 +273,11 @@ pub struct KeyRef {
 pub struct ContextSpec {
     /// Tokens per sequence. Default: the model's own maximum; 8192 where the model's maximum is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100_000_000))]
+    #[schemars(range(min = 1, max = limits::MOST_TOKENS))]
     pub length: Option<i64>,
     /// Sequences that are held at once. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65_536))]
+    #[schemars(range(min = 1, max = limits::MOST_SEQUENCES))]
     pub sequences: Option<i64>,
     /// How the cache is held. Default: auto, which is the model's own 16-bit type unless the checkpoint says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -291,7 +296,7 @@ pub struct ParallelismSpec {
     pub tensor: Option<TensorParallel>,
     /// Stages that the layers are divided into. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = limits::MOST_RANKS))]
     pub pipeline: Option<i64>,
 }
 
@@ -313,24 +318,38 @@ pub struct EngineSpec {
     pub name: Engine,
     /// The container image. Default: the engine's own, by a pinned tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1000))]
+    #[schemars(length(min = limits::IMAGE.least, max = limits::IMAGE.most))]
     pub image: Option<String>,
-    /// More arguments for the engine, after Loadline's own. What they say of memory is counted: adapters, speculative decoding, expert parallelism, CUDA graphs, batches. An argument that contradicts another field is refused.
+    /// More arguments for the engine, after Loadline's own. What they say of memory is counted: adapters, speculative decoding, expert parallelism, CUDA graphs, batches, types. A cap on sequences (`--max-num-seqs`) reserves no cache: `context.sequences` does. An argument that contradicts another field, or that takes more GPUs than were counted, is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 100), inner(length(max = 4096)))]
+    #[schemars(length(max = limits::ARGUMENTS.most), inner(length(max = limits::ARGUMENT.most)))]
     pub args: Option<Vec<String>>,
 }
 
 /// What `kubectl apply` does when no node fits now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AdmissionMode {
-    /// Refuse the object.
-    Enforce,
+    /// Refuse the object. Not supported yet.
+    Deny,
     /// Accept it with a warning; its pods wait.
     #[default]
     Warn,
     /// Accept it silently.
-    Off,
+    Ignore,
+}
+
+/// How new pods take the place of old ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutMode {
+    /// Surge where a GPU is free for a new pod, InPlace where none is.
+    #[default]
+    Auto,
+    /// A new pod starts before an old one goes. Where no GPU is free for it, it waits, and the old ones serve on.
+    Surge,
+    /// One old pod goes before a new one starts, and leaves it its GPU.
+    InPlace,
+    /// All old pods go before new ones start.
+    Recreate,
 }
 
 /// Which nodes may be picked, and how.
@@ -339,7 +358,7 @@ pub enum AdmissionMode {
 pub struct PlacementSpec {
     /// Vendors whose GPUs may be used. Default: all that the engine runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 3))]
+    #[schemars(length(min = limits::VENDORS.least, max = limits::VENDORS.most))]
     pub vendors: Option<Vec<Vendor>>,
     /// Whether a GPU that is handed out more than once (time slicing, MPS) will do. Default: Exclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -358,7 +377,7 @@ pub struct PlacementSpec {
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Taints that are tolerated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = limits::TOLERATIONS.most))]
     pub tolerations: Option<Vec<Toleration>>,
 }
 
@@ -406,19 +425,19 @@ pub struct TrainingSpec {
     pub optimizer: Option<Optimizer>,
     /// Sequences per step and GPU. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65_536))]
+    #[schemars(range(min = 1, max = limits::MOST_SEQUENCES))]
     pub micro_batch: Option<i64>,
     /// Tokens per sequence. Default: 2048, or the model's maximum if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100_000_000))]
+    #[schemars(range(min = 1, max = limits::MOST_TOKENS))]
     pub sequence_length: Option<i64>,
     /// Rank of the LoRA matrices. Default: 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65_536))]
+    #[schemars(range(min = 1, max = limits::MOST_SEQUENCES))]
     pub lora_rank: Option<i64>,
     /// Which linear layers get LoRA matrices: `attention`, `all-linear`, or names such as `q_proj`. Default: all-linear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 100)))]
+    #[schemars(length(min = limits::LORA_TARGETS.least, max = limits::LORA_TARGETS.most), inner(length(min = limits::LORA_TARGET.least, max = limits::LORA_TARGET.most)))]
     pub lora_targets: Option<Vec<String>>,
     /// Whether activations are recomputed. Default: full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -434,11 +453,11 @@ pub struct TrainingSpec {
     pub sharding: Option<Sharding>,
     /// GPUs that train together, all on one node. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = limits::MOST_RANKS))]
     pub gpus: Option<i64>,
     /// What is kept in host memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2))]
+    #[schemars(length(max = limits::OFFLOADS.most))]
     pub offload: Option<Vec<Offload>>,
 }
 

@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Confidence;
 
+/// The `observedGeneration` of a status that nobody has written yet, by the definition's default.
+pub const UNOBSERVED: i64 = -1;
+
 /// What Loadline found out. A function of spec and cluster: it changes only when one of them does.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDeploymentStatus {
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status is about; -1 before the controller has looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// What the model needs.

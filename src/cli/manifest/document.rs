@@ -61,6 +61,11 @@ impl Document<'_> {
         serde_json::to_value(value).map_err(|error| format!("is not an object: {error}"))
     }
 
+    /// Whether these characters stand anywhere in it.
+    pub(super) fn contains(&self, text: &str) -> bool {
+        self.text.contains(text)
+    }
+
     /// What is wrong, with the line in the file rather than in the document.
     fn unreadable(&self, error: &serde_yaml::Error) -> String {
         let padded = "\n".repeat(self.before) + self.text;

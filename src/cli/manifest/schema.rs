@@ -8,10 +8,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::Value;
 
 use crate::api::crds;
+use crate::spelling::nearest;
 use crate::units::shorten;
 
-use super::nearest::nearest;
-use super::{API_VERSION, KIND, rules};
+use super::{API_VERSION, KIND};
 
 /// The schema of the only version.
 static SCHEMA: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| {
@@ -22,8 +22,17 @@ static SCHEMA: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| {
 /// More faults of one object than anybody reads.
 const MOST_FAULTS: usize = 20;
 
-/// Every fault of an object, each with its path, its value and what would be right.
-pub(super) fn faults(object: &Value) -> Vec<String> {
+/// Something that is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Where, such as `spec.context.length`.
+    pub(super) path: String,
+    /// The path, its value and what would be right.
+    pub(super) text: String,
+}
+
+/// Every fault of an object.
+pub(super) fn faults(object: &Value) -> Vec<Fault> {
     let mut faults = Faults::default();
     metadata(object, &mut faults);
     let Some(fields) = object.as_object() else { return faults.0 };
@@ -35,8 +44,7 @@ pub(super) fn faults(object: &Value) -> Vec<String> {
         SCHEMA.as_ref().and_then(|schema| schema.properties.as_ref()).and_then(|fields| fields.get("spec"));
     match (schema, fields.get("spec")) {
         (Some(schema), Some(spec)) => check(schema, spec, "spec", &mut faults),
-        _ => faults
-            .push("spec: missing; it must at least have model, such as `model: {parameters: 8B}`".to_owned()),
+        _ => faults.push("spec", "missing; it must at least have model, such as `model: {parameters: 8B}`"),
     }
     faults.0
 }
@@ -45,27 +53,28 @@ fn metadata(object: &Value, faults: &mut Faults) {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     if text("/apiVersion") != Some(API_VERSION) {
         let found = text("/apiVersion").unwrap_or_default();
-        faults.push(format!(
-            "apiVersion: \"{}\" is not known for kind {KIND}; use {API_VERSION}",
-            shorten(found)
-        ));
+        let problem = format!("\"{}\" is not known for kind {KIND}; use {API_VERSION}", shorten(found));
+        faults.push("apiVersion", &problem);
     }
     match object.pointer("/metadata/name") {
         Some(Value::String(name)) if is_name(name, 253, true) => {}
-        Some(name) => faults.push(format!(
-            "metadata.name: {} must be lower case letters, digits, '-' and '.', and begin and end with a letter or digit",
+        Some(name) => faults.push("metadata.name", &format!(
+            "{} must be lower case letters, digits, '-' and '.', and begin and end with a letter or digit",
             shown(name)
         )),
         None if object.pointer("/metadata/generateName").is_some() => {}
-        None => faults.push("metadata.name: missing; give the object a name, such as llama-8b".to_owned()),
+        None => faults.push("metadata.name", "missing; give the object a name, such as llama-8b"),
     }
     match object.pointer("/metadata/namespace") {
         None => {}
         Some(Value::String(name)) if is_name(name, 63, false) => {}
-        Some(name) => faults.push(format!(
-            "metadata.namespace: {} must be lower case letters, digits and '-', and begin and end with a letter or digit",
-            shown(name)
-        )),
+        Some(name) => faults.push(
+            "metadata.namespace",
+            &format!(
+                "{} must be lower case letters, digits and '-', and begin and end with a letter or digit",
+                shown(name)
+            ),
+        ),
     }
 }
 
@@ -79,12 +88,12 @@ fn is_name(name: &str, longest: usize, dots: bool) -> bool {
 }
 
 #[derive(Default)]
-struct Faults(Vec<String>);
+struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn push(&mut self, fault: String) {
+    fn push(&mut self, path: &str, problem: &str) {
         if self.0.len() < MOST_FAULTS {
-            self.0.push(fault);
+            self.0.push(Fault { path: path.to_owned(), text: format!("{path}: {problem}") });
         }
     }
 
@@ -94,7 +103,7 @@ impl Faults {
             || format!("known are {}", known.join(", ")),
             |near| format!("did you mean {near}?"),
         );
-        self.push(format!("{path}: unknown field; {remedy}"));
+        self.push(&path, &format!("unknown field; {remedy}"));
     }
 }
 
@@ -122,7 +131,7 @@ fn check(schema: &JSONSchemaProps, value: &Value, path: &str, faults: &mut Fault
         let names: Vec<&str> = allowed.iter().filter_map(|allowed| allowed.0.as_str()).collect();
         let near = value.as_str().and_then(|value| nearest(value, names.iter().copied()));
         let near = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
-        faults.push(format!("{path}: {} is not known; {near}known are {}", shown(value), names.join(", ")));
+        faults.push(path, &format!("{} is not known; {near}known are {}", shown(value), names.join(", ")));
         return;
     }
     match value {
@@ -132,14 +141,13 @@ fn check(schema: &JSONSchemaProps, value: &Value, path: &str, faults: &mut Fault
         Value::Number(number) => range(schema, number, path, faults),
         Value::Null | Value::Bool(_) => {}
     }
-    rules(schema, value, path, faults);
 }
 
 fn has_type(schema: &JSONSchemaProps, value: &Value, path: &str, faults: &mut Faults) -> bool {
     if schema.x_kubernetes_int_or_string == Some(true) {
         let fine = value.is_string() || value.is_i64() || value.is_u64();
         if !fine {
-            faults.push(format!("{path}: {} is neither a whole number nor a word", shown(value)));
+            faults.push(path, &format!("{} is neither a whole number nor a word", shown(value)));
         }
         return fine;
     }
@@ -162,7 +170,7 @@ fn has_type(schema: &JSONSchemaProps, value: &Value, path: &str, faults: &mut Fa
             _ => String::new(),
         };
         let limits = limits(schema).map_or_else(String::new, |limits| format!(" {limits}"));
-        faults.push(format!("{path}: {} is not {wanted}{limits}{remedy}", shown(value)));
+        faults.push(path, &format!("{} is not {wanted}{limits}{remedy}", shown(value)));
     }
     fine
 }
@@ -176,7 +184,7 @@ fn object(
     let properties = schema.properties.as_ref();
     for required in schema.required.iter().flatten() {
         if !fields.contains_key(required) {
-            faults.push(format!("{}: missing, and it must be there", joined(path, required)));
+            faults.push(&joined(path, required), "missing, and it must be there");
         }
     }
     let free_form = schema.x_kubernetes_preserve_unknown_fields == Some(true);
@@ -197,7 +205,7 @@ fn array(schema: &JSONSchemaProps, items: &[Value], path: &str, faults: &mut Fau
     let (least, most) = (schema.min_items.unwrap_or(0), schema.max_items.unwrap_or(i64::MAX));
     if length < least || length > most {
         let limit = if length < least { format!("at least {least}") } else { format!("at most {most}") };
-        faults.push(format!("{path}: has {length} items, and may have {limit}"));
+        faults.push(path, &format!("has {length} items, and may have {limit}"));
         return;
     }
     if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
@@ -211,11 +219,11 @@ fn string(schema: &JSONSchemaProps, text: &str, path: &str, faults: &mut Faults)
     let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
     if length < schema.min_length.unwrap_or(0) {
         let least = schema.min_length.unwrap_or(0);
-        faults.push(format!("{path}: \"{}\" is shorter than {least} characters", shorten(text)));
+        faults.push(path, &format!("\"{}\" is shorter than {least} characters", shorten(text)));
     }
     if length > schema.max_length.unwrap_or(i64::MAX) {
         let most = schema.max_length.unwrap_or(0);
-        faults.push(format!("{path}: \"{}\" is longer than {most} characters", shorten(text)));
+        faults.push(path, &format!("\"{}\" is longer than {most} characters", shorten(text)));
     }
 }
 
@@ -226,7 +234,7 @@ fn range(schema: &JSONSchemaProps, number: &serde_json::Number, path: &str, faul
         schema.minimum.is_some_and(|least| number < least) || schema.maximum.is_some_and(|most| number > most)
     });
     if outside {
-        faults.push(format!("{path}: {} is not a whole number {limits}", shorten(&number.to_string())));
+        faults.push(path, &format!("{} is not a whole number {limits}", shorten(&number.to_string())));
     }
 }
 
@@ -240,31 +248,38 @@ fn limits(schema: &JSONSchemaProps) -> Option<String> {
     }
 }
 
-/// The rules that the API server evaluates in CEL, in its own words.
-fn rules(schema: &JSONSchemaProps, value: &Value, path: &str, faults: &mut Faults) {
-    for rule in schema.x_kubernetes_validations.iter().flatten() {
-        if rules::holds(&rule.rule, value) == Some(false) {
-            let message = rule.message.clone().unwrap_or_else(|| format!("breaks the rule {}", rule.rule));
-            let found = if value.is_object() { String::new() } else { format!("{}: ", shown(value)) };
-            faults.push(format!("{path}: {found}{message}"));
-        }
-    }
+/// A CEL rule of the schema.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// The field that it is about, such as `spec.model`.
+    pub(super) path: String,
+    /// The expression.
+    pub(super) expression: String,
+    /// What the server says where it does not hold.
+    pub(super) message: String,
 }
 
 /// Every CEL rule of the schema.
 #[cfg(test)]
-pub(super) fn all_rules() -> Vec<String> {
-    fn collect(schema: &JSONSchemaProps, found: &mut Vec<String>) {
-        found.extend(schema.x_kubernetes_validations.iter().flatten().map(|rule| rule.rule.clone()));
-        schema.properties.iter().flatten().for_each(|(_, schema)| collect(schema, found));
+pub(super) fn all_rules() -> Vec<Rule> {
+    fn collect(schema: &JSONSchemaProps, path: &str, found: &mut Vec<Rule>) {
+        found.extend(schema.x_kubernetes_validations.iter().flatten().map(|rule| Rule {
+            path: path.to_owned(),
+            expression: rule.rule.clone(),
+            message: rule.message.clone().unwrap_or_default(),
+        }));
+        for (name, schema) in schema.properties.iter().flatten() {
+            collect(schema, &joined(path, name), found);
+        }
         if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
-            collect(schema, found);
+            collect(schema, path, found);
         }
         if let Some(JSONSchemaPropsOrBool::Schema(schema)) = &schema.additional_properties {
-            collect(schema, found);
+            collect(schema, path, found);
         }
     }
     let mut found = Vec::new();
-    SCHEMA.iter().for_each(|schema| collect(schema, &mut found));
+    SCHEMA.iter().for_each(|schema| collect(schema, "", &mut found));
     found
 }

@@ -85,11 +85,14 @@ fn a_heartbeat_changes_nothing() {
 }
 
 #[test]
-fn only_pods_that_hold_gpus_count() {
+fn only_pods_that_hold_gpus_or_wait_for_them_count() {
     let mut index = read(&[node("a", "15360", "01")]);
-    for (pod, changes) in [
+    for (pod, changes) in vec![
         (pod("web", Some("a"), None, "Running"), false),
+        (pod("waits", None, Some("1"), "Pending"), true),
         (pod("waits", None, Some("1"), "Pending"), false),
+        (pod("waits", Some("a"), Some("1"), "Pending"), true),
+        (pod("waits", Some("a"), Some("1"), "Succeeded"), true),
         (pod("done", Some("a"), Some("1"), "Succeeded"), false),
         (pod("runs", Some("a"), Some("1"), "Pending"), true),
         (pod("runs", Some("a"), Some("1"), "Running"), false),

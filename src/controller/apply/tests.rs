@@ -1,10 +1,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
+use std::sync::Arc;
+
 use super::*;
-use crate::controller::testing::{Answer, Recorded, object, plan, refusal, shape};
+use crate::controller::resolve::{Present, resolve};
+use crate::controller::testing::{Answer, Recorded, object, refusal, shape};
 use crate::inventory::Inventory;
-use crate::launch::{self, Nothing, Subject, build};
 
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/team-a/deployments/llama";
 const APPLY: &str =
@@ -17,28 +19,16 @@ fn llama() -> ModelDeployment {
     )
 }
 
-fn wanted() -> Built {
-    let (object, shape) = (llama(), shape());
-    let plan = plan(&object, 20, &Inventory::default());
-    let subject = Subject {
-        namespace: "team-a",
-        name: "llama",
-        uid: "0a",
-        spec: &object.spec,
-        shape: &shape,
-        catalog_repository: None,
-        resource: "nvidia.com/gpu",
-        estimate: &plan.estimate,
-        margin: plan.margin,
-        requirement: plan.requirement,
-    };
-    build(subject).unwrap()
+/// What is desired of the Deployment, and the Deployment.
+fn wanted() -> (Desired, Value) {
+    let resolved = resolve(&llama(), &Arc::new(shape()), &Inventory::default(), Present::default(), |_| None);
+    let Desired::Deployment(wanted) = &resolved.desired else { panic!("{:?}", resolved.found) };
+    (resolved.desired.clone(), Value::clone(wanted))
 }
 
 /// The Deployment as the server has it: with what was applied, its own defaults and a status.
 fn live(ready: i32, owner: &str) -> Deployment {
-    let Built::Deployment(wanted) = wanted() else { panic!("a Deployment") };
-    let mut live = *wanted;
+    let (_, mut live) = wanted();
     live["metadata"]["uid"] = json!("1b");
     live["metadata"]["generation"] = json!(1);
     live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = json!("1");
@@ -53,15 +43,15 @@ fn live(ready: i32, owner: &str) -> Deployment {
 
 /// What becomes of the workload, and the calls that were made.
 async fn applied(
-    built: Option<&Built>,
+    desired: &Desired,
     seen: Option<&Deployment>,
     answer: impl Fn(&str, &Value) -> Answer + Clone + Send + Sync + 'static,
-) -> (Result<Workload, Error>, Recorded) {
+) -> (Result<Rollout, Error>, Recorded) {
     let server = Recorded::default();
     let client = server.client(answer);
-    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let (metrics, memory) = (Metrics::default(), Records::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
-    let result = workload(writer, &llama(), built, seen).await;
+    let result = workload(writer, &llama(), desired, seen).await;
     (result, server)
 }
 
@@ -71,20 +61,19 @@ fn not_found(_: &str, _: &Value) -> Answer {
 
 #[tokio::test]
 async fn what_is_not_there_is_applied() {
-    let (result, server) = applied(Some(&wanted()), None, |call: &str, body: &Value| {
+    let (result, server) = applied(&wanted().0, None, |call: &str, body: &Value| {
         if call.starts_with("GET") { refusal(404, "NotFound", "not found") } else { (201, body.clone()) }
     })
     .await;
-    assert_eq!(result.unwrap(), Workload::Written(Child::default()));
+    assert_eq!(result.unwrap(), Rollout::Written(Child::default()));
     assert_eq!(server.calls(), [format!("GET {DEPLOYMENT}"), APPLY.to_owned()]);
-    let Built::Deployment(wanted) = wanted() else { panic!("a Deployment") };
-    assert_eq!(server.requests()[1].1, *wanted);
+    assert_eq!(server.requests()[1].1, wanted().1);
 }
 
 #[tokio::test]
 async fn what_is_as_wanted_is_not_written() {
-    let (result, server) = applied(Some(&wanted()), Some(&live(2, "0a")), not_found).await;
-    let Workload::Written(child) = result.unwrap() else { panic!("written") };
+    let (result, server) = applied(&wanted().0, Some(&live(2, "0a")), not_found).await;
+    let Rollout::Written(child) = result.unwrap() else { panic!("written") };
     assert_eq!((child.is_current, child.ready), (true, 2));
     assert!(server.calls().is_empty(), "{:?}", server.calls());
 }
@@ -94,24 +83,23 @@ async fn what_has_drifted_is_applied_once_more() {
     let mut drifted = live(2, "0a");
     drifted.spec.as_mut().unwrap().replicas = Some(7);
     let (result, server) =
-        applied(Some(&wanted()), Some(&drifted), |_: &str, body: &Value| (200, body.clone())).await;
-    assert!(matches!(result.unwrap(), Workload::Written(_)));
+        applied(&wanted().0, Some(&drifted), |_: &str, body: &Value| (200, body.clone())).await;
+    assert!(matches!(result.unwrap(), Rollout::Written(_)));
     assert_eq!(server.calls(), [APPLY]);
 }
 
 #[tokio::test]
 async fn what_belongs_to_another_is_left_alone() {
     // Of an object of the same name that is gone, or of another altogether.
-    for (kind, expected) in [("ModelDeployment", Workload::Predecessor), ("Application", Workload::NameTaken)]
-    {
+    for (kind, expected) in [("ModelDeployment", Rollout::Predecessor), ("Application", Rollout::NameTaken)] {
         let mut live = live(2, "another");
         live.metadata.owner_references.as_mut().unwrap()[0].kind = kind.to_owned();
         // Seen by the watch, or only when it is asked for by name.
-        let (result, server) = applied(Some(&wanted()), Some(&live), not_found).await;
+        let (result, server) = applied(&wanted().0, Some(&live), not_found).await;
         assert_eq!((result.unwrap(), server.calls().len()), (expected.clone(), 0));
         let live = serde_json::to_value(live).unwrap();
         let (result, server) =
-            applied(Some(&wanted()), None, move |_: &str, _: &Value| (200, live.clone())).await;
+            applied(&wanted().0, None, move |_: &str, _: &Value| (200, live.clone())).await;
         assert_eq!((result.unwrap(), server.calls()), (expected, vec![format!("GET {DEPLOYMENT}")]));
     }
 }
@@ -131,7 +119,7 @@ async fn what_the_server_refuses_or_denies_is_told_and_an_outage_is_tried_again(
         (500, "InternalError", "etcd", "error"),
         (429, "TooManyRequests", "slow down", "error"),
     ] {
-        let (result, _) = applied(Some(&wanted()), None, move |call: &str, _: &Value| {
+        let (result, _) = applied(&wanted().0, None, move |call: &str, _: &Value| {
             if call.starts_with("GET") {
                 refusal(404, "NotFound", "")
             } else {
@@ -140,8 +128,8 @@ async fn what_the_server_refuses_or_denies_is_told_and_an_outage_is_tried_again(
         })
         .await;
         let found = match result {
-            Ok(Workload::Rejected { why, child: None }) => ("rejected", why),
-            Ok(Workload::Denied { why, child: None }) => ("denied", why),
+            Ok(Rollout::Rejected { why, child: None }) => ("rejected", why),
+            Ok(Rollout::Denied { why, child: None }) => ("denied", why),
             Ok(other) => panic!("{other:?}"),
             Err(error) => {
                 assert_eq!(
@@ -157,16 +145,15 @@ async fn what_the_server_refuses_or_denies_is_told_and_an_outage_is_tried_again(
 
 #[tokio::test]
 async fn without_a_plan_nothing_is_touched() {
-    let (result, server) = applied(None, Some(&live(1, "0a")), not_found).await;
-    assert_eq!(result.unwrap(), Workload::LeftAlone(Some(Child::of(&live(1, "0a")))));
+    let (result, server) = applied(&Desired::AsItIs, Some(&live(1, "0a")), not_found).await;
+    assert_eq!(result.unwrap(), Rollout::AsItIs(Some(Child::of(&live(1, "0a")))));
     assert!(server.calls().is_empty());
 }
 
 #[tokio::test]
 async fn what_is_no_longer_to_run_is_removed() {
-    let nothing = Built::Nothing(Nothing::NoModel);
     for code in [200, 404, 409] {
-        let (result, server) = applied(Some(&nothing), Some(&live(1, "0a")), move |_: &str, _: &Value| {
+        let (result, server) = applied(&Desired::None, Some(&live(1, "0a")), move |_: &str, _: &Value| {
             if code == 200 {
                 (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
             } else {
@@ -174,12 +161,12 @@ async fn what_is_no_longer_to_run_is_removed() {
             }
         })
         .await;
-        assert_eq!(result.unwrap(), Workload::Nothing(Nothing::NoModel), "{code}");
+        assert_eq!(result.unwrap(), Rollout::None, "{code}");
         assert_eq!(server.calls(), [format!("DELETE {DEPLOYMENT}")]);
         assert_eq!(server.requests()[0].1["preconditions"]["uid"], "1b");
     }
-    let (result, server) = applied(Some(&nothing), Some(&live(1, "another")), not_found).await;
-    assert_eq!((result.unwrap(), server.calls().len()), (Workload::Nothing(Nothing::NoModel), 0));
+    let (result, server) = applied(&Desired::None, Some(&live(1, "another")), not_found).await;
+    assert_eq!((result.unwrap(), server.calls().len()), (Rollout::None, 0));
 }
 
 #[tokio::test]
@@ -240,43 +227,43 @@ async fn what_the_server_refuses_is_not_offered_again_until_it_is_another() {
             refusal(500, "InternalError", faults)
         }
     });
-    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let (metrics, memory) = (Metrics::default(), Records::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
-    let told = Workload::Rejected {
+    let told = Rollout::Rejected {
         why: "failed to create typed patch object: errors: .spec.a: field not declared in schema .spec.b: field not declared in schema".to_owned(),
         child: None,
     };
     for _ in 0..3 {
-        assert_eq!(workload(writer, &llama(), Some(&wanted()), None).await.unwrap(), told);
+        assert_eq!(workload(writer, &llama(), &wanted().0, None).await.unwrap(), told);
     }
     assert_eq!(server.calls(), [format!("GET {DEPLOYMENT}"), APPLY.to_owned()]);
-    let Built::Deployment(mut other) = wanted() else { panic!("a Deployment") };
-    other["metadata"]["annotations"][launch::APPLIED_ANNOTATION] = json!("another");
-    workload(writer, &llama(), Some(&Built::Deployment(other)), None).await.unwrap();
+    let (_, mut other) = wanted();
+    other["metadata"]["annotations"][deployment::APPLIED_ANNOTATION] = json!("another");
+    workload(writer, &llama(), &Desired::Deployment(Box::new(other)), None).await.unwrap();
     assert_eq!(server.calls().len(), 4);
 }
 
 #[tokio::test]
 async fn a_value_that_the_server_writes_in_another_way_is_applied_once() {
-    let Built::Deployment(mut wanted) = wanted() else { panic!("a Deployment") };
+    let (_, mut wanted) = wanted();
     wanted["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("1000m");
     let mut seen = live(2, "0a");
     let answer = serde_json::to_value(&seen).unwrap();
     let server = Recorded::default();
     let client = server.client(move |_: &str, _: &Value| (200, answer.clone()));
-    let (metrics, memory) = (Metrics::default(), Memory::default());
+    let (metrics, memory) = (Metrics::default(), Records::default());
     let writer = Writer { client: &client, metrics: &metrics, memory: &memory };
-    let built = Built::Deployment(wanted);
+    let built = Desired::Deployment(Box::new(wanted));
     for _ in 0..3 {
-        workload(writer, &llama(), Some(&built), Some(&seen)).await.unwrap();
+        workload(writer, &llama(), &built, Some(&seen)).await.unwrap();
     }
     assert_eq!(server.calls(), [APPLY]);
     // Another's change of the spec, and another's change of a label.
     seen.metadata.generation = Some(2);
-    workload(writer, &llama(), Some(&built), Some(&seen)).await.unwrap();
+    workload(writer, &llama(), &built, Some(&seen)).await.unwrap();
     assert_eq!(server.calls().len(), 2);
     seen.metadata.generation = Some(1);
     seen.metadata.labels = None;
-    workload(writer, &llama(), Some(&built), Some(&seen)).await.unwrap();
+    workload(writer, &llama(), &built, Some(&seen)).await.unwrap();
     assert_eq!(server.calls().len(), 3);
 }

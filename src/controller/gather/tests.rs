@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -17,13 +20,15 @@ async fn gathered(
     let client = server.client(answer);
     let spec: ModelDeploymentSpec = serde_json::from_value(json!({"model": source})).unwrap();
     let settings = Settings { offline: true, ..Settings::default() };
-    let (hub, _told) = Hub::new(Sources::new(settings).unwrap());
+    let (models, _told) = Models::new(Sources::new(settings).unwrap(), Secrets(client.clone()));
+    let config_maps = ConfigMaps::default();
     let key = ("team-a".to_owned(), "llama".to_owned());
-    let mut found = gather(Places { client: &client, hub: &hub }, &key, &spec).await;
+    let places = Places { client: &client, models: &models, config_maps: &config_maps };
+    let mut found = gather(places, &key, Some(1), &spec).await;
     // What is read beside is there soon.
     while matches!(found, Ok(Gathered::Pending)) {
         tokio::task::yield_now().await;
-        found = gather(Places { client: &client, hub: &hub }, &key, &spec).await;
+        found = gather(places, &key, Some(1), &spec).await;
     }
     (found, server.calls())
 }
@@ -41,10 +46,63 @@ async fn a_config_is_read_from_a_config_map() {
         json!({"binaryData": {"llama": base64(CONFIG.as_bytes())}}),
     ] {
         let (result, calls) = gathered(source.clone(), move |_: &str, _: &Value| (200, map.clone())).await;
-        let Ok(Gathered::Model(model)) = result else { panic!("{result:?}") };
-        assert_eq!(model.shape.parameters, 8_030_261_248);
+        let Ok(Gathered::Model(shape, _)) = result else { panic!("{result:?}") };
+        assert_eq!(shape.parameters, 8_030_261_248);
         assert_eq!(calls, ["GET /api/v1/namespaces/team-a/configmaps/models"]);
     }
+}
+
+#[tokio::test]
+async fn a_config_map_is_read_again_only_when_it_is_another() {
+    let server = Recorded::default();
+    let version = Arc::new(AtomicU64::new(5));
+    let client = server.client({
+        let version = Arc::clone(&version);
+        move |_: &str, _: &Value| {
+            let version = version.load(Ordering::Relaxed).to_string();
+            (200, json!({"metadata": {"resourceVersion": version}, "data": {"llama": CONFIG}}))
+        }
+    });
+    let spec: ModelDeploymentSpec =
+        serde_json::from_value(json!({"model": {"configMapRef": {"name": "models", "key": "llama"}}}))
+            .unwrap();
+    let settings = Settings { offline: true, ..Settings::default() };
+    let (models, _told) = Models::new(Sources::new(settings).unwrap(), Secrets(client.clone()));
+    let config_maps = ConfigMaps::default();
+    let places = Places { client: &client, models: &models, config_maps: &config_maps };
+    let key = ("team-a".to_owned(), "llama".to_owned());
+    let mut shapes = Vec::new();
+    for (generation, change, expected) in
+        [(1, 5, 1), (1, 5, 1), (1, 6, 1), (2, 6, 3), (2, 6, 3), (3, 6, 4), (3, 6, 4)]
+    {
+        version.store(change, Ordering::Relaxed);
+        let Ok(Gathered::Model(shape, Some(again))) = gather(places, &key, Some(generation), &spec).await
+        else {
+            panic!("no model")
+        };
+        assert!(again <= crate::controller::config_maps::REREAD);
+        assert_eq!(server.calls().len(), expected, "generation {generation}, version {change}");
+        shapes.push(shape);
+    }
+    assert!(shapes.iter().all(|shape| Arc::ptr_eq(shape, &shapes[0])), "the content is the same");
+}
+
+#[tokio::test]
+async fn what_was_found_for_a_source_is_forgotten_with_it() {
+    let client = Recorded::default().client(unreachable);
+    let settings = Settings { offline: true, ..Settings::default() };
+    let (models, mut told) = Models::new(Sources::new(settings).unwrap(), Secrets(client.clone()));
+    let config_maps = ConfigMaps::default();
+    let places = Places { client: &client, models: &models, config_maps: &config_maps };
+    let key = ("team-a".to_owned(), "llama".to_owned());
+    let spec = |source: Value| serde_json::from_value(json!({"model": source})).unwrap();
+    let (hub, catalog) =
+        (spec(json!({"huggingFace": {"repository": "org/name"}})), spec(json!({"catalog": "llama-3.1-8b"})));
+    assert_eq!(gather(places, &key, Some(1), &hub).await.unwrap(), Gathered::Pending);
+    told.recv().await;
+    assert!(matches!(gather(places, &key, Some(1), &hub).await, Ok(Gathered::Unresolved(_))));
+    assert!(matches!(gather(places, &key, Some(2), &catalog).await, Ok(Gathered::Model(..))));
+    assert_eq!(gather(places, &key, Some(3), &hub).await.unwrap(), Gathered::Pending, "it is read again");
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -95,16 +153,14 @@ async fn what_the_spec_says_needs_no_call() {
         assert!(error.to_string().starts_with(words), "{error}");
         assert_eq!(calls.len(), 0);
     }
-    for (name, repository) in
-        [("llama-3.1-8b", "meta-llama/Llama-3.1-8B"), ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B")]
-    {
+    for name in ["llama-3.1-8b", "meta-llama/Llama-3.1-8B"] {
         let (result, _) = gathered(json!({"catalog": name}), unreachable).await;
-        let Ok(Gathered::Model(model)) = result else { panic!("{result:?}") };
-        assert_eq!(model.catalog_repository.as_deref(), Some(repository));
+        let Ok(Gathered::Model(shape, _)) = result else { panic!("{result:?}") };
+        assert_eq!(shape.parameters, 8_030_261_248, "{name}");
     }
     let config: Value = serde_json::from_str(CONFIG).unwrap();
     let (result, _) = gathered(json!({"config": config}), unreachable).await;
-    assert!(matches!(result, Ok(Gathered::Model(_))));
+    assert!(matches!(result, Ok(Gathered::Model(..))));
 }
 
 #[tokio::test]

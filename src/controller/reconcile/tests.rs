@@ -1,13 +1,16 @@
 use kube::runtime::events::Reporter;
-use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::store;
 use kube::runtime::watcher;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cluster::PodsByOwner;
+use crate::controller::gather::Secrets;
 use crate::controller::testing::{Answer, Recorded, cluster, object, refusal};
 use crate::inventory::testing::{golden, gpu_node};
 use crate::inventory::{Inventory, Node};
 use crate::source::{Settings, Sources};
+use crate::world::{Decisions, Models, Planner};
 
 const BASE: &str = "/apis/loadline.dev/v1alpha1/namespaces/team-a/modeldeployments/llama";
 
@@ -15,9 +18,10 @@ const BASE: &str = "/apis/loadline.dev/v1alpha1/namespaces/team-a/modeldeploymen
 struct Harness {
     context: Arc<Context>,
     server: Recorded,
-    children: Writer<Deployment>,
+    children: store::Writer<Deployment>,
     views: watch::Sender<Option<Arc<View>>>,
     woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
+    told: mpsc::UnboundedReceiver<Key>,
 }
 
 impl Harness {
@@ -25,25 +29,43 @@ impl Harness {
         nodes: Vec<Node>,
         answer: impl Fn(&str, &Value) -> Answer + Clone + Send + Sync + 'static,
     ) -> Self {
+        Self::with(Settings { offline: true, ..Settings::default() }, nodes, answer)
+    }
+
+    fn with(
+        settings: Settings,
+        nodes: Vec<Node>,
+        answer: impl Fn(&str, &Value) -> Answer + Clone + Send + Sync + 'static,
+    ) -> Self {
         let server = Recorded::default();
         let client = server.client(answer);
         let (views, view) = watch::channel(Some(seen(1, nodes)));
-        let mut children = Writer::<Deployment>::default();
+        let mut children = store::Writer::<Deployment>::default();
         children.apply_watcher_event(&watcher::Event::Init);
         children.apply_watcher_event(&watcher::Event::InitDone);
         let (wake, woken) = mpsc::unbounded_channel();
-        let context = Context {
-            client: client.clone(),
+        let sources = Sources::new(settings).unwrap();
+        let (models, told) = Models::new(sources, Secrets(client.clone()));
+        let world = World {
             views: view,
+            pods: PodsByOwner::default(),
+            models,
+            decisions: Decisions::default(),
+            planner: Planner::default(),
+            health: Arc::default(),
+            metrics: Arc::default(),
+        };
+        let writer = Writer {
+            client: client.clone(),
             deployments: children.as_reader(),
             deployments_read: watch::channel(true).1,
-            hub: Hub::new(Sources::new(Settings { offline: true, ..Settings::default() }).unwrap()).0,
-            memory: Arc::new(Memory::default()),
-            metrics: Arc::new(Metrics::default()),
+            config_maps: ConfigMaps::default(),
+            records: Records::default(),
             recorder: Recorder::new(client, Reporter { controller: "loadline".to_owned(), instance: None }),
             wake,
         };
-        Self { context: Arc::new(context), server, children, views, woken }
+        let context = Arc::new(Context { world: Arc::new(world), writer, turns: Turns::new(4, 2) });
+        Self { context, server, children, views, woken, told }
     }
 
     async fn reconcile(&self, object: &Guarded) -> Result<Action, Error> {
@@ -74,6 +96,45 @@ fn willing(call: &str, body: &Value) -> Answer {
 fn llama() -> Guarded {
     let spec = json!({"model": {"parameters": "8B"}, "context": {"length": 8192}, "engine": {"name": "vllm", "image": "pause:1"}});
     DeserializeGuard(Ok(object(&spec)))
+}
+
+/// The objects that a cluster leads to another decision for.
+fn changed_by(harness: &Harness, inventory: &Inventory) -> Vec<Key> {
+    let changed = std::sync::Mutex::new(Vec::new());
+    let broken = harness
+        .context
+        .world
+        .decisions
+        .tell_changed(inventory, 0, |key| changed.lock().unwrap().push(key.clone()));
+    assert_eq!(broken, []);
+    changed.into_inner().unwrap()
+}
+
+/// A model that is on the Hub, which is never reached.
+fn from_hub() -> ModelDeployment {
+    let mut object = object(&json!({"model": {"huggingFace": {"repository": "org/name"}}, "replicas": 3}));
+    object.status = Some(
+        serde_json::from_value(json!({
+            "observedGeneration": 3,
+            "estimate": {"weights": 1, "kvCache": 1, "activations": 1, "overhead": 1, "total": 4, "required": 5,
+                "requiredPerGpu": 5, "gpus": 1, "safetyMargin": "1.2", "confidence": "exact", "source": "safetensors"},
+            "conditions": [],
+        }))
+        .unwrap(),
+    );
+    object
+}
+
+/// The Deployment of an object, as the watch shows it.
+fn child(uid: &str, replicas: i32) -> Deployment {
+    serde_json::from_value(json!({
+        "metadata": {"namespace": "team-a", "name": "llama", "uid": "1b", "ownerReferences": [{
+            "apiVersion": "loadline.dev/v1alpha1", "kind": "ModelDeployment", "name": "llama", "uid": uid, "controller": true,
+        }]},
+        "spec": {"replicas": replicas, "selector": {}, "template": {}},
+        "status": {"replicas": replicas, "readyReplicas": 1},
+    }))
+    .unwrap()
 }
 
 fn name() -> Key {
@@ -162,14 +223,14 @@ async fn an_object_that_is_being_deleted_is_left_alone() {
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
     let action = harness.reconcile(&DeserializeGuard(Ok(deleted))).await.unwrap();
     assert_eq!((action, harness.calls().len()), (Action::await_change(), 0));
-    assert!(harness.context.memory.changed_by(&Inventory::default()).is_empty(), "it is forgotten");
+    assert!(changed_by(&harness, &Inventory::default()).is_empty(), "it is forgotten");
 }
 
 #[tokio::test]
 async fn only_what_a_change_of_the_cluster_concerns_is_woken() {
     let harness = Harness::new(golden(), willing);
     harness.reconcile(&llama()).await.unwrap();
-    let woken = |nodes| harness.context.memory.changed_by(&cluster(nodes, Vec::new()));
+    let woken = |nodes| changed_by(&harness, &cluster(nodes, Vec::new()));
     assert_eq!(woken(golden()), [], "nothing has changed");
     let mut labelled = golden();
     labelled[0].labels.insert("team".to_owned(), "a".to_owned());
@@ -213,15 +274,84 @@ async fn a_change_of_the_cluster_while_an_object_is_planned_is_not_missed() {
     // The view that is taken is the newest; one that is published in between is told by its version.
     let old = seen(1, golden());
     harness.views.send_replace(Some(seen(2, Vec::new())));
-    let places = Places { client: &harness.context.client, hub: &harness.context.hub };
-    let model = match gather::gather(places, &name(), &llama().0.unwrap().spec).await.unwrap() {
-        Gathered::Model(model) => *model,
+    let (world, writer) = (&harness.context.world, &harness.context.writer);
+    let places = Places { client: &writer.client, models: &world.models, config_maps: &writer.config_maps };
+    let shape = match gather::gather(places, &name(), Some(3), &llama().0.unwrap().spec).await.unwrap() {
+        Gathered::Model(shape, _) => shape,
         other => panic!("{other:?}"),
     };
     let object = llama().0.unwrap();
-    let resolved = resolve::resolve(&object, &model, &old.inventory, None);
-    harness.context.track(&name(), &object, model.shape, &resolved, &old);
+    let resolved = resolve::resolve(&object, &shape, &old.inventory, Present::default(), |_| None);
+    harness.context.track(&name(), resolved.tracked, &old);
     assert_eq!(harness.woken.try_recv().map(|object| object.name), Ok("llama".to_owned()));
+}
+
+#[tokio::test]
+async fn a_status_stands_until_its_model_has_been_read_and_the_replicas_are_brought_up_to_date() {
+    // Nobody listens there: a Hub that is down.
+    let endpoint = "http://127.0.0.1:9".to_owned();
+    let down = Settings { endpoint, attempts: 1, proxy_from_environment: false, ..Settings::default() };
+    let mut harness = Harness::with(down, golden(), willing);
+    harness.children.apply_watcher_event(&watcher::Event::Apply(child("0a", 1)));
+    let mut object = from_hub();
+    harness.reconcile(&DeserializeGuard(Ok(object.clone()))).await.unwrap();
+    let scaled = ["PATCH /apis/apps/v1/namespaces/team-a/deployments/llama"];
+    assert_eq!(harness.calls(), scaled, "no status, no event");
+    harness.children.apply_watcher_event(&watcher::Event::Apply(child("0a", 3)));
+    // It has been tried, and the outage told.
+    assert_eq!(harness.told.recv().await, Some(name()));
+    harness.reconcile(&DeserializeGuard(Ok(object.clone()))).await.unwrap();
+    assert_eq!(harness.calls(), [""; 0]);
+    // It was scaled: the status is of the generation before, and of the same model.
+    (object.spec.replicas, object.metadata.generation) = (5, Some(4));
+    harness.reconcile(&DeserializeGuard(Ok(object.clone()))).await.unwrap();
+    assert_eq!(harness.calls(), scaled);
+    // Another model is another matter.
+    object.metadata.generation = Some(5);
+    object.spec.model.hugging_face.as_mut().unwrap().repository = "org/other".to_owned();
+    harness.reconcile(&DeserializeGuard(Ok(object))).await.unwrap();
+    assert!(harness.calls().contains(&format!("PATCH {BASE}/status")));
+}
+
+#[tokio::test]
+async fn what_was_never_estimated_is_pending_and_then_has_what_was_found() {
+    let mut harness = Harness::new(golden(), willing);
+    let mut object = from_hub();
+    object.status = None;
+    let reason = |requests: &[(String, Value)]| {
+        let status = requests.iter().rfind(|(call, _)| call.contains("/status"));
+        status.map(|(_, body)| body["status"]["conditions"][0]["reason"].clone())
+    };
+    harness.reconcile(&DeserializeGuard(Ok(object.clone()))).await.unwrap();
+    assert_eq!(reason(&harness.server.requests()), Some(json!("EstimatePending")));
+    assert_eq!(harness.told.recv().await, Some(name()));
+    harness.reconcile(&DeserializeGuard(Ok(object))).await.unwrap();
+    assert_eq!(
+        reason(&harness.server.requests()),
+        Some(json!("ModelNotResolved")),
+        "the Hub is not to be used"
+    );
+}
+
+#[tokio::test]
+async fn a_malformed_object_reports_what_runs() {
+    let live = json!({
+        "apiVersion": "loadline.dev/v1alpha1", "kind": "ModelDeployment",
+        "metadata": {"namespace": "team-a", "name": "llama", "uid": "0a", "generation": 3, "resourceVersion": "10"},
+        "spec": {"model": 7},
+    });
+    for (uid, replicas) in [("0a", 2), ("another", 0)] {
+        let live = live.clone();
+        let mut harness = Harness::new(golden(), move |call: &str, body: &Value| {
+            if call == format!("GET {BASE}") { (200, live.clone()) } else { willing(call, body) }
+        });
+        harness.children.apply_watcher_event(&watcher::Event::Apply(child(uid, 2)));
+        let invalid =
+            InvalidObject { error: "invalid".to_owned(), metadata: object(&json!({"model": {}})).metadata };
+        harness.reconcile(&DeserializeGuard(Err(invalid))).await.unwrap();
+        let requests = harness.server.requests();
+        assert_eq!(requests[1].1["status"]["replicas"].as_i64().unwrap_or(0), replicas, "{uid}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use crate::api::v1alpha1::ModelDeploymentStatus;
 use crate::controller::testing::{cluster, object, plan};
 use crate::inventory::testing::{golden, gpu_node, gpu_pod, node};
 use crate::inventory::{Inventory, Node};
+use crate::launch::rollout::Child;
+use crate::launch::{Launch, Nothing};
 use crate::refusal::Refusal;
+use k8s_openapi::api::apps::v1::Deployment;
 
 fn at(second: i64) -> jiff::Timestamp {
     jiff::Timestamp::from_second(second).unwrap()
@@ -16,17 +19,39 @@ fn planned(gib: u64, inventory: &Inventory) -> Found {
     Found::Planned(Box::new(plan(&object(&json!({"model": {"parameters": "8B"}})), gib, inventory)))
 }
 
-fn child(ready: i32) -> Workload {
-    Workload::Written(Child { is_current: true, replicas: 2, updated: 2, ready, failure: None })
+fn child(ready: i32) -> Rollout {
+    Rollout::Written(Child { is_current: true, replicas: 2, updated: 2, ready, ..Child::default() })
 }
 
-fn facts<'a>(found: &'a Found, workload: &'a Workload) -> Facts<'a> {
-    Facts { name: "llama", generation: Some(3), wanted: 2, found, hopeless: false, workload }
+/// A plan for which nothing runs.
+fn without_pods(gib: u64, inventory: &Inventory, nothing: Nothing) -> Found {
+    let Found::Planned(plan) = planned(gib, inventory) else { panic!("a plan") };
+    Found::Planned(Box::new(Plan { launch: Launch::Nothing(nothing), ..*plan }))
+}
+
+/// A pod of which this is known.
+fn pod(status: &serde_json::Value) -> PodFacts {
+    let pod = json!({"metadata": {"name": "llama-5d4-x"}, "status": status});
+    PodFacts::from_object(&serde_json::from_value(pod).unwrap())
+}
+
+fn facts<'a>(found: &'a Found, rollout: &'a Rollout) -> Facts<'a> {
+    Facts {
+        name: "llama",
+        generation: Some(3),
+        wanted: 2,
+        found,
+        hopeless: false,
+        rollout,
+        pods: &[],
+        replacement: Replacement::Surge,
+    }
 }
 
 /// Each condition as `Status Reason`, in the order in which they are written.
 fn shown(status: &ModelDeploymentStatus) -> Vec<String> {
-    status.conditions.iter().map(|condition| format!("{} {}", condition.status, condition.reason)).collect()
+    let of_all = status.conditions.iter().filter(|condition| condition.type_ != UP_TO_DATE);
+    of_all.map(|condition| format!("{} {}", condition.status, condition.reason)).collect()
 }
 
 fn l4() -> Inventory {
@@ -52,20 +77,19 @@ fn each_case_has_its_conditions() {
     let mut cordoned = gpu_node("l4", 23034, 4);
     cordoned.unschedulable = true;
     let unlabelled = node("x", &[], &[("nvidia.com/gpu", 4)]);
-    let left_alone = Workload::LeftAlone(None);
-    let failing = Workload::Written(Child {
+    let left_alone = Rollout::AsItIs(None);
+    let failing = Rollout::Written(Child {
         failure: Some("exceeded quota".to_owned()),
         is_current: true,
         ..Child::default()
     });
-    let stale = Workload::Written(Child { replicas: 2, updated: 2, ready: 2, ..Child::default() });
+    let stale = Rollout::Written(Child { replicas: 2, updated: 2, ready: 2, ..Child::default() });
     let old_pods =
-        Workload::Written(Child { is_current: true, replicas: 3, updated: 1, ready: 2, failure: None });
+        Rollout::Written(Child { is_current: true, replicas: 3, updated: 1, ready: 2, ..Child::default() });
     let old_ready =
-        Workload::Written(Child { is_current: true, replicas: 4, updated: 2, ready: 2, failure: None });
-    let nothing = Workload::Nothing(Nothing::NoModel);
-    let rejected = Workload::Rejected { why: "spec.template: Invalid value".to_owned(), child: None };
-    let denied = Workload::Denied {
+        Rollout::Written(Child { is_current: true, replicas: 4, updated: 2, ready: 2, ..Child::default() });
+    let rejected = Rollout::Rejected { why: "spec.template: Invalid value".to_owned(), child: None };
+    let denied = Rollout::Denied {
         why: "exceeded quota".to_owned(),
         child: Some(Child { replicas: 2, ready: 2, ..Child::default() }),
     };
@@ -162,16 +186,34 @@ fn each_case_has_its_conditions() {
             ],
         ),
         (
-            "nothing to run, and it fits",
-            planned(20, &l4()),
-            nothing.clone(),
-            ["True FitsNow", "True Estimated", "True FitsNow", "False FitsNow", "False FitsNow"],
+            "an estimate only, and it fits",
+            without_pods(20, &l4(), Nothing::NoEngine),
+            Rollout::None,
+            [
+                "True EstimateOnly",
+                "True Estimated",
+                "True FitsNow",
+                "False EstimateOnly",
+                "False EstimateOnly",
+            ],
         ),
         (
-            "nothing to run, and it does not fit",
-            planned(20, &Inventory::default()),
-            nothing,
-            ["False NoGpuNodes", "True Estimated", "False NoGpuNodes", "True NoGpuNodes", "False NoGpuNodes"],
+            "an estimate only, and it does not fit",
+            without_pods(20, &Inventory::default(), Nothing::Training),
+            Rollout::None,
+            [
+                "True EstimateOnly",
+                "True Estimated",
+                "False NoGpuNodes",
+                "False EstimateOnly",
+                "False EstimateOnly",
+            ],
+        ),
+        (
+            "what is asked for cannot be run, and pods of an earlier spec serve on",
+            without_pods(20, &l4(), Nothing::NoModel),
+            child(2),
+            ["False CannotRun", "True Estimated", "True FitsNow", "False CannotRun", "True CannotRun"],
         ),
         (
             "never fits",
@@ -230,7 +272,7 @@ fn each_case_has_its_conditions() {
         (
             "a model that is being read",
             Found::Pending,
-            Workload::LeftAlone(None),
+            Rollout::AsItIs(None),
             [
                 "False EstimatePending",
                 "Unknown EstimatePending",
@@ -242,7 +284,7 @@ fn each_case_has_its_conditions() {
         (
             "the name is another's",
             planned(20, &l4()),
-            Workload::NameTaken,
+            Rollout::NameTaken,
             ["False NameTaken", "True Estimated", "True FitsNow", "True NameTaken", "False NameTaken"],
         ),
         (
@@ -272,14 +314,20 @@ fn each_case_has_its_conditions() {
         (
             "the Deployment of one of the same name is still there",
             planned(20, &l4()),
-            Workload::Predecessor,
+            Rollout::Predecessor,
             ["False Progressing", "True Estimated", "True FitsNow", "True Progressing", "False Progressing"],
         ),
     ] {
         let status = status(facts(&found, &workload), None, at(100));
         assert_eq!(shown(&status), expected, "{case}");
         let kinds: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
-        assert_eq!(kinds, [READY, ESTIMATED, PLACEABLE, RECONCILING, STALLED], "{case}");
+        let runs = kinds.contains(&UP_TO_DATE);
+        let expected: &[&str] = if runs {
+            &[READY, ESTIMATED, PLACEABLE, UP_TO_DATE, RECONCILING, STALLED]
+        } else {
+            &[READY, ESTIMATED, PLACEABLE, RECONCILING, STALLED]
+        };
+        assert_eq!(kinds, expected, "{case}");
         for condition in &status.conditions {
             assert_eq!(condition.observed_generation, Some(3), "{case}");
             assert!(condition.message.len() <= 1024, "{case}");
@@ -293,7 +341,7 @@ fn each_case_has_its_conditions() {
 #[test]
 fn a_model_that_cannot_be_resolved_is_hopeless_only_if_nothing_will_change_it() {
     let found = Found::Unresolved("spec.model.catalog: \"x\" is not in the catalog".to_owned());
-    let workload = Workload::LeftAlone(None);
+    let workload = Rollout::AsItIs(None);
     let hopeless = Facts { hopeless: true, ..facts(&found, &workload) };
     assert_eq!(
         shown(&status(hopeless, None, at(1)))[3..],
@@ -329,10 +377,136 @@ fn a_free_gpu_more_or_less_is_a_matter_of_words() {
 #[test]
 fn nothing_wanted_is_ready() {
     let (found, workload) = (planned(20, &l4()), child(0));
-    let none = Workload::Written(Child { is_current: true, ..Child::default() });
+    let none = Rollout::Written(Child { is_current: true, ..Child::default() });
     let scaled = |workload| status(Facts { wanted: 0, ..facts(&found, workload) }, None, at(1));
-    assert_eq!(shown(&scaled(&none))[0], "True Available");
+    assert_eq!(shown(&scaled(&none))[0], "True ScaledToZero");
     assert_eq!(shown(&status(facts(&found, &workload), None, at(1)))[0], "False Progressing");
+}
+
+#[test]
+fn pods_that_fail_say_why() {
+    let waits = |reason: &str, message: &str| {
+        pod(
+            &json!({"phase": "Pending", "containerStatuses": [{"name": "model", "ready": false, "restartCount": 0, "image": "",
+            "imageID": "", "state": {"waiting": {"reason": reason, "message": message}}}]}),
+        )
+    };
+    let ended = |reason: &str, message: &str| {
+        pod(
+            &json!({"phase": "Running", "containerStatuses": [{"name": "model", "ready": false, "restartCount": 5, "image": "",
+            "imageID": "", "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"reason": reason, "exitCode": 1, "message": message}}}]}),
+        )
+    };
+    let unbound = |message: &str| {
+        pod(&json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]}))
+    };
+    let cpu = || unbound("0/24 nodes are available: 24 Insufficient cpu.");
+    let starts = Child { is_current: true, replicas: 2, updated: 2, ready: 0, ..Child::default() };
+    let overdue = Child { overdue: Some("timed out progressing".to_owned()), ..starts.clone() };
+    let replaces = Child { replicas: 3, updated: 1, ready: 2, ..starts.clone() };
+    let busy = cluster(vec![gpu_node("l4", 23034, 4)], vec![gpu_pod("other", "l4", 4)]);
+    for (case, inventory, child, pods, expected, parts) in [
+        (
+            "out of GPU memory",
+            l4(),
+            &starts,
+            vec![ended("Error", "CUDA out of memory. Tried to allocate 2.00 GiB")],
+            "False GpuOutOfMemory False",
+            &["CUDA out of memory", "20.0 GiB per GPU", "safetyMargin above 1.2"][..],
+        ),
+        (
+            "crashes",
+            l4(),
+            &starts,
+            vec![ended("Error", "no such flag")],
+            "False CrashLooping False",
+            &["no such flag"],
+        ),
+        (
+            "out of host memory",
+            l4(),
+            &starts,
+            vec![ended("OOMKilled", "")],
+            "False HostOutOfMemory False",
+            &["memory limit"],
+        ),
+        (
+            "no image",
+            l4(),
+            &starts,
+            vec![waits("ImagePullBackOff", "not found")],
+            "False ImagePullFailed False",
+            &["not found"],
+        ),
+        ("no CPU", l4(), &starts, vec![cpu()], "False Unschedulable False", &["24 Insufficient cpu"]),
+        (
+            "no GPU",
+            busy,
+            &starts,
+            vec![unbound("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")],
+            "False GpusBusy False",
+            &["in use"],
+        ),
+        (
+            "it has waited too long",
+            l4(),
+            &overdue,
+            vec![cpu()],
+            "False DeadlineExceeded True",
+            &["24 Insufficient cpu", "deadline"],
+        ),
+        (
+            "and nothing says why",
+            l4(),
+            &overdue,
+            vec![],
+            "False DeadlineExceeded True",
+            &["timed out progressing"],
+        ),
+        (
+            "a new pod waits for an old one's GPU",
+            l4(),
+            &replaces,
+            vec![cpu()],
+            "False Replacing False",
+            &["which serve on", "InPlace"],
+        ),
+    ] {
+        let (found, rollout) = (planned(20, &inventory), Rollout::Written(child.clone()));
+        let status = status(Facts { pods: &pods, ..facts(&found, &rollout) }, None, at(1));
+        let of = |kind| conditions::find(&status.conditions, kind).unwrap();
+        let (ready, stalled) = (of(READY), of(STALLED));
+        assert_eq!(format!("{} {} {}", ready.status, ready.reason, stalled.status), expected, "{case}");
+        for part in parts {
+            assert!(ready.message.contains(part), "{case}: {}", ready.message);
+        }
+    }
+}
+
+#[test]
+fn pods_that_were_given_less_than_is_needed_by_now_stay_and_say_so() {
+    let rollout = child(2);
+    let Found::Planned(plan) = planned(20, &l4()) else { panic!("a plan") };
+    let given = |gib: u64| Requirement { per_gpu: Bytes(gib << 30), gpus: 1 };
+    for (kept, expected) in [
+        (None, "True AsEstimated"),
+        (Some(given(20)), "True AsEstimated"),
+        (Some(given(22)), "True AsEstimated"),
+        (Some(given(18)), "False EstimateGrown"),
+    ] {
+        let found = Found::Planned(Box::new(Plan { kept, ..Plan::clone(&plan) }));
+        let status = status(facts(&found, &rollout), None, at(1));
+        let condition = conditions::find(&status.conditions, UP_TO_DATE).unwrap();
+        assert_eq!(format!("{} {}", condition.status, condition.reason), expected);
+        assert_eq!(condition.message.contains("loadline.dev/roll="), expected.starts_with("False"));
+        assert_eq!(shown(&status)[0], "True Available", "what runs is ready");
+    }
+    let found = without_pods(20, &l4(), Nothing::NoEngine);
+    let before = status(facts(&planned(20, &l4()), &rollout), None, at(1));
+    let after = status(facts(&found, &Rollout::None), Some(&before), at(2));
+    assert_eq!(conditions::find(&after.conditions, UP_TO_DATE), None, "it goes with the pods");
 }
 
 #[test]
@@ -375,7 +549,16 @@ fn a_deployment_is_read_as_it_stands() {
                 2,
                 json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 1}),
             ),
-            Child { is_current: true, replicas: 3, updated: 2, ready: 1, failure: None },
+            Child { is_current: true, replicas: 3, updated: 2, ready: 1, ..Child::default() },
+        ),
+        (
+            deployment(
+                2,
+                json!({"observedGeneration": 2, "conditions": [
+                    {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"},
+                ]}),
+            ),
+            Child { is_current: true, overdue: Some("timed out".to_owned()), ..Child::default() },
         ),
         (
             deployment(

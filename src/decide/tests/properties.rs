@@ -6,7 +6,7 @@ use proptest::strategy::Strategy as AnyStrategy;
 use super::super::*;
 use super::{GB, needs};
 use crate::inventory::testing::{any_node, any_snapshot};
-use crate::inventory::{Node, Snapshot};
+use crate::inventory::{Node, Snapshot, Sources, Taint};
 use crate::units::MIB;
 
 fn any_policy() -> impl AnyStrategy<Value = Policy> {
@@ -43,14 +43,14 @@ proptest! {
     ) {
         let request = Request { requirement, policy: &policy, owner: Some(Owner { namespace: "team-a", name: "m" }) };
         let labels: BTreeMap<String, Node> = snapshot.nodes.clone();
-        let decision = decide(&request, &Inventory::new(snapshot), &[]);
-        let selected = decision.classes.iter().filter(|class| matches!(class.verdict, Verdict::Fits | Verdict::Busy));
+        let decision = decide(&request, &Inventory::new(snapshot, &Sources::default()), &[]);
+        let selected = decision.classes.iter().filter(|class| matches!(class.verdict(), Verdict::Fits | Verdict::Busy));
         for class in selected {
-            let pool = class.pool.as_ref().expect("a class that fits has a pool");
+            let pool = class.pool.as_deref().expect("a class that fits has a pool");
             prop_assert!(pool.usable_memory() >= Some(requirement.per_gpu));
             prop_assert!(pool.allocatable >= requirement.gpus);
-            prop_assert!(class.verdict == Verdict::Busy || pool.free >= requirement.gpus);
-            for name in &class.nodes {
+            prop_assert!(class.verdict() == Verdict::Busy || pool.free >= requirement.gpus);
+            for name in class.nodes.iter() {
                 // And the node's own label says so: nothing but it does.
                 let node = &labels[name];
                 let key = format!("{}.memory", pool.resource.trim_end_matches(".shared"));
@@ -59,7 +59,7 @@ proptest! {
                 prop_assert!(node.ready);
             }
         }
-        prop_assert_eq!(decision.verdict == Verdict::Fits, decision.slots > 0);
+        prop_assert_eq!(decision.verdict() == Verdict::Fits, decision.slots > 0);
     }
 
     #[test]
@@ -67,11 +67,11 @@ proptest! {
         snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement(), more in any_node("x[0-9]")
     ) {
         let request = Request { requirement, policy: &policy, owner: None };
-        let before = decide(&request, &Inventory::new(snapshot.clone()), &[]);
+        let before = decide(&request, &Inventory::new(snapshot.clone(), &Sources::default()), &[]);
         let mut larger = snapshot;
         larger.nodes.insert(more.name.clone(), more);
-        let after = decide(&request, &Inventory::new(larger), &[]);
-        prop_assert!(after.verdict <= before.verdict, "{:?} became {:?}", before.verdict, after.verdict);
+        let after = decide(&request, &Inventory::new(larger, &Sources::default()), &[]);
+        prop_assert!(after.verdict() <= before.verdict(), "{:?} became {:?}", before.verdict(), after.verdict());
         prop_assert!(after.slots >= before.slots);
     }
 
@@ -81,22 +81,188 @@ proptest! {
     ) {
         let owner = Some(Owner { namespace: "team-a", name: "m" });
         let request = Request { requirement, policy: &policy, owner };
-        let all = decide(&request, &Inventory::new(snapshot.clone()), &[]);
-        let names: BTreeSet<&String> = all.classes.iter().flat_map(|class| &class.nodes).collect();
-        prop_assert_eq!(names, snapshot.nodes.keys().collect::<BTreeSet<_>>());
+        let all = decide(&request, &Inventory::new(snapshot.clone(), &Sources::default()), &[]);
+        let names: BTreeSet<&str> = all.classes.iter().flat_map(|class| class.nodes.iter()).collect();
+        prop_assert_eq!(names, snapshot.nodes.keys().map(String::as_str).collect::<BTreeSet<_>>());
         prop_assert_eq!(all.classes.iter().map(|class| class.nodes.len()).sum::<usize>(), snapshot.nodes.len());
         for class in &all.classes {
-            for name in &class.nodes {
+            for name in class.nodes.iter() {
                 let alone = Snapshot {
-                    nodes: BTreeMap::from([(name.clone(), snapshot.nodes[name].clone())]),
+                    nodes: BTreeMap::from([(name.to_owned(), snapshot.nodes[name].clone())]),
                     pods: snapshot.pods.clone(),
                 };
-                let single = decide(&request, &Inventory::new(alone), &[]).classes.remove(0);
-                prop_assert_eq!(
-                    (single.verdict, single.reason, single.detail, single.pool),
-                    (class.verdict, class.reason, class.detail.clone(), class.pool.clone())
-                );
+                let single = decide(&request, &Inventory::new(alone, &Sources::default()), &[]).classes.remove(0);
+                prop_assert_eq!((&single.finding, &single.pool), (&class.finding, &class.pool));
             }
         }
     }
+
+    #[test]
+    fn what_is_decided_follows_from_what_was_found_and_its_numbers_are_true(
+        snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement()
+    ) {
+        let request = Request { requirement, policy: &policy, owner: None };
+        let decision = decide(&request, &Inventory::new(snapshot, &Sources::default()), &[]);
+        let best = decision.classes.iter().map(ClassVerdict::verdict).min();
+        match &decision.finding {
+            Finding::NeverFits { needed, largest } => {
+                prop_assert!(needed > largest && best.is_none_or(|best| best > Verdict::Busy));
+            },
+            Finding::NoGpuNodes => prop_assert!(decision.classes.iter().all(|class| class.reason() == Reason::NoGpus)),
+            finding => {
+                prop_assert_eq!(Some(finding), decision.classes.first().map(|class| &class.finding));
+                prop_assert_eq!(Some(decision.verdict()), best);
+            }
+        }
+        for class in &decision.classes {
+            match &class.finding {
+                Finding::FitsNow { needed, has } => prop_assert!(needed <= has),
+                Finding::GpuMemoryTooSmall { needed, has } => prop_assert!(needed > has),
+                Finding::GpusBusy { needed, free, allocatable } => {
+                    prop_assert!(free < &(*needed).max(1) && (*needed).max(1) <= *allocatable);
+                }
+                Finding::TooFewGpus { needed, allocatable } => prop_assert!(allocatable < &(*needed).max(1)),
+                Finding::NeverFits { .. } | Finding::NoGpuNodes => prop_assert!(false, "it is of a cluster"),
+                _ => prop_assert!(class.verdict() > Verdict::Busy),
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_goes_makes_no_other_unfit(
+        snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement(), which in any::<proptest::sample::Index>()
+    ) {
+        proptest::prop_assume!(!snapshot.nodes.is_empty());
+        let owner = Some(Owner { namespace: "team-a", name: "m" });
+        let request = Request { requirement, policy: &policy, owner };
+        let gone = snapshot.nodes.keys().nth(which.index(snapshot.nodes.len())).cloned().unwrap();
+        let before = by_node(&decide(&request, &Inventory::new(snapshot.clone(), &Sources::default()), &[]));
+        let mut smaller = snapshot;
+        smaller.nodes.remove(&gone);
+        let after = by_node(&decide(&request, &Inventory::new(smaller, &Sources::default()), &[]));
+        for (node, answer) in after {
+            prop_assert_eq!(Some(&answer), before.get(&node), "{}", node);
+        }
+    }
+
+    #[test]
+    fn the_order_of_what_is_read_changes_nothing(
+        snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement()
+    ) {
+        let owner = Some(Owner { namespace: "team-a", name: "m" });
+        let request = Request { requirement, policy: &policy, owner };
+        let alternatives = alternatives(requirement);
+        let mut turned = snapshot.clone();
+        turned.pods.reverse();
+        for node in turned.nodes.values_mut() {
+            node.taints.reverse();
+        }
+        let (one, other) = (Inventory::new(snapshot, &Sources::default()), Inventory::new(turned, &Sources::default()));
+        let (mut one, mut other) = (decide(&request, &one, &alternatives), decide(&request, &other, &alternatives));
+        prop_assert!(one.digest(3) != other.digest(3) || shows_the_same(&one, &other));
+        for class in one.classes.iter_mut().chain(&mut other.classes) {
+            // Of several taints the one that the node lists first is named.
+            if let Finding::TaintNotTolerated(taint) = &mut class.finding {
+                *taint = any_taint();
+            }
+        }
+        prop_assert_eq!(one.classes, other.classes);
+        prop_assert_eq!((one.slots, one.suggestions), (other.slots, other.suggestions));
+    }
+
+    #[test]
+    fn a_suggestion_counts_the_nodes_that_a_decision_would(
+        snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement()
+    ) {
+        let owner = Some(Owner { namespace: "team-a", name: "m" });
+        let inventory = Inventory::new(snapshot, &Sources::default());
+        let ask = |requirement| decide(&Request { requirement, policy: &policy, owner }, &inventory, &[]);
+        let request = Request { requirement, policy: &policy, owner };
+        let decision = decide(&request, &inventory, &alternatives(requirement));
+        for suggestion in &decision.suggestions {
+            let then = ask(suggestion.requirement);
+            let suits = |class: &&ClassVerdict| match class.verdict() {
+                Verdict::Fits => true,
+                Verdict::Busy => decision.verdict() != Verdict::Busy,
+                _ => false,
+            };
+            prop_assert_eq!(suggestion.nodes, then.classes.iter().filter(suits).map(ClassVerdict::count).sum::<u64>());
+        }
+        let room = Room::new(&policy, owner, &inventory);
+        prop_assert_eq!(room.holds(requirement), decision.verdict() <= Verdict::Busy);
+    }
+
+    #[test]
+    fn a_digest_is_the_same_only_where_the_same_is_shown(
+        snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement(), more in any_node("n[0-9]")
+    ) {
+        let request = Request { requirement, policy: &policy, owner: None };
+        let alternatives = alternatives(requirement);
+        let before = decide(&request, &Inventory::new(snapshot.clone(), &Sources::default()), &alternatives);
+        let mut changed = snapshot;
+        changed.nodes.insert(more.name.clone(), more);
+        let after = decide(&request, &Inventory::new(changed, &Sources::default()), &alternatives);
+        if before.digest(3) == after.digest(3) {
+            prop_assert!(shows_the_same(&before, &after), "{:?}\n{:?}", before, after);
+        }
+    }
+
+    #[test]
+    fn what_own_pods_hold_is_counted_apart(
+        snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement()
+    ) {
+        let inventory = Inventory::new(snapshot, &Sources::default());
+        let ask = |owner| decide(&Request { requirement, policy: &policy, owner }, &inventory, &[]);
+        let own = ask(Some(Owner { namespace: "team-a", name: "m" }));
+        for class in &own.classes {
+            prop_assert!(class.free_without_own() <= class.free());
+        }
+        prop_assert!(ask(None).classes.iter().all(|class| class.free() == class.free_without_own()));
+    }
+}
+
+/// Less of everything, in steps.
+fn alternatives(requirement: Requirement) -> Vec<Alternative> {
+    let less = |divisor: u64| needs(requirement.per_gpu.0 / divisor, requirement.gpus);
+    let fewer = Requirement { gpus: 1, ..requirement };
+    vec![
+        Alternative { change: Change::Context(1), requirement: less(2) },
+        Alternative { change: Change::Context(2), requirement: less(4) },
+        Alternative { change: Change::Tensor(1), requirement: fewer },
+        Alternative { change: Change::Sequences(1), requirement: needs(less(8).per_gpu.0, 1) },
+    ]
+}
+
+fn by_node(decision: &Decision) -> BTreeMap<String, Finding> {
+    let classes = decision.classes.iter();
+    classes
+        .flat_map(|class| class.nodes.iter().map(|node| (node.to_owned(), class.finding.clone())))
+        .collect()
+}
+
+fn any_taint() -> Taint {
+    Taint { key: String::new(), value: String::new(), effect: String::new() }
+}
+
+/// Whether a status says the same of both, in other than the words of the messages.
+fn shows_the_same(one: &Decision, other: &Decision) -> bool {
+    let listed = |decision: &Decision| -> Vec<_> {
+        decision.shown().map(|(class, name)| (name.to_owned(), class.finding.clone())).collect()
+    };
+    let counts = |decision: &Decision| {
+        let mut counts = BTreeMap::new();
+        for class in &decision.classes {
+            *counts.entry(class.reason()).or_insert(0) += class.count();
+        }
+        counts
+    };
+    let rest = |decision: &Decision| {
+        (
+            decision.finding.clone(),
+            decision.slots.min(3),
+            decision.suggestions.clone(),
+            decision.resource().to_owned(),
+        )
+    };
+    listed(one) == listed(other) && counts(one) == counts(other) && rest(one) == rest(other)
 }

@@ -61,8 +61,8 @@ impl Base {
             }
             (Method::Full, Some(other)) => Err(EstimateError::Invalid {
                 field: "precision",
-                problem: format!("{other} weights cannot be trained with training.method full"),
-                remedy: "use bf16, fp16 or fp32, or training.method qlora, which keeps the base quantised".to_owned(),
+                problem: format!("{other} weights cannot be trained in full"),
+                remedy: "use bf16, fp16 or fp32, or the method qlora, which keeps the base quantised".to_owned(),
             }),
             (Method::Qlora, None | Some(Precision::Fp32 | Precision::Fp16 | Precision::Bf16)) => {
                 Ok(Self::Quantised(Precision::Nf4))

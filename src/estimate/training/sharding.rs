@@ -93,7 +93,7 @@ pub(super) fn validate(training: &Training) -> Result<(), EstimateError> {
         return Err(EstimateError::Invalid {
             field: "training.offload",
             problem: format!("parameters cannot be offloaded with sharding {}", training.sharding),
-            remedy: "use training.sharding fsdp or zero3, or offload the optimizer only".to_owned(),
+            remedy: "use sharding fsdp or zero3, or offload the optimizer only".to_owned(),
         });
     }
     Ok(())

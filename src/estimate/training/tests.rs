@@ -432,7 +432,7 @@ fn what_cannot_be_run_says_what_can() {
         ),
         (
             |workload, _| workload.precision = Some(Precision::Int8),
-            "precision: int8 weights cannot be trained with training.method full; use bf16, fp16 or fp32, or training.method qlora, which keeps the base quantised",
+            "precision: int8 weights cannot be trained in full; use bf16, fp16 or fp32, or the method qlora, which keeps the base quantised",
         ),
         (
             |workload, training| {
@@ -443,7 +443,7 @@ fn what_cannot_be_run_says_what_can() {
         ),
         (
             |_, training| training.offload = vec![Offload::Parameters],
-            "training.offload: parameters cannot be offloaded with sharding none; use training.sharding fsdp or zero3, or offload the optimizer only",
+            "training.offload: parameters cannot be offloaded with sharding none; use sharding fsdp or zero3, or offload the optimizer only",
         ),
         (
             |workload, _| workload.tensor = 2,

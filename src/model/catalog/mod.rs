@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::published::{Counts, Published};
 use super::{ModelShape, ShapeSource, hf_config};
+use crate::spelling;
 
 /// A model of the catalog.
 #[derive(Clone, Debug, Deserialize)]
@@ -105,50 +106,23 @@ pub fn names() -> Vec<&'static str> {
     entries().iter().map(|entry| entry.name.as_str()).collect()
 }
 
-/// The names that are most like `name`, the closest first; at most three, none if nothing is like it.
+/// The names that are most like `name`, at most three; none if nothing is like it.
 #[must_use]
 pub fn suggest(name: &str) -> Vec<&'static str> {
-    const LONGEST: usize = 80;
+    /// No more than people read.
+    const MOST: usize = 3;
     // A repository is compared by its last part.
-    let wanted: String = name.rsplit('/').next().unwrap_or(name).trim().chars().take(LONGEST).collect();
-    let wanted = wanted.to_ascii_lowercase();
-    if wanted.is_empty() {
-        return Vec::new();
-    }
-    let mut scored: Vec<(usize, &'static str)> = entries()
-        .iter()
-        .map(|entry| {
-            let mut distance = edits(&wanted, &entry.name);
-            // A name that the other begins with is close, however much follows.
-            if entry.name.starts_with(&wanted) || wanted.starts_with(&entry.name) {
-                distance = distance.min(1);
-            }
-            (distance, entry.name.as_str())
-        })
-        .filter(|(distance, _)| *distance <= (wanted.len() / 3).max(2))
-        .collect();
-    scored.sort_unstable();
-    scored.into_iter().take(3).map(|(_, name)| name).collect()
+    let name = name.rsplit('/').next().unwrap_or(name);
+    let mut found = spelling::alike(name, names());
+    found.truncate(MOST);
+    found
 }
 
-/// The number of letters that differ: Levenshtein's distance.
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (at, letter) in left.chars().enumerate() {
-        let mut diagonal = at;
-        let mut before = at + 1;
-        for (cell, other) in row.iter_mut().skip(1).zip(&right) {
-            let best = (diagonal + usize::from(letter != *other)).min(before + 1).min(*cell + 1);
-            diagonal = *cell;
-            *cell = best;
-            before = best;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = at + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
+/// What would be right where `name` is not in the catalog: what was perhaps meant, and where the names are.
+#[must_use]
+pub fn remedy(name: &str) -> String {
+    let near = spelling::did_you_mean(&suggest(name)).map_or_else(String::new, |near| format!("{near} "));
+    format!("{near}`loadline estimate --list-models` lists the names")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::model::{Layer, ParseError, Role, Split, State, StateKind};
 /// The `model_type`s that are read here.
 pub(super) const TYPES: &[&str] = &["mamba", "falcon_mamba", "mamba2", "rwkv", "rwkv5", "rwkv6", "xlstm"];
 
-/// Reads one.
+/// The blocks and the state per sequence of a Mamba or RWKV config.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     match model_type {
         "rwkv" => rwkv4(f, b),

@@ -60,7 +60,7 @@ impl Linear {
     }
 }
 
-/// Reads one.
+/// The groups of layers of a Ling or Ring config, linear attention and full.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
     let hidden = dims.hidden;

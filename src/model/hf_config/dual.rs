@@ -21,7 +21,7 @@ fn completed(model_type: &str, f: &Fields<'_>, key: &str) -> Result<Owned, Parse
     Ok(owned)
 }
 
-/// Reads one.
+/// Both towers of a CLIP or SigLIP config, neither of which keeps a cache.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let text = completed(model_type, f, "text_config")?;
     let text = text.fields();

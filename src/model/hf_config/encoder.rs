@@ -72,7 +72,7 @@ impl Measures {
     }
 }
 
-/// Reads one.
+/// The layers of an encoder's config and the head of its class.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     match model_type {
         "distilbert" => variants::distilbert(f, b),

@@ -52,7 +52,7 @@ impl PerLayer {
     }
 }
 
-/// Reads one.
+/// The tensors, caches and spans of a Gemma 3n or Gemma 4 config.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
     let style = Style { norms: NORMS, tied: f.flag_or("tie_word_embeddings", true)?, ..LLAMA };

@@ -31,7 +31,7 @@ pub(super) const TYPES: &[&str] = &[
     "lfm3",
 ];
 
-/// Reads one.
+/// The layers of a hybrid config, each of its own kind.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     b.shape.state_precision = state_precision(f)?;
     match model_type {

@@ -128,7 +128,7 @@ pub(super) fn experts(f: &Fields<'_>) -> Result<Option<Moe>, ParseError> {
     }))
 }
 
-/// Reads one.
+/// The layers of a config with latent attention, dense and of experts.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     if model_type == "longcat_flash" {
         return longcat(f, b);

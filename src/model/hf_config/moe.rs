@@ -64,7 +64,7 @@ pub(super) const MIXTRAL_MOE: MoeNames = MoeNames {
 /// Experts with DeepSeek's names.
 pub(super) const DEEPSEEK_MOE: MoeNames = MoeNames { shared: "shared_experts", ..LLAMA.moe };
 
-/// Reads one.
+/// The layers of a mixture-of-experts config, and which of them have experts.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let mut dims = Dims::read(f, b)?;
     let mut of_experts = f.clone();

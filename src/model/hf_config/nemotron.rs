@@ -13,7 +13,7 @@ use crate::units::shorten;
 /// The `model_type`s that are read here.
 pub(super) const TYPES: &[&str] = &["nemotron_h", "nemotron-nas", "deci"];
 
-/// Reads one.
+/// The blocks of a Nemotron config, as its pattern or list has them.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     if model_type == "nemotron_h" { hybrid(f, b) } else { searched(f, b) }
 }

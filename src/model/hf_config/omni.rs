@@ -19,7 +19,7 @@ pub(super) const TYPES: &[&str] = &[
     "phi4mm",
 ];
 
-/// Reads one.
+/// The thinker of an omni config: text model and towers.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     b.shape.multimodal = true;
     match model_type {

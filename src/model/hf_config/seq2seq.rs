@@ -129,7 +129,7 @@ impl Side {
     }
 }
 
-/// Reads one.
+/// The encoder and the decoder of a config after BART, with the cache of both attentions.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let family = Family::of(model_type);
     let hidden = f.need(&["d_model"], WIDTH)?;

@@ -83,7 +83,7 @@ impl Measures {
     }
 }
 
-/// Reads one.
+/// The encoder and the decoder of a T5 config.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let measures = Measures::read(model_type, f)?;
     let Measures { hidden, heads, dim, .. } = measures;

@@ -69,7 +69,7 @@ fn prefixes(model_type: &str, flat: bool) -> (&'static str, Option<&'static str>
     }
 }
 
-/// Reads one.
+/// The text model, the tower and the projector of a config.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let model_type = if model_type == "ernie4_5_moe_vl" { "ernie4_5_vl_moe" } else { model_type };
     if omni::TYPES.contains(&model_type) {

@@ -10,7 +10,7 @@ use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split, S
 /// The `model_type`s that are read here.
 pub(super) const TYPES: &[&str] = &["zamba", "zamba2"];
 
-/// Reads one.
+/// The Mamba layers of a Zamba config, and the blocks that they share.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     if model_type == "zamba" { first(f, b) } else { second(f, b) }
 }

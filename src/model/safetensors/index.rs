@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
+use crate::bounded::{Text, not_text};
 use crate::model::ParseError;
-use crate::model::bounded::{Text, not_text};
 use crate::units::shorten;
 
 /// The largest index that is read; the largest real ones are some 10 MiB.

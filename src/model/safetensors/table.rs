@@ -6,8 +6,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 
 use super::dtype::Dtype;
 use super::header::{Entry, MAX_TENSORS, elements, field, malformed};
+use crate::bounded::{Numbers, Text, not_text};
 use crate::model::ParseError;
-use crate::model::bounded::{Numbers, Text, not_text};
 use crate::units::shorten;
 
 /// The most dimensions of a tensor.

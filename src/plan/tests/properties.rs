@@ -3,6 +3,7 @@ use proptest::sample::select;
 use serde_json::json;
 
 use super::*;
+use crate::inventory::Sources;
 use crate::inventory::testing::any_snapshot;
 
 /// A number as users write it, and as they should not.
@@ -33,19 +34,19 @@ proptest! {
         }));
         let mut small = size_alone();
         small.layers.truncate(4);
-        let inventory = Inventory::new(snapshot);
-        match plan(Subject { namespace: "team-a", name: "m", spec: &spec }, &small, &inventory) {
+        let inventory = Inventory::new(snapshot, &Sources::default());
+        match plan(Subject { namespace: "team-a", name: "m", spec: &spec, roll: None, running: None }, &small, &inventory) {
             Err(error) => prop_assert!(error.to_string().starts_with("spec."), "{error}"),
             Ok(plan) => {
                 prop_assert!(plan.requirement.per_gpu >= plan.estimate.total_per_gpu);
                 prop_assert!(plan.requirement.gpus == plan.estimate.gpus && plan.requirement.gpus >= 1);
                 for class in &plan.decision.classes {
-                    if matches!(class.verdict, Verdict::Fits | Verdict::Busy) {
-                        let memory = class.pool.as_ref().and_then(crate::inventory::GpuPool::usable_memory);
+                    if matches!(class.verdict(), Verdict::Fits | Verdict::Busy) {
+                        let memory = class.pool.as_deref().and_then(crate::inventory::GpuPool::usable_memory);
                         prop_assert!(memory >= Some(plan.requirement.per_gpu));
                     }
                 }
-                prop_assert!(plan.decision.suggestions.is_empty() || plan.decision.verdict != Verdict::Fits);
+                prop_assert!(plan.decision.suggestions.is_empty() || plan.decision.verdict() != Verdict::Fits);
             }
         }
     }

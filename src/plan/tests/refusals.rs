@@ -154,7 +154,7 @@ fn a_split_that_the_model_does_not_allow_is_refused() {
 #[test]
 fn what_is_not_done_yet_is_refused_and_never_ignored() {
     for (fields, field) in [
-        (json!({"admission": "Enforce"}), "admission"),
+        (json!({"admission": "Deny"}), "admission"),
         (json!({"placement": {"mode": "Gated"}}), "placement.mode"),
         (json!({"placement": {"mode": "ResourceClaim"}}), "placement.mode"),
         (json!({"placement": {"vendors": ["amd"]}}), "placement.vendors"),
@@ -168,7 +168,7 @@ fn what_is_not_done_yet_is_refused_and_never_ignored() {
     }
     for fields in [
         json!({"admission": "Warn"}),
-        json!({"admission": "Off"}),
+        json!({"admission": "Ignore"}),
         json!({"placement": {"mode": "NodeAffinity"}}),
         json!({"placement": {"vendors": ["amd", "nvidia"]}}),
     ] {

@@ -15,7 +15,7 @@ pub use estimate::{estimate, models, published};
 pub use explain::explain;
 pub use fit::{cards, fit};
 pub use nodes::{nodes, problems};
-pub use plan::plan;
+pub use plan::{plan, plan_parts};
 
 /// How a table is to be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

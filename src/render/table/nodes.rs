@@ -1,6 +1,6 @@
 //! The nodes of a cluster and their GPUs, and the labels that cannot be believed.
 
-use crate::inventory::{GpuPool, Memory, Node, NodeGpus};
+use crate::inventory::{GpuPool, Memory, Node, NodeGpus, Trust};
 use crate::render::node::{memory_problem, product, sharing_word};
 use crate::render::text::{printable, quoted};
 
@@ -21,7 +21,7 @@ pub fn nodes(nodes: &[NodeGpus], style: Style) -> String {
             row.extend((0..6).map(|_| none()));
             table.add_row(row);
         }
-        for pool in &entry.pools {
+        for pool in entry.pools.iter() {
             let mut row = vec![
                 printable(&entry.node.name),
                 status(&entry.node),
@@ -45,7 +45,7 @@ pub fn nodes(nodes: &[NodeGpus], style: Style) -> String {
 pub fn problems(nodes: &[NodeGpus]) -> Option<String> {
     let mut table = plain(vec!["NODE", "GPU", "PROBLEM"]);
     for entry in nodes {
-        for pool in &entry.pools {
+        for pool in entry.pools.iter() {
             if let Some(problem) = memory_problem(pool) {
                 table.add_row(vec![printable(&entry.node.name), product(pool), problem]);
             }
@@ -61,7 +61,8 @@ fn status(node: &Node) -> String {
 
 fn source(pool: &GpuPool) -> String {
     match &pool.memory {
-        Memory::Known { label, .. } => quoted(label),
+        Memory::Known { label, trust: Trust::Reported, .. } => quoted(label),
+        Memory::Known { label, trust: Trust::ByName, .. } => format!("{} (by its name)", quoted(label)),
         Memory::Untrusted { label, .. } => format!("{} (not believed)", quoted(label)),
         Memory::Missing { .. } => "-".to_owned(),
     }

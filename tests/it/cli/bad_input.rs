@@ -120,7 +120,7 @@ fn every_flag_says_what_it_takes() {
         ("--parameters 8B --tensor 3", &["--tensor: 3 ranks cannot share", "hint: write 2 or 4"]),
         (
             "--parameters 8B --training full --precision int4",
-            &["--precision: int4", "--training full", "--training qlora"],
+            &["--precision: int4", "trained in full", "the method qlora"],
         ),
         ("--parameters 8B --training qlora --precision q4_k_m", &["--precision:", "q4_k_m", "nf4"]),
         (
@@ -208,7 +208,7 @@ fn a_cluster_that_is_not_there() {
     refused("nodes", 1, &["no cluster", "hint:", "--snapshot"]);
     refused("nodes --kubeconfig nowhere", 1, &["nowhere"]);
     refused("nodes --context nowhere", 1, &["no cluster", "--snapshot"]);
-    refused("nodes --snapshot examples/cluster.yaml --context x", 2, &["--context"]);
+    refused("nodes --snapshot examples/cluster.snapshot --context x", 2, &["--context"]);
     let kubeconfig = "apiVersion: v1\nkind: Config\ncurrent-context: x\ncontexts: [{name: x, context: {cluster: x, user: x}}]\nusers: [{name: x, user: {}}]\nclusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}]\n";
     let (_directory, path) = file("config", kubeconfig);
     refused(&format!("nodes --kubeconfig {path}"), 1, &["does not list nodes", "--snapshot"]);

@@ -152,9 +152,12 @@ fn models_of_the_catalog_are_listed_and_found() {
 
 #[test]
 fn nodes_are_listed_as_their_labels_declare_them() {
-    insta::assert_snapshot!("nodes", run("nodes --snapshot examples/cluster.yaml").transcript());
-    insta::assert_snapshot!("nodes_wide", run("nodes --snapshot examples/cluster.yaml -o wide").transcript());
-    let json = run("nodes --snapshot examples/cluster.yaml -o json");
+    insta::assert_snapshot!("nodes", run("nodes --snapshot examples/cluster.snapshot").transcript());
+    insta::assert_snapshot!(
+        "nodes_wide",
+        run("nodes --snapshot examples/cluster.snapshot -o wide").transcript()
+    );
+    let json = run("nodes --snapshot examples/cluster.snapshot -o json");
     let document: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(document["nodes"].as_array().map(Vec::len), Some(8));
     assert_eq!(document["nodes"][3]["pools"][0]["memoryMiB"], 23034);
@@ -163,7 +166,7 @@ fn nodes_are_listed_as_their_labels_declare_them() {
 
 #[test]
 fn doctor_names_every_label_that_cannot_be_believed() {
-    let bad = std::fs::read_to_string("examples/cluster.yaml")
+    let bad = std::fs::read_to_string("examples/cluster.snapshot")
         .expect("the example")
         .replacen("\"15360\"", "\"15360MiB\"", 1)
         .replacen("nvidia.com/gpu.memory: \"24564\"", "other: x", 1);
@@ -173,12 +176,12 @@ fn doctor_names_every_label_that_cannot_be_believed() {
     let json = run_with("doctor --snapshot - -o json", bad.as_bytes());
     let document: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!((json.code, document["nodes"].as_array().map(Vec::len)), (4, Some(2)));
-    assert_eq!(super::run("doctor --snapshot examples/cluster.yaml").code, 0);
+    assert_eq!(super::run("doctor --snapshot examples/cluster.snapshot").code, 0);
 }
 
 #[test]
 fn a_snapshot_is_read_as_it_was_written() {
-    let first = run("snapshot --snapshot examples/cluster.yaml");
+    let first = run("snapshot --snapshot examples/cluster.snapshot");
     assert_eq!(first.code, 0, "{}", first.stderr);
     let again = run_with("snapshot --snapshot -", first.stdout.as_bytes());
     assert_eq!(first.stdout, again.stdout);
@@ -189,7 +192,7 @@ fn a_snapshot_is_read_as_it_was_written() {
 
 #[test]
 fn a_redacted_snapshot_has_no_name_of_the_cluster() {
-    let run = run("snapshot --snapshot examples/cluster.yaml --redact");
+    let run = run("snapshot --snapshot examples/cluster.snapshot --redact");
     assert_eq!(run.code, 0, "{}", run.stderr);
     for name in ["a100-1", "t4-2", "research", "notebook"] {
         assert!(!run.stdout.contains(name), "{name}\n{}", run.stdout);
@@ -272,6 +275,13 @@ fn a_reader_that_goes_away_is_no_error() {
 fn help_and_version_are_data() {
     let help = run("--help");
     assert!(help.code == 0 && help.stderr.is_empty() && help.stdout.contains("Exit codes: 0"));
+    for (words, flag) in
+        [("help", "--help"), ("help plan", "plan --help"), ("help estimate", "estimate --help")]
+    {
+        let (help, same) = (run(words), run(flag));
+        assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{words}");
+        assert_eq!(help.stdout, same.stdout, "{words}");
+    }
     let version = run("--version");
     assert_eq!((version.code, version.stdout), (0, format!("loadline {}\n", env!("CARGO_PKG_VERSION"))));
 }

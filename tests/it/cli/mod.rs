@@ -2,8 +2,10 @@
 
 mod bad_input;
 mod commands;
+mod directories;
 mod docs;
 mod estimate;
+mod labels;
 mod plan;
 mod wrong_files;
 
@@ -45,7 +47,7 @@ pub(crate) fn run(arguments: &str) -> Run {
     run_with(arguments, b"")
 }
 
-/// The same, with something on standard input.
+/// Runs the program so with something on standard input.
 pub(crate) fn run_with(arguments: &str, input: &[u8]) -> Run {
     let mut command = assert_cmd::Command::from_std(command());
     let output =

@@ -201,11 +201,11 @@ fn what_is_wrong_with_files_is_told_with_no_cluster() {
     for (arguments, code, expected) in [
         ("plan -f nowhere.yaml", 1, "nowhere.yaml"),
         ("plan -f examples/config-inline.yaml", 1, "no cluster"),
-        ("plan --snapshot examples/cluster.yaml", 2, "-f FILE"),
+        ("plan --snapshot examples/cluster.snapshot", 2, "-f FILE"),
         (
-            "plan -f examples/cluster.yaml --snapshot examples/cluster.yaml",
+            "plan -f examples/cluster.snapshot --snapshot examples/cluster.snapshot",
             1,
-            "no ModelDeployment in examples/cluster.yaml",
+            "no ModelDeployment in examples/cluster.snapshot",
         ),
         ("plan -f x -A", 2, "cannot be used with"),
         ("plan -f x -o xml", 2, "markdown"),
@@ -222,7 +222,7 @@ fn specs_that_cannot_be_right_are_refused_by_name() {
     for (changes, expected) in [
         (
             json!({"model": {"parameters": "8B", "catalog": "x"}}),
-            "spec.model: model must have exactly one source",
+            "spec.model: parameters and catalog are set together",
         ),
         (json!({"model": {"parameters": "8Q"}}), "spec.model.parameters: \"8Q\""),
         (json!({"model": {"config": {"model_type": "never-heard-of"}}}), "spec.model.config: config.json: "),
@@ -231,6 +231,8 @@ fn specs_that_cannot_be_right_are_refused_by_name() {
             json!({"context": {"length": 9_223_372_036_854_775_808_u64}}),
             "spec.context.length: 9223372036854775808",
         ),
+        (json!({"model": {"catalog": "llama-3.1-8"}}), "did you mean llama-3.1-8b?"),
+        (json!({"admission": "Off"}), "spec.admission: \"Off\" is not known; known are Deny, Warn, Ignore"),
         (json!({"safetyMargin": "0.5"}), "spec.safetyMargin: \"0.5\""),
         (json!({"safetyMargin": "NaN"}), "spec.safetyMargin: \"NaN\""),
         (json!({"safetyMargin": "1,2"}), "spec.safetyMargin: \"1,2\""),
@@ -297,10 +299,10 @@ fn the_examples_do_what_they_say() {
         ("config-inline", 0, "best Tesla-T4 15.0 GiB on t4-1"),
         ("training-lora", 0, "best NVIDIA-"),
     ] {
-        let run = run(&format!("plan -f examples/{example}.yaml --snapshot examples/cluster.yaml"));
+        let run = run(&format!("plan -f examples/{example}.yaml --snapshot examples/cluster.snapshot"));
         assert_eq!(run.code, code, "{example}: {}{}", run.stdout, run.stderr);
         assert!(run.stdout.contains(verdict), "{example}: {}", run.stdout);
     }
-    let all = run("plan -f examples --snapshot examples/cluster.yaml -o json");
+    let all = run("plan -f examples --snapshot examples/cluster.snapshot -o json");
     assert_eq!((all.code, results(&all).len()), (3, 6), "{}", all.stderr);
 }

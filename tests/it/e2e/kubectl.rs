@@ -242,6 +242,22 @@ fn loadline(s: &Scenario, arguments: &[&str], input: &str) -> command::Ran {
 }
 
 #[test]
+fn a_namespace_that_is_not_there_is_no_plan() {
+    scenario("nothing", |s| {
+        let absent = loadline(s, &["plan", "-n", "nosuch"], "");
+        assert_eq!((absent.code, absent.stdout.as_str()), (Some(1), ""), "{}", absent.stderr);
+        assert!(absent.stderr.contains("no ModelDeployment in namespace nosuch"), "{}", absent.stderr);
+        assert!(absent.stderr.contains("there is no namespace nosuch"), "{}", absent.stderr);
+        // An empty one is there, as kubectl has it.
+        let empty = loadline(s, &["plan", "-n", &s.namespace], "");
+        assert_eq!(empty.code, Some(0), "{}", empty.stderr);
+        assert!(empty.stderr.contains("note: no ModelDeployment in namespace nothing"), "{}", empty.stderr);
+        let none = loadline(s, &["plan", "-A"], "");
+        assert!(none.stderr.contains("no ModelDeployment in any namespace"), "{}", none.stderr);
+    });
+}
+
+#[test]
 fn plan_and_controller_say_the_same() {
     scenario("agree", |s| {
         s.add_node(&H200.node());
@@ -302,6 +318,9 @@ fn the_examples_are_what_they_say() {
     scenario("examples", |s| {
         // The examples' snapshot has RTX 4090s too; here they have to do without.
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+        // As anyone would try it: nothing but objects of ours is written, with all that is below.
+        let applied = s.run(["apply", "-R", "-f", directory]);
+        assert!(applied.lines().all(|line| line.starts_with("modeldeployment.loadline.dev/")), "{applied}");
         let mut names = Vec::new();
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -329,5 +348,27 @@ fn the_examples_are_what_they_say() {
         assert!(["a100", "h100"].contains(&nodes[0].as_str()), "{nodes:?}");
         s.wait_ready("too-large", "False", "GpuMemoryTooSmall");
         s.wait_pods("too-large", 0, 1);
+        // What is run is told which model to load; what is estimated only has no pods.
+        let mut run = 0;
+        for name in &names {
+            let object = s.get("mdep", name).unwrap();
+            let selector = format!("loadline.dev/model-deployment={name}");
+            let pods: Value =
+                serde_json::from_str(&s.run(["get", "pods", "-l", &selector, "-o", "json"])).unwrap();
+            let serves = !object["spec"]["engine"].is_null() && object["spec"]["engine"]["name"] != "none";
+            assert_eq!(!items(&pods).is_empty(), serves, "{name}: {pods:#}");
+            for pod in items(&pods) {
+                let arguments: Vec<&str> = pod["spec"]["containers"][0]["args"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .collect();
+                let names_one = |pair: &[&str]| pair[0] == "--model" && pair[1].matches('/').count() == 1;
+                assert!(arguments.windows(2).any(names_one), "{name}: {arguments:?}");
+                run += 1;
+            }
+        }
+        assert!(run >= 4, "only {run} pods");
     });
 }

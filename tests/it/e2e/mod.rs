@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod bindings;
+mod definition;
 mod faults;
+mod hub;
 mod idle;
 mod kubectl;
 mod placement;

@@ -69,7 +69,8 @@ impl Scenario {
         self.kubectl_with_input(arguments, "")
     }
 
-    fn kubectl_with_input<S: AsRef<str>>(
+    /// The same, with something on its standard input.
+    pub(crate) fn kubectl_with_input<S: AsRef<str>>(
         &self,
         arguments: impl IntoIterator<Item = S>,
         input: &str,

@@ -233,6 +233,28 @@ fn exaggerate(value: &mut serde_json::Value, choices: &mut impl Iterator<Item = 
     }
 }
 
+/// Any JSON, a few levels deep, with the names that configs have.
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let names =
+        ["model_type", "hidden_size", "num_hidden_layers", "text_config", "quant_method", "bits", "x"];
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<u64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        "\\PC{0,20}".prop_map(Into::into),
+        prop::sample::select(vec!["llama", "mamba", "awq", "full_attention"]).prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 40, 6, move |inner| {
+        let name = prop::sample::select(names.to_vec()).prop_map(str::to_owned);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(serde_json::Value::Array),
+            prop::collection::vec((name, inner), 0..6).prop_map(|fields| fields.into_iter().collect()),
+        ]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::default())]
 
@@ -262,7 +284,18 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), quant in any::<bool>()) {
-        check(&bytes, quant.then_some(bytes.as_slice()))?;
+    fn no_value_in_the_place_of_another_makes_the_parser_panic(
+        which in any::<prop::sample::Index>(),
+        field in any::<prop::sample::Index>(),
+        value in json(),
+        quant in any::<bool>(),
+    ) {
+        let fixture = which.get(small_fixtures());
+        let Ok(mut config) = serde_json::from_slice::<serde_json::Value>(&fixture.config) else { return Ok(()) };
+        let fields = config.as_object_mut().expect("a config is an object");
+        let name = field.get(&fields.keys().cloned().collect::<Vec<_>>()).clone();
+        fields.insert(name, value.clone());
+        let beside = value.to_string();
+        check(config.to_string().as_bytes(), quant.then_some(beside.as_bytes()))?;
     }
 }

@@ -1,0 +1,95 @@
+//! What a field of the custom resource may hold, once: the definition's schema, the check of a spec and the flags of the
+//! command line are all made from these.
+
+/// How many characters a text may have, or items a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// At least so many.
+    pub least: usize,
+    /// At most so many.
+    pub most: usize,
+}
+
+const fn length(least: usize, most: usize) -> Length {
+    Length { least, most }
+}
+
+/// The most tokens of a context: ten times more than any model that is published takes.
+pub const MOST_TOKENS: u64 = 100_000_000;
+/// The most sequences held at once, micro batch and rank of LoRA matrices.
+pub const MOST_SEQUENCES: u64 = 65_536;
+/// The most ranks of one kind, and GPUs that train together.
+pub const MOST_RANKS: u64 = 1024;
+/// The most copies of a workload.
+pub const MOST_REPLICAS: i32 = 10_000;
+
+/// `model.parameters`, such as `8B`.
+pub const SIZE: Length = length(1, 24);
+/// A repository of the Hub, as `organisation/name`.
+pub const REPOSITORY: Length = length(3, 200);
+/// A branch, tag or commit.
+pub const REVISION: Length = length(1, 200);
+/// A file of a repository.
+pub const FILE: Length = length(1, 500);
+/// An https address.
+pub const URL: Length = length(9, 2000);
+/// The name of an object, or a key in it.
+pub const NAME: Length = length(1, 253);
+/// A name of the catalog.
+pub const CATALOG: Length = length(1, 128);
+/// `safetyMargin`, such as `1.2`.
+pub const MARGIN: Length = length(0, 8);
+/// A container image.
+pub const IMAGE: Length = length(1, 1000);
+/// The engine's own arguments.
+pub const ARGUMENTS: Length = length(0, 100);
+/// One of them.
+pub const ARGUMENT: Length = length(0, 4096);
+/// `placement.vendors`.
+pub const VENDORS: Length = length(1, 3);
+/// `placement.tolerations`.
+pub const TOLERATIONS: Length = length(0, 64);
+/// `training.loraTargets`.
+pub const LORA_TARGETS: Length = length(1, 64);
+/// One of them.
+pub const LORA_TARGET: Length = length(1, 100);
+/// `training.offload`.
+pub const OFFLOADS: Length = length(0, 2);
+
+/// Whether a text is `organisation/name`, as the Hub has its repositories: nothing in it can lead elsewhere.
+#[must_use]
+pub fn is_repository(text: &str) -> bool {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+            && !part.contains("..")
+    };
+    let fits = (REPOSITORY.least..=REPOSITORY.most).contains(&text.chars().count());
+    fits && text.split_once('/').is_some_and(|(organisation, name)| part(organisation) && part(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_repository;
+
+    #[test]
+    fn a_repository_is_an_organisation_and_a_name() {
+        for (text, expected) in [
+            ("meta-llama/Llama-3.1-8B-Instruct", true),
+            ("a/b", true),
+            ("a_b.c/0-1", true),
+            ("llama", false),
+            ("a/b/c", false),
+            ("/b", false),
+            ("a/", false),
+            ("../b", false),
+            ("a/..", false),
+            ("a/b..c", false),
+            ("a b/c", false),
+            ("ü/b", false),
+        ] {
+            assert_eq!(is_repository(text), expected, "{text}");
+        }
+        assert!(!is_repository(&format!("a/{}", "b".repeat(199))));
+    }
+}

@@ -1,0 +1,197 @@
+//! The arguments that hold an engine to what was estimated, written by its table.
+
+use super::combine::{Managed, combine};
+use super::loading::Loading;
+use super::read::names_model;
+use super::table::{Entry, Place, Says, Table};
+use super::tables;
+use crate::api::ModelDeploymentSpec;
+use crate::estimate::Workload;
+use crate::precision::{CachePrecision, Engine, Precision};
+use crate::refusal::Refusal;
+use crate::units::Overflow;
+
+/// Where the weights are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Weights<'a> {
+    /// A Hugging Face repository, at a revision, and the file if it is a GGUF.
+    Repository { repository: &'a str, revision: Option<&'a str>, file: Option<&'a str> },
+    /// A GGUF file.
+    Url(&'a str),
+    /// Not known to Loadline: the image or the arguments know.
+    Unsaid,
+}
+
+impl<'a> Weights<'a> {
+    /// What a spec says; `repository` is that of a catalog entry.
+    pub(super) fn of(spec: &'a ModelDeploymentSpec, repository: Option<&'a str>) -> Self {
+        let gguf = spec.model.gguf.as_ref();
+        let reference =
+            spec.model.hugging_face.as_ref().or_else(|| gguf.and_then(|gguf| gguf.hugging_face.as_ref()));
+        if let Some(reference) = reference {
+            return Self::Repository {
+                repository: &reference.repository,
+                revision: reference.revision.as_deref(),
+                file: reference.file.as_deref(),
+            };
+        }
+        match (gguf.and_then(|gguf| gguf.url.as_deref()), repository) {
+            (Some(url), _) => Self::Url(url),
+            (None, Some(repository)) => Self::Repository { repository, revision: None, file: None },
+            (None, None) => Self::Unsaid,
+        }
+    }
+}
+
+/// Refuses what contradicts the spec, or what the engine does not do, as far as it can be told before the estimate. `stored` is
+/// the model's own format, where it is known.
+pub(crate) fn check(
+    spec: &ModelDeploymentSpec,
+    workload: &Workload,
+    stored: Option<Precision>,
+) -> Result<(), Refusal> {
+    let table = tables::of(workload.engine);
+    check_cache(table, spec, workload, stored)?;
+    let arguments = spec.engine.as_ref().and_then(|engine| engine.args.as_deref()).unwrap_or_default();
+    let named = names_model(table, arguments);
+    let weights = if named { Weights::Unsaid } else { Weights::of(spec, None) };
+    let own = own(workload, &weights, Loading::AsStored)?;
+    combine(own, arguments, workload.sequences).map(|_| ())
+}
+
+/// Refuses a cache that the spec asks for and the engine cannot hold. One of the model's own type needs no asking for.
+pub(super) fn check_cache(
+    table: &Table,
+    spec: &ModelDeploymentSpec,
+    workload: &Workload,
+    stored: Option<Precision>,
+) -> Result<(), Refusal> {
+    let asked = spec.context.as_ref().and_then(|context| context.cache_precision);
+    let Some(asked) = asked.filter(|asked| *asked != CachePrecision::Auto) else { return Ok(()) };
+    let precision = workload.precision.or(stored);
+    let is_own =
+        asked == CachePrecision::Fp32 && precision.is_none_or(|precision| precision == Precision::Fp32);
+    if is_own || holds(table, asked) {
+        return Ok(());
+    }
+    Err(no_such_cache(table, workload.engine, asked))
+}
+
+/// Loadline's own arguments for a workload.
+pub(super) fn own(
+    workload: &Workload,
+    weights: &Weights<'_>,
+    loading: Loading,
+) -> Result<Vec<Managed>, Refusal> {
+    let table = tables::of(workload.engine);
+    if workload.pipeline > 1 && !table.stages {
+        return Err(Refusal::invalid(
+            "parallelism.pipeline",
+            format!("{} with engine {}, which has no pipeline stages", workload.pipeline, workload.engine),
+            "set parallelism.pipeline: 1 and parallelism.tensor, or another engine",
+        ));
+    }
+    let mut own = Vec::new();
+    let mut capped = false;
+    for entry in table.flags {
+        // Of two caps of the same the first is written.
+        let is_sequences = matches!(entry.says, Says::Sequences);
+        if !(is_sequences && capped) {
+            own.extend(
+                value(table, entry, workload, weights, loading)?
+                    .map(|(value, field)| Managed::of(entry, value, field)),
+            );
+        }
+        capped |= is_sequences;
+    }
+    Ok(own)
+}
+
+/// What a flag is given, and the field that it follows from.
+fn value(
+    table: &Table,
+    entry: &Entry,
+    workload: &Workload,
+    weights: &Weights<'_>,
+    loading: Loading,
+) -> Result<Option<(String, &'static str)>, Refusal> {
+    let of_all = || match workload.context {
+        None => Ok(None),
+        Some(length) => match length.checked_mul(workload.sequences) {
+            Some(all) => Ok(Some((all.to_string(), "context"))),
+            None => Err(Refusal::Estimate(Overflow.into())),
+        },
+    };
+    Ok(match entry.says {
+        Says::Model(place) => model(place, weights).map(|model| (model.to_owned(), "model")),
+        Says::Revision => match weights {
+            Weights::Repository { revision, .. } => revision.map(|revision| (revision.to_owned(), "model")),
+            Weights::Url(_) | Weights::Unsaid => None,
+        },
+        Says::Fixed(value) => Some((value.to_owned(), "engine")),
+        Says::Context => workload.context.map(|length| (length.to_string(), "context.length")),
+        Says::Prompt => {
+            workload.context.map(|length| (length.saturating_sub(1).max(1).to_string(), "context.length"))
+        }
+        Says::ContextOfAll | Says::TokensOfAll => of_all()?,
+        Says::Sequences => Some((workload.running().to_string(), "context.sequences")),
+        Says::BatchedTokens { written: true, .. } => {
+            workload.batched_tokens.map(|tokens| (tokens.to_string(), "engine.args"))
+        }
+        Says::Tensor => Some((workload.tensor.to_string(), "parallelism.tensor")),
+        Says::Pipeline => Some((workload.pipeline.to_string(), "parallelism.pipeline")),
+        Says::Cache if table.untold_caches.contains(&workload.cache_precision) => None,
+        Says::Cache => {
+            entry.cache_name(workload.cache_precision).map(|name| (name.to_owned(), "context.cachePrecision"))
+        }
+        Says::Dtype => match loading {
+            Loading::Cast(dtype) => entry.dtype_name(dtype).map(|name| (name.to_owned(), "precision")),
+            _ => None,
+        },
+        Says::Quantization => match loading {
+            Loading::Quantize(method) => Some((method.to_owned(), "precision")),
+            _ => None,
+        },
+        Says::Written(_, value, field) => value(workload).map(|value| (value, field)),
+        Says::BatchedTokens { written: false, .. }
+        | Says::CacheTokens
+        | Says::MemoryFraction(_)
+        | Says::Copies
+        | Says::Choice(_)
+        | Says::Refused { .. }
+        | Says::Uncounted(_) => None,
+    })
+}
+
+/// What a flag for the weights is given.
+fn model<'a>(place: Place, weights: &Weights<'a>) -> Option<&'a str> {
+    match (place, *weights) {
+        (Place::Any | Place::Repository, Weights::Repository { repository, .. }) => Some(repository),
+        (Place::File, Weights::Repository { file, .. }) => file,
+        (Place::Any | Place::Url, Weights::Url(url)) => Some(url),
+        _ => None,
+    }
+}
+
+/// Whether the engine can be asked for a cache.
+fn holds(table: &Table, cache: CachePrecision) -> bool {
+    table.untold_caches.contains(&cache)
+        || table.cache_flag().is_some_and(|flag| flag.cache_name(cache).is_some())
+}
+
+fn no_such_cache(table: &Table, engine: Engine, cache: CachePrecision) -> Refusal {
+    let names: Vec<&str> = CachePrecision::ALL
+        .iter()
+        .filter(|cache| holds(table, **cache))
+        .map(|cache| cache.as_str())
+        .collect();
+    let names = match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
+    };
+    Refusal::invalid(
+        "context.cachePrecision",
+        format!("{cache} is not a cache that {engine} can hold"),
+        format!("set one of {names}, or another engine"),
+    )
+}

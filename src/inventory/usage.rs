@@ -1,0 +1,87 @@
+//! What pods hold of the nodes' resources.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Pod;
+
+/// How much of one resource is held, by how sure it is that it will be used. Wider than a request, so that a sum cannot
+/// overflow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// By pods that are bound to the node.
+    pub bound: u128,
+    /// By pods that the scheduler has nominated for the node, and that wait for others to be preempted.
+    pub nominated: u128,
+    /// By pods that are still to come: the node's room is promised to their object.
+    pub promised: u128,
+}
+
+impl Held {
+    /// All that is not free.
+    #[must_use]
+    pub const fn total(&self) -> u128 {
+        self.bound.saturating_add(self.nominated).saturating_add(self.promised)
+    }
+
+    /// What others hold, of what all hold.
+    #[must_use]
+    pub const fn without(&self, own: &Self) -> Self {
+        Self {
+            bound: self.bound.saturating_sub(own.bound),
+            nominated: self.nominated.saturating_sub(own.nominated),
+            promised: self.promised.saturating_sub(own.promised),
+        }
+    }
+}
+
+/// What is held of one node's resources, by the resource's name.
+pub type NodeUsage = BTreeMap<String, Held>;
+
+/// What is held, by node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage(HashMap<String, NodeUsage>);
+
+impl Usage {
+    /// Counts in a pod that is bound to a node.
+    pub(super) fn bind(&mut self, node: &str, pod: &Pod) {
+        if !self.0.contains_key(node) {
+            self.0.insert(node.to_owned(), NodeUsage::new());
+        }
+        let Some(usage) = self.0.get_mut(node) else { return };
+        for (resource, amount) in &pod.requests {
+            let held = match usage.get_mut(resource) {
+                Some(held) => held,
+                None => usage.entry(resource.clone()).or_default(),
+            };
+            held.bound = held.bound.saturating_add(u128::from(*amount));
+        }
+    }
+
+    /// Takes out what is held of a node's resources of some names, if anything is.
+    pub(super) fn take(
+        &mut self,
+        node: &str,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Option<(String, NodeUsage)> {
+        let (node, mut usage) = self.0.remove_entry(node)?;
+        usage.retain(|resource, _| is_wanted(resource));
+        (!usage.is_empty()).then_some((node, usage))
+    }
+
+    /// Every node of which something is held.
+    pub(super) fn into_nodes(self) -> impl Iterator<Item = (String, NodeUsage)> {
+        self.0.into_iter()
+    }
+
+    /// What is held of a node, if anything is.
+    #[must_use]
+    pub fn of(&self, node: &str) -> Option<&NodeUsage> {
+        self.0.get(node)
+    }
+}
+
+impl FromIterator<(String, NodeUsage)> for Usage {
+    fn from_iter<Nodes: IntoIterator<Item = (String, NodeUsage)>>(nodes: Nodes) -> Self {
+        Self(nodes.into_iter().collect())
+    }
+}

@@ -1,0 +1,63 @@
+//! What every replica has: views of the cluster, how the pods of each object fare, the store of models, what was decided,
+//! health and metrics. Whoever answers a question (a webhook, a page, the controller) takes a `&World`; whoever writes is
+//! the controller's [`Writer`](crate::controller::Writer).
+//!
+//! Invariant: nothing here writes to the cluster, and what is asked of a `World` is answered from memory.
+
+pub mod decisions;
+pub mod models;
+pub mod planner;
+pub mod tasks;
+pub mod turns;
+
+use std::sync::Arc;
+
+use crate::cluster::{PodsByOwner, View, Views};
+use crate::inventory::PodFacts;
+use crate::telemetry::{Health, Metrics};
+
+pub use decisions::{Decisions, Tracked};
+pub use models::Models;
+pub use planner::Planner;
+pub use turns::Turns;
+
+/// Namespace and name of an object.
+pub type Key = (String, String);
+
+/// What every replica has.
+pub struct World {
+    /// The cluster.
+    pub views: Views,
+    /// The pods of each object, as their watch shows them.
+    pub pods: PodsByOwner,
+    /// Models, as far as they have been read.
+    pub models: Models,
+    /// What was decided of each object.
+    pub decisions: Decisions,
+    /// Where plans are made.
+    pub planner: Planner,
+    /// Whether it may be asked already.
+    pub health: Arc<Health>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl World {
+    /// How the pods that carry an object's label fare, by name.
+    #[must_use]
+    pub fn pods_of(&self, key: &Key) -> Arc<[PodFacts]> {
+        self.pods.of(key)
+    }
+
+    /// The newest view of the cluster, if it has been read.
+    #[must_use]
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.views.borrow().clone()
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, key: &Key) {
+        self.models.forget(key);
+        self.metrics.decided(self.decisions.forget(key), None);
+    }
+}
