@@ -276,6 +276,7 @@ mod tests {
             double_quantized: false,
             ignored: Vec::new(),
             cache_precision: None,
+            groups: Vec::new(),
         };
         let order = Quantization { activation_order: true, group_size: Some(128), ..base.clone() };
         let nested = Quantization {

@@ -32,6 +32,7 @@ enum Ggml {
     Iq4Xs,
     Tq10,
     Tq20,
+    Mxfp4,
 }
 
 impl Ggml {
@@ -56,6 +57,7 @@ impl Ggml {
             Self::Iq3Xxs => (256, 98),
             Self::Iq4Xs => (256, 136),
             Self::Tq10 => (256, 54),
+            Self::Mxfp4 => (32, 17),
         }
     }
 
@@ -134,7 +136,12 @@ pub(super) fn format(mix: Precision, tensor: &Tensor, shape: &ModelShape) -> For
     }
     let Some(base) = base(mix) else { return HALF };
     let layer = tensor.layer.map_or(0, u64::from);
-    let chosen = choose(mix, base, part, layer, &Model::of(shape));
+    let chosen = match mix {
+        // `MXFP4_MOE`: the experts, and all else in 8 bits.
+        Precision::Mxfp4 if tensor.role == Role::Expert => Ggml::Mxfp4,
+        Precision::Mxfp4 => Ggml::Q80,
+        _ => choose(mix, base, part, layer, &Model::of(shape)),
+    };
     let (elements, _) = chosen.block();
     let chosen = if tensor.columns.is_multiple_of(elements) { chosen } else { chosen.for_odd_rows() };
     let (elements, bytes) = chosen.block();
@@ -165,6 +172,7 @@ const fn base(mix: Precision) -> Option<Ggml> {
         Precision::Iq4Xs => Ggml::Iq4Xs,
         Precision::Tq10 => Ggml::Tq10,
         Precision::Tq20 => Ggml::Tq20,
+        Precision::Mxfp4 => Ggml::Mxfp4,
         _ => return None,
     })
 }

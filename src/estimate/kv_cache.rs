@@ -2,6 +2,7 @@
 
 use super::parallelism::{Layout, Stage};
 use super::profile::Profile;
+use super::version::{self, VllmRules};
 use super::weights::Loading;
 use super::{EstimateError, Workload, bytes_of};
 use crate::model::{Attention, CacheKind, Layer, ModelShape, Span, State, StateKind};
@@ -30,6 +31,13 @@ pub(super) fn resolve(shape: &ModelShape, workload: &Workload, loading: &Loading
     if workload.engine == Engine::LlamaCpp {
         return CachePrecision::Fp16;
     }
+    // DeepSeek-V4's kernels have a layout of their own, which is of 8 bits (vLLM's `_resolve_dsv4_kv_cache_dtype`).
+    let is_compressed = |layer: &Layer| {
+        matches!(layer.attention.map(|attention| attention.cache), Some(CacheKind::Compressed { .. }))
+    };
+    if workload.engine == Engine::Vllm && shape.layers.iter().any(is_compressed) {
+        return CachePrecision::Fp8;
+    }
     let wish = shape.quantization.as_ref().and_then(|quantization| quantization.cache_precision);
     match wish.filter(|wish| *wish != CachePrecision::Auto) {
         Some(wish) => wish,
@@ -40,7 +48,7 @@ pub(super) fn resolve(shape: &ModelShape, workload: &Workload, loading: &Loading
 }
 
 /// Bytes of an element: floating and integer types by their bits, llama.cpp's by their blocks of 32 (ggml-common.h).
-const fn element(precision: CachePrecision) -> Element {
+const fn element_of(precision: CachePrecision) -> Element {
     match precision {
         CachePrecision::Fp32 => Element { bytes: 4, per: 1 },
         CachePrecision::Auto | CachePrecision::Fp16 | CachePrecision::Bf16 => Element { bytes: 2, per: 1 },
@@ -60,6 +68,10 @@ pub(super) struct Cache {
     pub engine: Engine,
     /// The element type, never `Auto`.
     pub precision: CachePrecision,
+    /// The element type of values, which llama.cpp may hold otherwise.
+    pub values: CachePrecision,
+    /// Slots that share one cache of the context's length; 1 where each sequence has its own.
+    pub slots: u64,
     /// Bytes of an element of the model's own type, for states.
     pub model_element: u64,
     /// Tokens per sequence.
@@ -76,13 +88,31 @@ pub(super) struct Cache {
     pub block: u64,
     /// Tokens that are guessed per step.
     pub guessed: u64,
+    /// llama.cpp: earlier states that are kept beside the last, to go back to where guesses were wrong (`n_rs_seq`, as many as
+    /// are guessed, for drafts that read the model's own states).
+    pub kept_states: u64,
+    /// What of vLLM's sizing depends on its release.
+    pub vllm: VllmRules,
 }
 
 impl Cache {
-    pub(super) fn new(workload: &Workload, loading: &Loading, layout: &Layout, profile: &Profile) -> Self {
+    pub(super) fn new(
+        shape: &ModelShape,
+        workload: &Workload,
+        loading: &Loading,
+        layout: &Layout,
+        profile: &Profile,
+    ) -> Self {
         Self {
             engine: workload.engine,
             precision: workload.cache_precision,
+            values: workload
+                .options
+                .value_cache_precision
+                .filter(|_| workload.engine == Engine::LlamaCpp)
+                .filter(|values| *values != CachePrecision::Auto)
+                .unwrap_or(workload.cache_precision),
+            slots: workload.options.slots(workload.engine),
             model_element: loading.element_bytes(),
             context: workload.context.unwrap_or(1),
             sequences: workload.sequences,
@@ -91,6 +121,8 @@ impl Cache {
             tensor: layout.tensor,
             block: profile.block,
             guessed: workload.options.step().saturating_sub(1),
+            kept_states: workload.options.kept_states(workload.engine),
+            vllm: VllmRules::of(version::of(shape, workload), workload),
         }
     }
 
@@ -198,13 +230,14 @@ impl Cache {
         cache: CacheKind,
         tokens: u128,
     ) -> Result<u128, Overflow> {
-        let element = element(self.precision);
+        let element = element_of(self.precision);
         let per_token = match cache {
             CacheKind::Heads { kv_heads, key_dim, value_dim } => {
                 // A rank holds at least one head: where there are fewer heads than ranks they are replicated.
                 let held = u128::from(kv_heads.div_ceil(self.tensor.max(1)));
                 let keys = element.of(held.checked_mul(u128::from(key_dim)).ok_or(Overflow)?)?;
-                let values = element.of(held.checked_mul(u128::from(value_dim)).ok_or(Overflow)?)?;
+                let values =
+                    element_of(self.values).of(held.checked_mul(u128::from(value_dim)).ok_or(Overflow)?)?;
                 // vLLM's int8 cache has a 32-bit scale per token and head, for keys and for values.
                 let scales = if self.precision == CachePrecision::Int8 && self.engine == Engine::Vllm {
                     held.checked_mul(8).ok_or(Overflow)?
@@ -229,7 +262,13 @@ impl Cache {
                 } else {
                     element.of(u128::from(rank) + u128::from(rope_dim))?
                 };
-                latent.checked_add(indexer(index_dim)).ok_or(Overflow)?
+                // llama.cpp holds the indexer's keys as it holds the others (`llama_kv_cache_dsa`).
+                let index = if self.engine == Engine::LlamaCpp {
+                    element.of(u128::from(index_dim))?
+                } else {
+                    indexer(index_dim)
+                };
+                latent.checked_add(index).ok_or(Overflow)?
             }
             CacheKind::Compressed { .. } | CacheKind::Shared => 0,
         };
@@ -238,7 +277,7 @@ impl Cache {
 
     /// One entry of a compressed cache: DeepSeek-V4's 8-bit layout (head, 64 rotary elements at 16 bits, padded scales) is 584
     /// bytes for a head of 512.
-    fn compressed_entry(&self, head_dim: u64, index_dim: u64) -> u128 {
+    pub(super) fn compressed_entry(&self, head_dim: u64, index_dim: u64) -> u128 {
         let entry = if self.precision == CachePrecision::Fp8 {
             u128::from(head_dim) + 72
         } else {
@@ -248,9 +287,9 @@ impl Cache {
     }
 
     /// DeepSeek-V4's cache of one sequence on one layer: the window, the compressed entries, and the compressor's state.
-    pub(super) fn compressed(&self, cache: CacheKind, window_tokens: u64) -> Result<u128, Overflow> {
+    fn compressed(&self, cache: CacheKind, window_tokens: u64) -> Result<u128, Overflow> {
         let CacheKind::Compressed { head_dim, ratio, index_dim, .. } = cache else { return Ok(0) };
-        let window = element(self.precision)
+        let window = element_of(self.precision)
             .of(u128::from(head_dim).checked_mul(u128::from(window_tokens)).ok_or(Overflow)?)?;
         if ratio == 0 {
             return Ok(window);
@@ -264,12 +303,49 @@ impl Cache {
         window.checked_add(compressed).and_then(|sum| sum.checked_add(state)).ok_or(Overflow)
     }
 
+    /// llama.cpp's cache of DeepSeek-V4, of one slot on one layer: keys alone, values being read from them; a window and the
+    /// batch in flight, the compressed entries and the indexer's in multiples of 256 cells, and the compressors' states in 32
+    /// bits, keys beside scores. No slot shares its cells with another, unified or not (`llama_kv_cache_dsv4`, ggml-org/llama.cpp
+    /// `src/llama-kv-cache-dsv4.cpp`).
+    fn compressed_by_stream(&self, cache: CacheKind) -> Result<u128, Overflow> {
+        let CacheKind::Compressed { head_dim, ratio, window, index_dim } = cache else { return Ok(0) };
+        let element = element_of(self.precision);
+        let (head_dim, index_dim) = (u128::from(head_dim), u128::from(index_dim));
+        let cells = |tokens: u128, width: u128| {
+            let padded = tokens.div_ceil(256).checked_mul(256).ok_or(Overflow)?;
+            element.of(padded.checked_mul(width).ok_or(Overflow)?)
+        };
+        let context = u128::from(self.context);
+        let flight = u128::from(window).saturating_add(u128::from(self.batched_tokens));
+        let window = cells(context.min(flight), head_dim)?;
+        if ratio == 0 {
+            return Ok(window);
+        }
+        let ratio = u128::from(ratio);
+        let entries = context.div_ceil(ratio).max(1);
+        // Both halves overlap where the ratio is 4, and only there entries are looked up.
+        let overlap: u128 = if ratio == 4 { 2 } else { 1 };
+        let index_dim = if ratio == 4 { index_dim } else { 0 };
+        let state = (head_dim + index_dim)
+            .checked_mul(8 * overlap * overlap * ratio)
+            .and_then(|state| state.checked_mul(1 + u128::from(self.kept_states)))
+            .ok_or(Overflow)?;
+        [window, cells(entries, head_dim)?, cells(entries, index_dim)?, state]
+            .into_iter()
+            .try_fold(0_u128, u128::checked_add)
+            .ok_or(Overflow)
+    }
+
     /// Layer by layer: every engine but vLLM.
     fn by_layer(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
         let mut total: u128 = 0;
         for layer in layers {
             if let Some(attention) = layer.attention {
                 let bytes = match attention.cache {
+                    CacheKind::Compressed { .. } if self.engine == Engine::LlamaCpp => self
+                        .compressed_by_stream(attention.cache)?
+                        .checked_mul(u128::from(self.sequences) * u128::from(self.slots))
+                        .ok_or(Overflow)?,
                     CacheKind::Compressed { window, .. } => self
                         .compressed(attention.cache, window.min(self.context))?
                         .checked_mul(u128::from(self.sequences))
@@ -279,9 +355,9 @@ impl Cache {
                 total = total.checked_add(bytes).ok_or(Overflow)?;
             }
             if let Some(state) = layer.state {
-                let slots = u128::from(self.sequences)
-                    .checked_mul(if self.engine == Engine::Sglang { 3 } else { 1 })
-                    .ok_or(Overflow)?;
+                let each = if self.engine == Engine::Sglang { 3 } else { u128::from(self.slots) };
+                let each = each.checked_mul(1 + u128::from(self.kept_states)).ok_or(Overflow)?;
+                let slots = u128::from(self.sequences).checked_mul(each).ok_or(Overflow)?;
                 let bytes = self.state(shape, state)?.checked_mul(slots).ok_or(Overflow)?;
                 total = total.checked_add(bytes).ok_or(Overflow)?;
             }
@@ -298,10 +374,12 @@ impl Cache {
         };
         let pad = |tokens: u128, multiple: u128| tokens.div_ceil(multiple).saturating_mul(multiple);
         let per_sequence = match (self.engine, window) {
-            // llama.cpp: cells in multiples of 256; a windowed cache also holds the batch in flight.
+            // llama.cpp: cells in multiples of 256; a windowed cache holds a window of every slot that shares it, and the batch
+            // in flight (`llama_kv_cache_iswa`).
             (Engine::LlamaCpp, None) => pad(context, 256),
             (Engine::LlamaCpp, Some(window)) => {
-                pad(context, 256).min(pad(window.saturating_add(u128::from(self.batched_tokens)), 256))
+                let windows = window.saturating_mul(u128::from(self.slots));
+                pad(context, 256).min(pad(windows.saturating_add(u128::from(self.batched_tokens)), 256))
             }
             // SGLang: the windowed pool is 0.8 of the full one (`swa_full_tokens_ratio`).
             (Engine::Sglang, Some(window)) => context.min(window.max(context.saturating_mul(4).div_ceil(5))),
@@ -322,14 +400,16 @@ impl Cache {
         } else {
             let told = shape.state_precision.filter(|precision| *precision != CachePrecision::Auto);
             let matrix = match (told, state.kind) {
-                (Some(precision), _) => element(precision),
+                (Some(precision), _) => element_of(precision),
                 (None, StateKind::KimiDelta) => full,
                 (None, _) => model,
             };
             (model, matrix)
         };
         let ranks = self.tensor.max(1);
-        let taps = u128::from(state.conv_kernel.saturating_sub(1));
+        // vLLM keeps a column more for each guessed token (`mamba_utils`, `conv_kernel - 1 + num_spec`).
+        let guessed = if self.engine == Engine::Vllm && state.conv_kernel > 0 { self.guessed } else { 0 };
+        let taps = u128::from(state.conv_kernel.saturating_sub(1).saturating_add(guessed));
         let held = u128::from(state.conv_width.div_ceil(ranks)).checked_mul(taps).ok_or(Overflow)?;
         convolution
             .of(held)?

@@ -1,7 +1,7 @@
 //! Figures that are known to the byte: published specifications worked out by hand, and engines' logs.
 
 use crate::estimate::tests::{sized, workload};
-use crate::estimate::{Workload, estimate};
+use crate::estimate::{Draft, Speculation, Workload, estimate};
 use crate::model::{Attention, CacheKind, Layer, ModelShape, Span, State, StateKind};
 use crate::precision::{CachePrecision, Engine};
 use crate::units::{GIB, MIB};
@@ -37,6 +37,12 @@ fn qwen3_next() -> ModelShape {
         (12, &attention(heads(2, 256), Span::Full)),
         (36, &state(StateKind::GatedDelta, 8192, 32 * 128 * 128, 32)),
     ])
+}
+
+/// A workload of vLLM at a release.
+fn at_version(version: &str) -> Workload {
+    let engine_version = Some(version.parse().expect("a version"));
+    Workload { options: crate::estimate::Options { engine_version, ..Default::default() }, ..workload() }
 }
 
 fn per_token(shape: &ModelShape, workload: &Workload) -> u64 {
@@ -153,8 +159,7 @@ fn each_engine_sizes_windows_its_own_way() {
         context: Some(131_072),
         engine,
         batched_tokens: Some(batched_tokens),
-        options: crate::estimate::Options::default(),
-        ..workload()
+        ..at_version("0.33.0")
     };
     // Hundredths of a GiB, of one sequence of 131072 tokens.
     for (name, shape, expected) in [
@@ -195,14 +200,117 @@ fn recurrent_state_is_a_constant_per_sequence() {
     ]);
     let four = Workload { sequences: 4, context: Some(65_536), engine: Engine::LlamaCpp, ..workload() };
     assert_eq!(cache(&logged, &four), 16_384 * MIB + 598 * MIB + MIB / 2);
+    // The same with two tokens guessed by its own heads, one sequence: 16832 MiB (ggml-org/llama.cpp#25465).
+    let mut one = Workload { sequences: 1, context: Some(262_144), engine: Engine::LlamaCpp, ..workload() };
+    assert_eq!(cache(&logged, &one), 16_384 * MIB + 149 * MIB + MIB * 5 / 8);
+    one.options.speculation = Some(Speculation { tokens: 2, draft: Draft::Head });
+    let layer = 1024 * MIB;
+    assert_eq!(cache(&logged, &one) - layer, 16_832 * MIB + MIB * 7 / 8);
+}
+
+#[test]
+fn llama_cpp_holds_an_indexers_keys_as_the_others() {
+    // Keys of 576 elements in 78 layers, of 128 in the 21 that have an indexer (dfch/biz.dfch.LlmOps, GLM-5.2 at 524288 tokens).
+    let config = include_bytes!("../../tests/fixtures/configs/zai-org__GLM-5.2.json");
+    let shape = crate::model::hf_config::parse(config, "model").expect("a config");
+    let workload = Workload { context: Some(524_288), engine: Engine::LlamaCpp, ..workload() };
+    assert_eq!(cache(&shape, &workload), (44_928 + 2688) * MIB);
+}
+
+#[test]
+fn llama_cpp_keeps_the_compressors_of_deepseek_v4_by_slot() {
+    let config = include_bytes!("../../tests/fixtures/configs/deepseek-ai__DeepSeek-V4-Flash-0731.json");
+    let shape = crate::model::hf_config::parse(config, "model").expect("a config");
+    let at = |sequences| {
+        let workload = Workload {
+            sequences,
+            context: Some(64_000),
+            batched_tokens: Some(4096),
+            engine: Engine::LlamaCpp,
+            ..workload()
+        };
+        cache(&shape, &workload)
+    };
+    // ggml-org/llama.cpp#27680: 182.75 MiB of 4352 cells on 43 layers, compressors of 1.31, 10 and 0.33 MiB; entries by the code.
+    let entries = 1024 * (21 * 16_128 + 20 * 512) + 256 * 21 * 16_128;
+    let compressors = 21 * (65_536 + 16_384) + 20 * 524_288;
+    assert_eq!(at(1), 182 * MIB + MIB * 3 / 4 + entries + compressors);
+    assert_eq!(at(3), 3 * at(1));
 }
 
 #[test]
 fn vllm_pads_a_state_to_a_page_of_the_attention_layers() {
     let page = 544 * 2048;
-    let at = |context| cache(&qwen3_next(), &Workload { context: Some(context), ..workload() });
-    assert_eq!(at(16), 12 * page * (2 * 3 + 1));
-    assert_eq!(at(545), 12 * page * (2 * 3 + 2));
+    let at =
+        |version, context| cache(&qwen3_next(), &Workload { context: Some(context), ..at_version(version) });
+    assert_eq!(at("0.26", 16), 12 * page * (2 * 3 + 1));
+    assert_eq!(at("0.26", 545), 12 * page * (2 * 3 + 2));
+    // Before 0.26 prefixes of such models are not kept, unless it is asked for: one state for each sequence.
+    assert_eq!(at("0.25.1", 545), 12 * page * (3 + 2));
+    let mut asked = at_version("0.25.1");
+    asked.options.prefix_caching = Some(true);
+    assert_eq!(cache(&qwen3_next(), &Workload { context: Some(545), ..asked }), 12 * page * (2 * 3 + 2));
+}
+
+/// DeepSeek-V4-Flash: two layers with a window alone, 21 of ratio 4 with an index, 20 of ratio 128.
+fn deepseek_v4_flash() -> ModelShape {
+    let compressed = |ratio, index_dim| {
+        attention(CacheKind::Compressed { head_dim: 512, ratio, window: 128, index_dim }, Span::Full)
+    };
+    shape(&[(2, &compressed(0, 0)), (21, &compressed(4, 128)), (20, &compressed(128, 0))])
+}
+
+/// What vLLM refused to start with, and what it said would do (vllm-project/vllm#44376, 0.22 with the 16,384 tokens a batch of its
+/// Python interface): 6.66 GiB for 30,000 tokens; of 5.44 GiB, 13,528 tokens.
+#[test]
+fn states_of_a_compressor_are_small_windows_with_a_batch_in_flight() {
+    let at = |context| {
+        let workload = Workload {
+            context: Some(context),
+            batched_tokens: Some(16_384),
+            cache_precision: CachePrecision::Fp8,
+            ..at_version("0.22")
+        };
+        cache(&deepseek_v4_flash(), &workload)
+    };
+    let page = 22 * (37_440 + 8640 + 1728);
+    assert_eq!(at(30_000), (118 + 2 * 259 + 4099 + 2065) * page);
+    assert_eq!((at(30_000) * 100 + GIB / 2) / GIB, 666);
+    assert_eq!((at(13_528) * 100 + GIB / 2) / GIB, 544);
+    assert!(at(13_529) > at(13_528));
+}
+
+/// The groups and page sizes that were logged of 0.28's successor (vllm-project/vllm#54703): 1,002,240 bytes for a block of any
+/// group.
+#[test]
+fn pages_of_several_sizes_are_packed_into_one_block() {
+    let workload = Workload {
+        context: Some(20_000),
+        batched_tokens: Some(8192),
+        cache_precision: CachePrecision::Auto,
+        ..at_version("0.33")
+    };
+    assert_eq!(cache(&deepseek_v4_flash(), &workload), (79 + 2 * 259 + 4099 + 2065) * 1_002_240);
+    // Untold, it is counted by the newest rules: the default release does not know the model.
+    let untold = ModelShape { architecture: "deepseek_v4".to_owned(), ..deepseek_v4_flash() };
+    let workload = Workload { options: crate::estimate::Options::default(), ..workload };
+    assert_eq!(cache(&untold, &workload), (79 + 2 * 259 + 4099 + 2065) * 1_002_240);
+}
+
+#[test]
+fn what_versions_count_differently_is_not_exact() {
+    let config = include_bytes!("../../tests/fixtures/configs/google__gemma-3-27b-it.json");
+    let gemma = crate::model::hf_config::parse(config, "gemma").expect("a config");
+    let untold = Workload { context: Some(32_768), ..workload() };
+    let noted = estimate(&gemma, &untold).expect("an estimate");
+    assert_eq!(noted.confidence, crate::model::Confidence::Derived);
+    assert!(noted.notes.iter().any(|note| note.contains("differs between versions")), "{:?}", noted.notes);
+    for version in ["0.19.0", "0.33.0"] {
+        let told = Workload { context: Some(32_768), ..at_version(version) };
+        let found = estimate(&gemma, &told).expect("an estimate");
+        assert_eq!(found.confidence, crate::model::Confidence::Exact, "{version}");
+        assert!(found.notes.iter().all(|note| !note.contains("differs")), "{version}");
+    }
 }
 
 #[test]

@@ -1,15 +1,13 @@
 //! vLLM's cache pool: fixed pages, layers of a kind in groups that share one table of blocks.
 //!
-//! Source: vLLM's `kv_cache_utils` (0.19 to 0.33): layers are bucketed by kind, buckets cut into groups of equal size, and a
-//! request takes `group size x page x blocks of every group`.
+//! Source: vLLM's `kv_cache_utils` and `kv_cache_planning` (0.19 to 0.33): layers are bucketed by kind, buckets cut into groups of
+//! equal size, and a request takes `group size x page x blocks of every group`. Layers of several page sizes are another matter:
+//! see `kv_vllm_packed`.
 
 use super::kv_cache::Cache;
+use super::kv_vllm_packed;
 use crate::model::{CacheKind, Layer, ModelShape, Span};
 use crate::units::Overflow;
-
-/// States of a running sequence: the one it works on, and the one at the last block's edge, which prefix caching keeps
-/// (Qwen3.6-27B takes 174 pages of 1568 tokens for 262144 tokens: 168 for attention, two for each of three groups of states).
-const STATES: u128 = 2;
 
 /// Layers that are sized alike.
 struct Bucket {
@@ -19,8 +17,9 @@ struct Bucket {
     layers: u128,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+/// Which tokens of a sequence a layer keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
     Full,
     Sliding(u64),
     Chunked(u64),
@@ -30,7 +29,7 @@ enum Kind {
 /// Bytes of the pool, on one rank, that holds the sequences of `cache`.
 pub(super) fn pool(cache: &Cache, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
     let mut buckets: Vec<Bucket> = Vec::new();
-    let mut apart: u128 = 0;
+    let mut compressed = Vec::new();
     let mut add = |kind: Kind, unit: u128| {
         if unit == 0 {
             return;
@@ -42,11 +41,8 @@ pub(super) fn pool(cache: &Cache, shape: &ModelShape, layers: &[&Layer]) -> Resu
     };
     for layer in layers {
         if let Some(attention) = layer.attention {
-            if let CacheKind::Compressed { window, .. } = attention.cache {
-                let held = held_tokens(cache, Kind::Sliding(window));
-                let bytes = cache.compressed(attention.cache, u64::try_from(held).unwrap_or(u64::MAX))?;
-                let bytes = bytes.checked_mul(u128::from(cache.sequences)).ok_or(Overflow)?;
-                apart = apart.checked_add(bytes).ok_or(Overflow)?;
+            if matches!(attention.cache, CacheKind::Compressed { .. }) {
+                compressed.push(attention.cache);
             } else {
                 let kind = match attention.span {
                     Span::Full => Kind::Full,
@@ -60,7 +56,7 @@ pub(super) fn pool(cache: &Cache, shape: &ModelShape, layers: &[&Layer]) -> Resu
             add(Kind::State, cache.state(shape, state)?);
         }
     }
-    grouped(cache, &buckets)?.checked_add(apart).ok_or(Overflow)
+    grouped(cache, &buckets)?.checked_add(kv_vllm_packed::pool(cache, &compressed)?).ok_or(Overflow)
 }
 
 fn grouped(cache: &Cache, buckets: &[Bucket]) -> Result<u128, Overflow> {
@@ -86,8 +82,10 @@ fn grouped(cache: &Cache, buckets: &[Bucket]) -> Result<u128, Overflow> {
         let tokens = (page / bucket.unit).max(1);
         let of_bucket = match bucket.kind {
             Kind::State => {
-                // And one more for every guessed token, to return to where it is refused.
-                let states = STATES.checked_add(u128::from(cache.guessed)).ok_or(Overflow)?;
+                // Qwen3.6-27B with prefix caching takes 174 pages of 1568 tokens for 262144 tokens: 168 for attention, two for
+                // each of three groups of states. One more for every guessed token, to return to where it is refused.
+                let states = u128::from(cache.vllm.states);
+                let states = states.checked_add(u128::from(cache.guessed)).ok_or(Overflow)?;
                 u128::from(cache.sequences).checked_mul(states).ok_or(Overflow)?
             }
             kind => blocks_of(cache, kind, tokens)?,
@@ -103,9 +101,9 @@ fn grouped(cache: &Cache, buckets: &[Bucket]) -> Result<u128, Overflow> {
     blocks.checked_mul(page).and_then(|bytes| bytes.checked_mul(group)).ok_or(Overflow)
 }
 
-/// Tokens in flight: two batches, as scheduling overlaps with execution.
+/// Tokens in flight: those of every batch that is scheduled and not yet settled.
 fn in_flight(cache: &Cache) -> u128 {
-    u128::from(cache.batched_tokens).saturating_mul(2)
+    u128::from(cache.batched_tokens).saturating_mul(u128::from(cache.vllm.batches))
 }
 
 /// Tokens of one sequence that a kind of layer may hold at once.
@@ -121,7 +119,7 @@ fn held_tokens(cache: &Cache, kind: Kind) -> u128 {
 }
 
 /// Blocks that the sequences take of one group. What is in flight is shared among them: it counts once.
-fn blocks_of(cache: &Cache, kind: Kind, tokens: u128) -> Result<u128, Overflow> {
+pub(super) fn blocks_of(cache: &Cache, kind: Kind, tokens: u128) -> Result<u128, Overflow> {
     let context = u128::from(cache.context);
     let sequences = u128::from(cache.sequences);
     let whole = context.div_ceil(tokens);

@@ -13,6 +13,7 @@ mod ignored;
 pub mod inverse;
 mod kv_cache;
 mod kv_vllm;
+mod kv_vllm_packed;
 mod llama_cpp;
 mod options;
 mod overhead;
@@ -22,6 +23,7 @@ mod profile;
 mod serving;
 mod speculation;
 pub mod training;
+mod version;
 mod weights;
 
 use std::fmt;
@@ -33,7 +35,8 @@ use crate::model::{Confidence, ModelShape};
 use crate::precision::{CachePrecision, Engine, Precision, UnknownName, named};
 use crate::units::{Bytes, Overflow, shorten};
 
-pub use options::{Adapters, Draft, Options, Speculation};
+pub use options::{Adapters, Draft, Options, Speculation, Techniques};
+pub use version::{EngineVersion, UnknownVersion, default_of as default_version};
 
 /// How a model is to be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -167,6 +170,21 @@ named! {
         Optimizer = "optimizer",
         /// The parameters.
         Parameters = "parameters",
+    }
+}
+
+named! {
+    /// How the loss of a training run is computed, which decides what the logits take.
+    Loss ("loss kernel") {
+        /// PyTorch's cross entropy over all logits in 32 bits.
+        Plain = "plain",
+        /// A kernel that writes no log probabilities (Unsloth's and fms-acceleration's fast cross entropy).
+        InPlace = "in-place",
+        /// Over the tokens in chunks, all logits held in 16 bits (torchtune's `CEWithChunkedOutputLoss`).
+        Chunked = "chunked",
+        /// Output head and cross entropy in one: no logits are held (Liger's fused linear cross entropy, Apple's cut cross
+        /// entropy as in axolotl, TRL's `chunked_nll`, Unsloth's fused loss).
+        Fused = "fused" | "liger" | "cut-cross-entropy" | "cce" | "chunked-nll",
     }
 }
 

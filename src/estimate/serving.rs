@@ -3,6 +3,7 @@
 use super::kv_cache::{self, Cache};
 use super::parallelism::{self, Layout, Stage};
 use super::profile::{self, Profile};
+use super::version::{self, EngineVersion, VllmRules};
 use super::weights::{self, Loading};
 use super::{
     Components, Estimate, EstimateError, Logged, Term, Workload, activations, adapters, overhead, speculation,
@@ -17,6 +18,9 @@ const ASSUMED_CONTEXT: u64 = 8192;
 /// A component that is at least this fraction of the total decides how sure the total is.
 const MATTERS: u64 = 10;
 
+/// What is exact is sure to one part in so many.
+const SURE: u64 = 100;
+
 /// One GPU of a stage.
 struct Gpu {
     components: Components,
@@ -26,6 +30,8 @@ struct Gpu {
 
 /// What serving a model needs.
 pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
+    let text = (workload.options.text_only && shape.multimodal).then(|| shape.text_only());
+    let shape = text.as_ref().unwrap_or(shape);
     let profile = profile::of(workload.engine);
     let mut notes = shape.notes.clone();
     let loading = weights::loading(shape, workload);
@@ -38,18 +44,24 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
         speculation::check(shape, speculation)?;
     }
 
-    let cache = Cache::new(&workload, &loading, &layout, &profile);
+    let cache = Cache::new(shape, &workload, &loading, &layout, &profile);
     let mut components = Components::default();
-    let mut most: Option<(Bytes, Gpu)> = None;
+    let mut most: Option<(Bytes, Gpu, &Stage)> = None;
     for stage in &layout.stages {
         let gpu = gpu(shape, &workload, &profile, &layout, &loading, &cache, stage)?;
         components = components.plus(&gpu.components.times(layout.tensor)?)?;
         let total = gpu.components.total()?;
-        if most.as_ref().is_none_or(|(largest, _)| total > *largest) {
-            most = Some((total, gpu));
+        if most.as_ref().is_none_or(|(largest, ..)| total > *largest) {
+            most = Some((total, gpu, stage));
         }
     }
-    let (total_per_gpu, gpu) = most.ok_or(Overflow)?;
+    let (total_per_gpu, gpu, stage) = most.ok_or(Overflow)?;
+    notes.extend(on_paper(&gpu, &loading));
+    let mut confidence = confidence(&gpu, shape, &loading);
+    if let Some(note) = other_versions(shape, &workload, &cache, stage, total_per_gpu)? {
+        notes.push(note);
+        confidence = confidence.max(Confidence::Derived);
+    }
     let gpus = workload.tensor.checked_mul(workload.pipeline).ok_or(Overflow)?;
     Ok(Estimate {
         total: components.total()?,
@@ -58,12 +70,60 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
         gpus,
         total_per_gpu,
         kv_cache_bytes_per_token: cache.growth(shape)?,
-        confidence: confidence(&gpu, shape, &loading),
+        confidence,
         logged: (workload.engine == Engine::Vllm).then_some(gpu.logged),
         workload,
         terms: gpu.terms,
         notes,
     })
+}
+
+/// That publishers of a format differ in what they leave at 16 bits, where no checkpoint says it.
+fn on_paper(gpu: &Gpu, loading: &Loading) -> Option<String> {
+    let weights = gpu.terms.first().filter(|term| term.high.0 - term.low.0 > term.low.0 / SURE)?;
+    Some(format!(
+        "Which layers a release in {} leaves at 16 bits differs by who made it: its weights take {} to {} per GPU. Give the repository that is to be loaded, and its own list counts.",
+        loading.precision, weights.low, weights.high
+    ))
+}
+
+/// That the engine's other versions would need more or less than a hundredth of it, where none is told.
+fn other_versions(
+    shape: &ModelShape,
+    workload: &Workload,
+    cache: &Cache,
+    stage: &Stage,
+    total: Bytes,
+) -> Result<Option<String>, EstimateError> {
+    if workload.engine != Engine::Vllm || workload.options.engine_version.is_some() {
+        return Ok(None);
+    }
+    let own = cache.stage(shape, stage)?;
+    let mut extremes: Option<[(Bytes, EngineVersion); 2]> = None;
+    for version in version::VLLM_EPOCHS {
+        let vllm = VllmRules::of(version, workload);
+        let other = if vllm == cache.vllm { own } else { Cache { vllm, ..*cache }.stage(shape, stage)? };
+        let [least, most] = extremes.get_or_insert([(other, version); 2]);
+        if other < least.0 {
+            *least = (other, version);
+        }
+        if other > most.0 {
+            *most = (other, version);
+        }
+    }
+    let Some([least, most]) = extremes else { return Ok(None) };
+    let differs = most.0.0.saturating_sub(least.0.0) > total.0 / SURE;
+    Ok(differs.then(|| {
+        format!(
+            "{} differs between versions: its cache takes {} with {}, {} with {}; {} is taken. Say the version to be sure.",
+            workload.engine,
+            least.0,
+            least.1,
+            most.0,
+            most.1,
+            version::of(shape, workload)
+        )
+    }))
 }
 
 /// The workload with every default filled in.
@@ -165,7 +225,12 @@ fn gpu(
         low: bytes,
         high: bytes,
     };
-    let mut terms = vec![exact("weights", loading.formula(shape, layout), weights, loading.confidence)];
+    let most = match loading.least_quantised() {
+        Some(least) => least.stage(shape, workload, profile, layout, stage)?.max(weights),
+        None => weights,
+    };
+    let formula = loading.formula(shape, layout);
+    let mut terms = vec![Term { high: most, ..exact("weights", formula, weights, loading.confidence) }];
     let draft = speculation::stage(shape, workload, profile, loading, layout, stage, cache)?;
     let (mut draft_weights, mut draft_cache) = (Bytes::ZERO, Bytes::ZERO);
     if let Some(draft) = &draft {

@@ -4,8 +4,8 @@ use super::allocator::Blocks;
 use super::ignored::Ignored;
 use super::parallelism::{Layout, Stage, holds, shard, split_by};
 use super::profile::Profile;
-use super::{EstimateError, Workload, bytes_of, format, gguf_mix};
-use crate::model::{Confidence, ModelShape, Role, ShapeSource, Tensor};
+use super::{EstimateError, Workload, bytes_of, format, gguf_mix, version};
+use crate::model::{Confidence, ModelShape, Quantization, Role, ShapeSource, Tensor};
 use crate::precision::{Engine, Precision};
 use crate::units::{Bytes, Overflow, Parameters};
 
@@ -20,6 +20,54 @@ pub(super) struct Loading {
     pub notes: Vec<String>,
     scheme: Scheme,
     ignored: Ignored,
+    /// Modules with a format of their own, in the order in which they are looked for.
+    groups: Vec<Group>,
+    /// Quantised on paper as those do who quantise least: attention and shared experts are left alone.
+    experts_alone: bool,
+    /// vLLM pads gpt-oss' experts to 128 and the residual stream to 256, as Marlin's kernels want them.
+    marlin: bool,
+}
+
+/// Modules that have a format of their own.
+#[derive(Clone, Debug, PartialEq)]
+struct Group {
+    /// By name or pattern.
+    named: Ignored,
+    /// Every linear layer that no group names.
+    linear: bool,
+    format: Option<format::Format>,
+}
+
+impl Group {
+    /// The groups of a checkpoint.
+    fn all(quantization: &Quantization) -> Vec<Self> {
+        let groups = quantization.groups.iter().map(|group| Self {
+            named: Ignored::new(&group.targets),
+            linear: group.targets.iter().any(|target| target == "Linear"),
+            format: format::of_checkpoint(&group.format),
+        });
+        groups.collect()
+    }
+}
+
+impl Loading {
+    fn new(precision: Precision, confidence: Confidence, scheme: Scheme) -> Self {
+        Self {
+            precision,
+            confidence,
+            notes: Vec::new(),
+            scheme,
+            ignored: Ignored::default(),
+            groups: Vec::new(),
+            experts_alone: false,
+            marlin: false,
+        }
+    }
+
+    fn noting(mut self, note: String) -> Self {
+        self.notes.push(note);
+        self
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,11 +97,15 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
         loading.notes.push(format!("Nothing says how the weights are stored: {precision} is assumed."));
     }
     if pads_experts(shape, workload.engine, precision) {
-        // 3072 x 2944 instead of 2880 x 3072: vLLM's `mxfp4_round_up_hidden_size_and_intermediate_size`.
-        loading.notes.push(
-            "The experts are padded as for Hopper GPUs; on others vLLM pads them further, by 2 % of the weights."
-                .to_owned(),
-        );
+        // Since 0.19 gpt-oss-20b takes 13.64 GiB on an H100 and 13.72 on an A100 (myoceane.fr, llm-d-planner's logs); before, 13.47
+        // on an H100 and 2 % more with Marlin's kernels.
+        loading.marlin = version::of(shape, workload).reaches(0, 19);
+        if !loading.marlin {
+            loading.notes.push(
+                "The experts are padded as for Hopper GPUs; on others this vLLM pads them further, by 2 % of the weights."
+                    .to_owned(),
+            );
+        }
     }
     if workload.engine == Engine::LlamaCpp && !is_gguf(precision) {
         loading.notes.push(format!(
@@ -80,61 +132,64 @@ const fn is_gguf(precision: Precision) -> bool {
 
 fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
     let own = shape.quantization.as_ref().map(|q| q.precision).or(shape.stored_precision);
-    let mut notes = Vec::new();
     if shape.tensors.is_empty() {
         let precision = workload.precision.or(own).unwrap_or(Precision::Bf16);
         let (bits, per) = format::bits_per_parameter(precision);
-        return Loading {
-            precision,
-            confidence: shape.weights_confidence.max(Confidence::Derived),
-            notes,
-            scheme: Scheme::Bare { bits, per },
-            ignored: Ignored::default(),
-        };
+        let confidence = shape.weights_confidence.max(Confidence::Derived);
+        return Loading::new(precision, confidence, Scheme::Bare { bits, per });
     }
-    let headers = shape.tensors.iter().any(|tensor| tensor.stored_bytes.is_some());
     let as_stored = match (workload.precision, own) {
         (None, _) => true,
         (Some(wanted), Some(own)) => same_family(wanted, own),
         (Some(_), None) => false,
     };
     if as_stored {
-        let own = own.unwrap_or(Precision::Bf16);
-        let confidence = shape.weights_confidence;
-        if let Some(quantization) = &shape.quantization {
-            let scheme = match format::of_checkpoint(quantization) {
-                _ if headers => Scheme::Stored,
-                Some(format) => Scheme::Checkpoint(format),
-                None => Scheme::Mix(own),
-            };
-            let ignored = Ignored::new(&quantization.ignored);
-            return Loading { precision: own, confidence, notes, scheme, ignored };
-        }
-        let ignored = Ignored::default();
-        if shape.source == ShapeSource::Gguf && headers {
-            return Loading { precision: own, confidence, notes, scheme: Scheme::Stored, ignored };
-        }
-        let (precision, scheme) = match own {
-            Precision::Fp32 if workload.precision.is_none() && halves_by_default(workload.engine) => {
-                notes.push(format!(
-                    "The checkpoint is fp32; {} loads it at 16 bits unless precision says fp32.",
-                    workload.engine
-                ));
-                (Precision::Bf16, Scheme::Uniform(16))
-            }
-            Precision::Fp32 => (own, Scheme::Uniform(32)),
-            Precision::Fp16 | Precision::Bf16 => (workload.precision.unwrap_or(own), Scheme::Uniform(16)),
-            _ if headers => (own, Scheme::Stored),
-            _ => (own, format::of(own).map_or(Scheme::Mix(own), Scheme::Quantized)),
+        stored(shape, workload, own.unwrap_or(Precision::Bf16))
+    } else {
+        converted(shape, workload, own)
+    }
+}
+
+/// The checkpoint as it is published.
+fn stored(shape: &ModelShape, workload: &Workload, own: Precision) -> Loading {
+    let headers = shape.tensors.iter().any(|tensor| tensor.stored_bytes.is_some());
+    let confidence = shape.weights_confidence;
+    if let Some(quantization) = &shape.quantization {
+        let scheme = match format::of_checkpoint(quantization) {
+            _ if headers => Scheme::Stored,
+            // Published GGUF files of such a model are what llama.cpp's converter makes of it.
+            Some(_) if is_experts_mix(own, workload.engine) => Scheme::Mix(own),
+            Some(format) => Scheme::Checkpoint(format),
+            None => Scheme::Mix(own),
         };
-        return Loading { precision, confidence, notes, scheme, ignored };
+        return Loading {
+            ignored: Ignored::new(&quantization.ignored),
+            groups: Group::all(quantization),
+            ..Loading::new(own, confidence, scheme)
+        };
     }
+    if shape.source == ShapeSource::Gguf && headers {
+        return Loading::new(own, confidence, Scheme::Stored);
+    }
+    let (precision, scheme) = match own {
+        Precision::Fp32 if workload.precision.is_none() && halves_by_default(workload.engine) => {
+            let halved = Loading::new(Precision::Bf16, confidence, Scheme::Uniform(16));
+            return halved.noting(format!(
+                "The checkpoint is fp32; {} loads it at 16 bits unless precision says fp32.",
+                workload.engine
+            ));
+        }
+        Precision::Fp32 => (own, Scheme::Uniform(32)),
+        Precision::Fp16 | Precision::Bf16 => (workload.precision.unwrap_or(own), Scheme::Uniform(16)),
+        _ if headers => (own, Scheme::Stored),
+        _ => (own, format::of(own).map_or(Scheme::Mix(own), Scheme::Quantized)),
+    };
+    Loading::new(precision, confidence, scheme)
+}
+
+/// The model at a precision that the checkpoint does not have.
+fn converted(shape: &ModelShape, workload: &Workload, own: Option<Precision>) -> Loading {
     let precision = workload.precision.unwrap_or(Precision::Bf16);
-    if let Some(own) = own.filter(|own| is_quantized(*own) && !is_quantized(precision)) {
-        notes.push(format!(
-            "The checkpoint is stored as {own}; {precision} is the size of the model before it was quantised."
-        ));
-    }
     let scheme = match precision {
         Precision::Fp32 => Scheme::Uniform(32),
         Precision::Fp16 | Precision::Bf16 => Scheme::Uniform(16),
@@ -142,13 +197,11 @@ fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
         // linear layers, as every W8A8 checkpoint has them.
         Precision::Int4 => {
             let (bits, per) = format::bits_per_parameter(precision);
-            notes.push(format!(
-                "{precision} counts every parameter at {bits} bits; scales and 16-bit embeddings come on top: gptq-int4, awq-int4, nf4 or q4_k_m count them."
-            ));
             Scheme::Bare { bits, per }
         }
         // vLLM quantises at load with bitsandbytes' compressed statistics.
         Precision::Nf4 if workload.engine == Engine::Vllm => Scheme::Quantized(format::NF4_NESTED),
+        other if is_experts_mix(other, workload.engine) => Scheme::Mix(other),
         other => format::of(other).map_or(Scheme::Mix(other), Scheme::Quantized),
     };
     // The tensors are known, but not which of them a quantiser would have left alone.
@@ -156,7 +209,23 @@ fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
         Scheme::Uniform(_) => shape.weights_confidence,
         _ => shape.weights_confidence.max(Confidence::Derived),
     };
-    Loading { precision, confidence, notes, scheme, ignored: Ignored::default() }
+    let mut loading = Loading::new(precision, confidence, scheme);
+    if let Some(own) = own.filter(|own| is_quantized(*own) && !is_quantized(precision)) {
+        loading = loading.noting(format!(
+            "The checkpoint is stored as {own}; {precision} is the size of the model before it was quantised."
+        ));
+    }
+    if let Scheme::Bare { bits, .. } = loading.scheme {
+        loading = loading.noting(format!(
+            "{precision} counts every parameter at {bits} bits; scales and 16-bit embeddings come on top: gptq-int4, awq-int4, nf4 or q4_k_m count them."
+        ));
+    }
+    loading
+}
+
+/// llama.cpp's MXFP4 is that of experts alone (`MXFP4_MOE`): everything else is in 8 bits.
+const fn is_experts_mix(precision: Precision, engine: Engine) -> bool {
+    matches!((precision, engine), (Precision::Mxfp4, Engine::LlamaCpp))
 }
 
 /// Whether asking for `wanted` of a checkpoint stored as `own` means the checkpoint as it is.
@@ -383,6 +452,15 @@ impl Loading {
 
     /// The format of a tensor that the scheme quantises; `None` for one that it leaves alone.
     fn quantised(&self, shape: &ModelShape, tensor: &Tensor) -> Option<format::Format> {
+        if matches!(self.scheme, Scheme::Checkpoint(_)) && !self.groups.is_empty() {
+            let is_vector = tensor.rows <= 1 || tensor.columns <= 1 || tensor.role == Role::Norm;
+            if is_vector || self.ignored.matches(&tensor.name) {
+                return None;
+            }
+            let named = self.groups.iter().find(|group| group.named.matches(&tensor.name));
+            let linear = || self.groups.iter().find(|group| group.linear && tensor.quantizable);
+            return named.or_else(linear).and_then(|group| group.format);
+        }
         let (format, leaves) = match self.scheme {
             Scheme::Quantized(format) => (format, self.leaves(shape, tensor)),
             Scheme::Checkpoint(format) => (format, self.ignored.matches(&tensor.name)),
@@ -391,15 +469,30 @@ impl Loading {
         (tensor.quantizable && !leaves).then_some(format)
     }
 
+    /// The same as those would have it who quantise least, where the format is only on paper and publishers differ: AWQ, GPTQ and
+    /// the four-bit floats. Of a mixture of experts they leave all but the experts alone, of a dense model its attention.
+    pub(super) fn least_quantised(&self) -> Option<Self> {
+        let differs = matches!(
+            self.precision,
+            Precision::AwqInt4 | Precision::GptqInt4 | Precision::Nvfp4 | Precision::Mxfp4 | Precision::Mxfp8
+        );
+        (differs && matches!(self.scheme, Scheme::Quantized(_)))
+            .then(|| Self { experts_alone: true, ..self.clone() })
+    }
+
     /// What the publisher of a model leaves alone in a format of its own: of gpt-oss, MXFP4 is that of the experts.
     fn leaves(&self, shape: &ModelShape, tensor: &Tensor) -> bool {
+        if self.experts_alone {
+            let dense = tensor.role == Role::Mlp && shape.experts.is_some();
+            return dense || matches!(tensor.role, Role::Attention | Role::SharedExpert | Role::State);
+        }
         self.precision == Precision::Mxfp4
             && shape.architecture == "gpt_oss"
             && tensor.role == Role::Attention
     }
 
-    /// The experts of gpt-oss with their hidden width in multiples of 256, as vLLM's kernels for Hopper want them (gpt-oss-20b: 12.8
-    /// GiB in the file, 13.47 loaded).
+    /// The experts of gpt-oss as vLLM's kernels want them: up to 0.18 their hidden width in multiples of 256 (gpt-oss-20b: 12.8 GiB in
+    /// the file, 13.47 loaded on an H100).
     fn padded(
         &self,
         shape: &ModelShape,
@@ -413,14 +506,17 @@ impl Loading {
             return (rows, columns);
         };
         let width = experts.intermediate_size;
+        let step = if self.marlin { 128 } else { 256 };
         // The share of a rank of `factor` matrices of `width`, each padded.
         let pad = |held: u64, whole: u64| {
             let factor = if whole.is_multiple_of(width) { (whole / width).max(1) } else { 1 };
-            held.div_ceil(factor).div_ceil(256).saturating_mul(256).saturating_mul(factor)
+            held.div_ceil(factor).div_ceil(step).saturating_mul(step).saturating_mul(factor)
         };
+        // `mxfp4_round_up_hidden_size_and_intermediate_size`.
+        let stream = |width: u64| if self.marlin { width.div_ceil(256).saturating_mul(256) } else { width };
         match tensor.split {
-            crate::model::Split::Rows => (pad(rows, tensor.rows), columns),
-            crate::model::Split::Columns => (rows, pad(columns, tensor.columns)),
+            crate::model::Split::Rows => (pad(rows, tensor.rows), stream(columns)),
+            crate::model::Split::Columns => (stream(rows), pad(columns, tensor.columns)),
             _ => (rows, columns),
         }
     }

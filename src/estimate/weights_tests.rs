@@ -211,6 +211,7 @@ fn a_quantised_checkpoint_is_itself_unless_told_otherwise() {
         double_quantized: false,
         ignored: vec!["model.layers.0".to_owned()],
         cache_precision: None,
+        groups: Vec::new(),
     });
     let (layer, linear, rest) = (218_103_808_u64, 6_979_321_856_u64, 1_050_939_392_u64);
     let packed = linear - layer;
@@ -275,9 +276,67 @@ fn a_model_quantised_on_paper_is_as_large_as_the_real_checkpoint() {
         let mut base = hf_config::parse(json, "model").expect("a config");
         base.quantization = None;
         base.stored_precision = Some(P::Bf16);
-        let workload = Workload { tensor, ..as_precision(precision) };
+        // gpt-oss was measured with vLLM 0.11, which pads it otherwise than those since 0.19.
+        let engine_version =
+            (precision == P::Mxfp4).then_some(crate::estimate::EngineVersion::Release(0, 11, 0));
+        let options = crate::estimate::Options { engine_version, ..Default::default() };
+        let workload = Workload { tensor, options, ..as_precision(precision) };
         let found = estimate(&base, &workload).expect("fits").per_gpu.weights.0;
         let measured = measured * (GIB / 10_000);
         assert!(found.abs_diff(measured) * 50 <= measured, "{row}: {found} of {measured}");
     }
+}
+
+/// A compressed-tensors release with attention, head and the last eight MLPs in 8 bits and the other MLPs in NVFP4: each group has
+/// its own width, and the first that names a module counts. Counted by hand: 21.0 GiB, where one width for all makes 28.4.
+#[test]
+fn groups_of_modules_have_their_own_width() {
+    let config = include_bytes!("../../tests/fixtures/cases/compressed-tensors-two-groups.json");
+    let shape = shape(config);
+    let found = weights(&shape, &Workload { context: Some(8192), ..workload() });
+    assert!((found * 10 + GIB / 2) / GIB == 210, "{found}");
+}
+
+/// A GGUF holds the text model alone: the whole config without its tower is the text-only config.
+#[test]
+fn a_tower_is_left_out_where_it_is_not_loaded() {
+    let whole =
+        hf_config::parse(include_bytes!("../../tests/fixtures/configs/Qwen__Qwen3.5-27B.json"), "whole");
+    let text =
+        hf_config::parse(include_bytes!("../../tests/fixtures/cases/qwen3.5-27b-text-only.json"), "text");
+    let (whole, text) = (whole.expect("a config"), text.expect("a config"));
+    let options = crate::estimate::Options { text_only: true, ..Default::default() };
+    for (engine, precision, cache_precision) in [
+        (Engine::LlamaCpp, Some(Precision::Q4KM), crate::precision::CachePrecision::Q80),
+        (Engine::Vllm, None, crate::precision::CachePrecision::Auto),
+    ] {
+        let workload = Workload {
+            engine,
+            precision,
+            cache_precision,
+            context: Some(65_536),
+            options: options.clone(),
+            ..workload()
+        };
+        let (left, right) = (weights(&whole, &workload), weights(&text, &workload));
+        assert_eq!(left, right, "{engine}");
+        let with = Workload { options: crate::estimate::Options::default(), ..workload };
+        assert!(weights(&whole, &with) > left + GIB / 2, "{engine}");
+    }
+}
+
+#[test]
+fn what_publishers_leave_alone_is_a_range() {
+    let qwen = shape(include_bytes!("../../tests/fixtures/configs/Qwen__Qwen3-30B-A3B.json"));
+    let on_paper = estimate(&qwen, &as_precision(Precision::Nvfp4)).expect("fits");
+    let term = on_paper.terms.first().expect("the weights");
+    assert!(term.high > term.low && term.high.0 < term.low.0 * 5 / 4, "{term:?}");
+    assert!(
+        on_paper.notes.iter().any(|note| note.contains("differs by who made it")),
+        "{:?}",
+        on_paper.notes
+    );
+    // What an engine quantises itself has no publisher.
+    let loaded = estimate(&qwen, &as_precision(Precision::Fp8)).expect("fits");
+    assert!(loaded.notes.iter().all(|note| !note.contains("who made it")), "{:?}", loaded.notes);
 }

@@ -106,6 +106,37 @@ pub struct ModelShape {
     pub notes: Vec<String>,
 }
 
+impl ModelShape {
+    /// The language model alone, without vision and audio towers and what joins them to it.
+    #[must_use]
+    pub fn text_only(&self) -> Self {
+        let is_tower = |tensor: &Tensor| matches!(tensor.role, Role::Vision | Role::Projector);
+        let roots: std::collections::BTreeSet<&str> =
+            self.tensors.iter().filter(|tensor| is_tower(tensor)).map(|tensor| root(&tensor.name)).collect();
+        // A tower's norms and biases have the role of all norms: they are known by where they are.
+        let of_tower = |tensor: &Tensor| {
+            is_tower(tensor)
+                || (tensor.role == Role::Norm && tensor.layer.is_none() && roots.contains(root(&tensor.name)))
+        };
+        let (towers, tensors): (Vec<Tensor>, Vec<Tensor>) = self.tensors.iter().cloned().partition(of_tower);
+        let parameters = towers.iter().fold(0_u64, |sum, tower| {
+            sum.saturating_add(tower.count.saturating_mul(tower.rows).saturating_mul(tower.columns))
+        });
+        Self {
+            parameters: self.parameters.saturating_sub(parameters),
+            tensors,
+            multimodal: false,
+            ..self.clone()
+        }
+    }
+}
+
+/// The module that a tensor is in, below the wrappers of the whole model.
+fn root(name: &str) -> &str {
+    const WRAPPERS: [&str; 5] = ["model", "language_model", "thinker", "llm", "text_model"];
+    name.split('.').find(|part| !WRAPPERS.contains(part)).unwrap_or(name)
+}
+
 /// A mixture of experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Experts {
@@ -302,4 +333,16 @@ pub struct Quantization {
     pub ignored: Vec<String>,
     /// The cache type that the checkpoint asks for.
     pub cache_precision: Option<CachePrecision>,
+    /// Where modules have formats of their own (compressed-tensors' `config_groups`): which, and the format. The first group
+    /// that names a module counts; what none names is left as it was. Empty where all have the format above.
+    pub groups: Vec<QuantizationGroup>,
+}
+
+/// Modules of one format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizationGroup {
+    /// Their names, `re:` patterns, or a class such as `Linear`, as the config writes them.
+    pub targets: Vec<String>,
+    /// Their format; its own groups and list of modules left alone are empty.
+    pub format: Quantization,
 }

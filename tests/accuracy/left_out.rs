@@ -62,21 +62,6 @@ const LEFT_OUT: &[(&str, &[Quantity], &str)] = &[
         &[Quantity::Weights],
         "an early vLLM, which absorbs whole projections of latent attention (0.25 GiB of copies)",
     ),
-    (
-        "vllm-23278-gptoss120b",
-        &[Quantity::Weights],
-        "the Marlin kernels of an early vLLM pad experts further; the start failed",
-    ),
-    (
-        "qwen3-8-27b-ud-q5-k-m-24gb-1",
-        &[Quantity::Compute],
-        "a later build, which does not reserve logits for a physical batch of 2048 tokens; Loadline's figure is larger",
-    ),
-    (
-        "qwen3-8-27b-ud-q5-k-m-24gb-2",
-        &[Quantity::Compute],
-        "a later build, which does not reserve logits for a physical batch of 2048 tokens; Loadline's figure is larger",
-    ),
     ("gemma-3-1b-it-q8-0-vulkan-1", &[Quantity::Cache], "a build from before windowed caches"),
     ("gemma-3-1b-it-q4-k-m-cuda-1", &[Quantity::Cache], "a build from before windowed caches"),
     ("mistral-7b-v0-1-q2-k-cpu-1", &[Quantity::Cache], "a build that did not pad to 256 cells"),
@@ -102,9 +87,4 @@ const LEFT_OUT: &[(&str, &[Quantity], &str)] = &[
         "the text model alone was loaded: the tower, which Loadline counts, is 0.83 GiB",
     ),
     ("h-qwen35-9b-262k-q8", &[Quantity::Weights], "Ollama's own quantiser, which favours other tensors"),
-    (
-        "h-gemma2-2b-8k",
-        &[Quantity::Cache],
-        "four sequences share the cells, and each has a window of its own; Loadline counts sequences of this context",
-    ),
 ];

@@ -46,6 +46,8 @@ pub(crate) fn meets(point: &Point) -> bool {
 /// The page.
 pub(crate) fn page(scores: &Scores) -> String {
     let mut page = String::from(INTRODUCTION);
+    page.push_str(&holdout::section());
+    page.push_str(CALIBRATION);
     page.push_str("\n| Figure | Held to | Rows | Met | Models | Met | Median error | Largest |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
     for quantity in Quantity::ALL {
         let points = scored(scores, quantity);
@@ -74,7 +76,7 @@ pub(crate) fn page(scores: &Scores) -> String {
     for quantity in Quantity::ALL {
         let _ = write!(
             page,
-            "\n## {}\n\n| Row | Model | Measured | Estimated | Error | |\n| --- | --- | ---: | ---: | ---: | --- |\n",
+            "\n### {} (calibration)\n\n| Row | Model | Measured | Estimated | Error | |\n| --- | --- | ---: | ---: | ---: | --- |\n",
             quantity.title()
         );
         for point in scores.points.iter().filter(|point| point.quantity == quantity) {
@@ -94,11 +96,10 @@ pub(crate) fn page(scores: &Scores) -> String {
             );
         }
     }
-    page.push_str("\n## Rows with nothing to compare\n\n| Row | Why |\n| --- | --- |\n");
+    page.push_str("\n### Rows with nothing to compare\n\n| Row | Why |\n| --- | --- |\n");
     for (id, why) in &scores.unread {
         let _ = writeln!(page, "| {id} | {why} |");
     }
-    page.push_str(&holdout::section());
     sizes(&mut page);
     configs(&mut page);
     page
@@ -258,12 +259,16 @@ const INTRODUCTION: &str = "\
 
 Every estimate that can be compared with a measurement is compared here. The measurements are what engines logged on real GPUs, from
 public logs: `tests/fixtures/measured/` names the source of each row. `make accuracy` rewrites this page; `tests/it/accuracy.rs` holds
-the figures to their goals.
+the figures to their goals. [vectors.json](vectors.json) has the rules and rows that any estimator of this memory can be tried with, each with
+its source ([schema](vectors.schema.json)).
 
 How to read it
+- Rows that nothing was fitted to come first. The rows that calibrated the estimator come after: they show what it reproduces, not what
+  it foresees.
+- Many rows repeat a model; the columns of models count a model as met where every row of it is.
 - GiB is 2^30 bytes. An error is positive where the estimate is larger than the measurement.
-- A row is compared at its own context, batch and parallelism. Of a row whose log names no `max_num_seqs`, 1024 is taken, the default
-  of vLLM on the H100 that it ran on.
+- A row is compared at its own context, batch, parallelism and engine version. Of a row whose log names no `max_num_seqs`, 1024 is taken,
+  the default of vLLM on the H100 that it ran on.
 - What vLLM logs as loaded weights includes what it makes of them while it loads: the rotary tables of every position, for latent
   attention a copy of the second projection, and what the allocator rounds up. Loadline counts the first two as weights where it is
   given a config (of files it counts the files' bytes), and the last as overhead; it is added here.
@@ -271,7 +276,16 @@ How to read it
 - A row that is not scored has its reason beside it. \"Outside, not explained\" is what it says.
 
 What is not covered: vLLM before 0.7 and its sampler (38 bytes per sequence and token of vocabulary up to 0.11, 14 since), and GPUs
-other than NVIDIA's for activations and overhead.
+other than NVIDIA's for activations and overhead. Within it, expect less of these: a model quantised \"on paper\" (no files of it read),
+whose makers leave different tensors at 16 bits, is a range; an engine whose version is not told is derived, not exact, where its
+versions differ; models whose layers keep recurrent states or small windows (DeepSeek-V4, Qwen3.5, Nemotron-H) are as exact as
+the version told.
+";
+
+const CALIBRATION: &str = "
+## Rows that calibrated the estimator
+
+These were at hand while its rules were written, and its constants were chosen on some of them.
 ";
 
 const SIZES: &str = "

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use loadline::estimate::{Estimate, Workload, estimate};
-use loadline::model::{ModelShape, Role, hf_config};
+use loadline::estimate::{Draft, EngineVersion, Estimate, Options, Speculation, Workload, estimate};
+use loadline::model::{ModelShape, hf_config};
 use loadline::precision::{CachePrecision, Engine, Precision};
 use loadline::units::{Bytes, Margin};
 
@@ -195,6 +195,12 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         tensor: row.count("tp").unwrap_or(1),
         pipeline: row.count("pp").unwrap_or(1),
         batched_tokens: row.count("max_num_batched_tokens"),
+        options: Options {
+            engine_version: row.text("engine_version").parse().ok(),
+            prefix_caching: row.text("notes").contains("prefix caching on").then_some(true),
+            speculation: own_heads(row),
+            ..Options::default()
+        },
         ..workload(engine)
     };
     let estimate = estimate(&shape, &workload).map_err(|error| error.to_string())?;
@@ -239,6 +245,13 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     Ok(())
 }
 
+/// Tokens that the model's own heads guess, by the row's notes.
+fn own_heads(row: &Row) -> Option<Speculation> {
+    let (_, after) = row.text("notes").split_once("speculation mtp ")?;
+    let tokens = after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    Some(Speculation { tokens, draft: Draft::OwnHeads })
+}
+
 /// A part of the overhead, by how its formula begins.
 fn overhead(estimate: &Estimate, beginning: &str) -> u64 {
     let parts = estimate.terms.iter().filter(|term| term.component == "overhead");
@@ -251,6 +264,11 @@ fn noted_context(row: &Row) -> Option<f64> {
     after.split_once(" GiB")?.0.parse().ok()
 }
 
+/// The build that a row names, such as `b8946-0f1bb602d` or `5192 (e59a5f1e)`.
+fn build(row: &Row) -> Option<EngineVersion> {
+    row.text("version").split([' ', '-']).next()?.parse().ok()
+}
+
 fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     if row.text("notes").contains("ik_llama") {
         return Err("the fork ik_llama.cpp, whose caches and buffers are laid out otherwise".to_owned());
@@ -258,9 +276,7 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     let base = row.text("base_model");
     let noted = row.text("notes");
     let inferred = if base.is_empty() && noted.contains("Qwen3.x-27B") { "Qwen/Qwen3.x-27B" } else { base };
-    let mut shape = shape(&[inferred])?;
-    // A tower is a file of its own, which these runs did not load.
-    shape.tensors.retain(|tensor| !matches!(tensor.role, Role::Vision | Role::Projector));
+    let shape = shape(&[inferred])?;
     let quant = row.text("quant").to_lowercase();
     let precision = match quant.as_str() {
         "f16" => Some(Precision::Fp16),
@@ -274,6 +290,11 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         "" | "f16" => CachePrecision::Auto,
         other => other.parse().map_err(|error| format!("{error}"))?,
     };
+    let value_cache_precision = match row.text("cache_type_v") {
+        "" => None,
+        "f16" => Some(CachePrecision::Fp16),
+        other => Some(other.parse().map_err(|error| format!("{error}"))?),
+    };
     let workload = Workload {
         precision: precision.or(Some(Precision::Q4KM)),
         // A unified cache is one of n_ctx cells, whatever the sequences; else each has its share.
@@ -281,6 +302,15 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         sequences: if unified { 1 } else { sequences },
         cache_precision,
         batched_tokens: row.count("n_ubatch"),
+        options: Options {
+            // A row that names no build was logged before June 2026.
+            engine_version: Some(build(row).unwrap_or(EngineVersion::Build(9000))),
+            // A tower is a file of its own, which these runs did not load.
+            text_only: true,
+            value_cache_precision,
+            unified_slots: unified.then_some(sequences),
+            ..Options::default()
+        },
         pipeline: if noted.contains("multi-GPU") && !noted.contains("MTL0") { 2 } else { 1 },
         ..workload(Engine::LlamaCpp)
     };
@@ -311,19 +341,16 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     }
     if let (Some(kv), Some(_)) = (row.number("kv_buffer_mib"), context) {
         let state = row.number("rs_buffer_mib").unwrap_or(0.0);
-        // States are kept per sequence even where the cells are shared. They are what is left at no context: caches are linear.
-        // A row that does not state them is compared without.
+        // States are what is left at no context: caches are linear. A row that does not state them is compared without.
         let at = |context| {
-            let short = Workload { context: Some(context), sequences, ..workload.clone() };
+            let short = Workload { context: Some(context), ..workload.clone() };
             loadline::estimate::estimate(&shape, &short)
                 .map(|estimate| mib(estimate.components.kv_cache.0))
                 .map_err(|error| error.to_string())
         };
         let has_states = shape.layers.iter().any(|layer| layer.state.is_some());
         let states = if has_states { 2.0 * at(256)? - at(512)? } else { 0.0 };
-        let counted = if unified { states / integer(sequences) } else { states };
-        let cells = mib(estimate.components.kv_cache.0) - counted;
-        let estimated = if state > 0.0 { cells + states } else { cells };
+        let estimated = mib(estimate.components.kv_cache.0) - if state > 0.0 { 0.0 } else { states };
         push(Quantity::Cache, kv + state, estimated);
     }
     if let Some(measured) = row.number("compute_buffer_gpu_mib").filter(|_| context.is_some() && whole) {

@@ -18,6 +18,7 @@ mod hub;
 mod imports;
 mod server;
 mod training_accuracy;
+mod vectors;
 // Shared with the unit tests and benchmarks: not every one uses all of it.
 #[allow(dead_code)]
 mod weights;

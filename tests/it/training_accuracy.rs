@@ -241,9 +241,6 @@ fn score(row: &Row) -> Result<Score, String> {
     refuse(notes.contains("Exact config/flags beyond that not stated"), "settings not stated")?;
     refuse(notes.contains("reserved may be capped"), "at the card's limit")?;
     let unexpressed = [
-        ("chunked CE", "chunked loss"),
-        ("cut-cross-entropy on", "fused loss"),
-        ("RMSNorm/cross-entropy", "fused loss"),
         ("optimizer_in_bwd", "update during the backward pass"),
         ("expert parallel", "expert parallel"),
         ("real lengths are much shorter", "padding to an unknown length"),
@@ -341,15 +338,15 @@ fn every_row_is_scored_or_left_out_by_a_rule() {
 #[test]
 fn estimates_are_near_what_was_measured() {
     let scores = scores();
-    assert!(scores.within(0.15) >= 0.70, "{}", markdown());
-    assert!(scores.within(0.25) >= 0.88, "{}", markdown());
+    assert!(scores.within(0.15) >= 0.75, "{}", markdown());
+    assert!(scores.within(0.25) >= 0.92, "{}", markdown());
 }
 
 #[test]
 fn printed_totals_are_near_what_was_measured() {
     let scores = scores();
-    assert!(scores.plainly_within(0.15) >= 0.60, "{}", markdown());
-    assert!(scores.plainly_within(0.25) >= 0.80, "{}", markdown());
+    assert!(scores.plainly_within(0.15) >= 0.70, "{}", markdown());
+    assert!(scores.plainly_within(0.25) >= 0.84, "{}", markdown());
 }
 
 #[test]

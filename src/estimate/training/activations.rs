@@ -3,14 +3,19 @@
 use super::base::Cast;
 use super::census::{Census, Kept, product};
 use super::sharding;
-use crate::estimate::{AttentionKernel, Checkpointing, Training};
+use crate::estimate::{AttentionKernel, Checkpointing, Loss, Techniques, Training};
 use crate::model::ModelShape;
 use crate::units::{Bytes, Overflow};
 
 /// Bytes per token and vocabulary entry when the loss is computed: 16-bit logits (2), their 32-bit copy (4), the log
 /// probabilities (4) and the gradient (4). Slopes over the batch size in training.csv give 12 to 15 (fms-hf-tuning,
-/// torchtitan, Gefen-X, Qwen's own script). A fused or chunked loss needs almost none of it.
+/// torchtitan, Gefen-X, Qwen's own script).
 const LOGITS: u64 = 2 + 4 + 4 + 4;
+/// The same of a kernel that writes no log probabilities.
+const LOGITS_IN_PLACE: u64 = 2 + 4 + 4;
+/// The same, in halves of a byte, over eight chunks of the tokens: all logits and their gradients in 16 bits, the rest of one
+/// chunk (torchtune's `CEWithChunkedOutputLoss`).
+const LOGITS_CHUNKED_HALVES: u64 = 2 * (2 + 2) + 2 * (4 + 4 + 4) / 8;
 /// Bytes per score where attention writes them out: the 32-bit softmax and its 16-bit copy (5.0 measured, ms-swift).
 const SCORES: u64 = 4 + 2;
 /// The same under autocast, of the models of that time with dropout on the scores: softmax (4), mask (1), the scores that
@@ -25,10 +30,14 @@ const SPARE_KEPT: u64 = 10;
 /// Batches of differing lengths, replayed by the allocator's rules (best fit, split, merged, emptied when full), get
 /// through with 30 to 50, by emptying the cache at each longer one; with 100 that is rare.
 const SPARE_LOSS: u64 = 85;
+/// The same of batches packed to one length: the middle of those 37 to 76.
+const SPARE_LOSS_PACKED: u64 = 55;
 /// The same with sharded weights, where the gathered layers' share is counted apart: 0 to 85, all of batches of one length.
 const SPARE_LOSS_SHARDED: u64 = 50;
 /// The same where a layer's pass is the largest: 20 to 70.
 const SPARE_LAYER: u64 = 75;
+/// The same of batches packed to one length.
+const SPARE_LAYER_PACKED: u64 = 45;
 /// The most that is reserved and not used: batches of differing lengths on a GPU with memory to spare. ms-swift's table has
 /// two to four and a half times the peak of the loss, the replay three to five. It is cache, given back when the GPU is full.
 const SPARE_MOST: u64 = 300;
@@ -46,8 +55,8 @@ pub(super) struct Demand {
 
 impl Demand {
     /// The most that the allocator reserves besides, where the GPU has it.
-    pub(super) fn most_spare(&self) -> Result<Bytes, Overflow> {
-        self.transient.scaled(SPARE_MOST, 100)
+    pub(super) fn most_spare(&self, packed: bool) -> Result<Bytes, Overflow> {
+        self.transient.scaled(if packed { SPARE_LOSS } else { SPARE_MOST }, 100)
     }
 }
 
@@ -58,11 +67,35 @@ pub(super) struct Batch {
     pub(super) sequences: u64,
     /// Tokens of each.
     pub(super) length: u64,
+    /// GPUs that share each.
+    pub(super) shared: u64,
 }
 
 impl Batch {
+    /// Tokens on one GPU.
     pub(super) fn tokens(self) -> Result<u64, Overflow> {
-        self.sequences.checked_mul(self.length).ok_or(Overflow)
+        let each = self.length.div_ceil(self.shared.max(1));
+        self.sequences.checked_mul(each).ok_or(Overflow)
+    }
+}
+
+/// What the loss needs at its peak.
+fn loss(census: &Census, hidden: u64, techniques: Techniques, tokens: u64) -> Result<Bytes, Overflow> {
+    match techniques.loss.unwrap_or(Loss::Plain) {
+        Loss::Plain => product(&[LOGITS, census.logits, tokens]),
+        Loss::InPlace => product(&[LOGITS_IN_PLACE, census.logits, tokens]),
+        Loss::Chunked => product(&[LOGITS_CHUNKED_HALVES, census.logits, tokens])?.scaled(1, 2),
+        // Liger's chunks are as many tokens as make the logits no larger than the hidden states; their gradient is held beside.
+        Loss::Fused => {
+            let chunks = census.logits.div_ceil(hidden.max(1)).max(1);
+            let chunk = tokens.div_ceil(chunks).checked_next_power_of_two().ok_or(Overflow)?.min(tokens);
+            let states = product(&[4, hidden, tokens])?;
+            Ok(product(&[2 + 4, census.logits, chunk])?.plus(states)?.min(product(&[
+                LOGITS,
+                census.logits,
+                tokens,
+            ])?))
+        }
     }
 }
 
@@ -111,12 +144,13 @@ pub(super) fn demands(
     census: &Census,
     shape: &ModelShape,
     training: &Training,
+    techniques: Techniques,
     batch: Batch,
     width: Width,
     dequantised: Bytes,
 ) -> Result<Vec<Demand>, Overflow> {
     let tokens = batch.tokens()?;
-    let loss = product(&[LOGITS, census.logits, tokens])?;
+    let loss = loss(census, shape.hidden_size, techniques, tokens)?;
     let (mut elements, mut scores, mut widest) = (Bytes::ZERO, Bytes::ZERO, Bytes::ZERO);
     for kept in &census.kept {
         let layer = layer(*kept, training.attention, batch, width)?;
@@ -137,12 +171,23 @@ pub(super) fn demands(
         let beyond = product(&[width.residual.saturating_sub(2), layers, shape.hidden_size, tokens])?;
         // Gradients on their way through a layer take about half of what it keeps.
         let work = widest.scaled(3, 2)?.plus(dequantised)?;
-        let hundredths =
-            if sharding::shards_weights(training.sharding) { SPARE_LOSS_SHARDED } else { SPARE_LOSS };
+        let hundredths = if sharding::shards_weights(training.sharding) {
+            SPARE_LOSS_SHARDED
+        } else if techniques.packed {
+            SPARE_LOSS_PACKED
+        } else {
+            SPARE_LOSS
+        };
+        // Gathered layers come and go whatever the batches are.
+        let of_layer = if techniques.packed && !sharding::shards_weights(training.sharding) {
+            SPARE_LAYER_PACKED
+        } else {
+            SPARE_LAYER
+        };
         ways.push(Demand {
             stored: inputs.plus(width.within(beyond))?,
             transient: loss.plus(width.head)?.max(work),
-            spare: loss.scaled(hundredths, 100)?.max(work.scaled(SPARE_LAYER, 100)?),
+            spare: loss.scaled(hundredths, 100)?.max(work.scaled(of_layer, 100)?),
         });
     }
     Ok(ways)

@@ -25,7 +25,8 @@ use self::base::{Base, Cast};
 use self::census::{Census, Group, product};
 use self::sharding::State;
 use super::{
-    Checkpointing, Components, Estimate, EstimateError, Method, Offload, Sharding, Training, Workload,
+    Checkpointing, Components, Estimate, EstimateError, Method, Offload, Sharding, Techniques, Training,
+    Workload,
 };
 use crate::model::ModelShape;
 use crate::units::{Bytes, GIB, Overflow};
@@ -57,6 +58,7 @@ pub fn estimate(
 /// A run with every default filled in.
 struct Run {
     training: Training,
+    techniques: Techniques,
     batch: Batch,
     base: Base,
 }
@@ -99,8 +101,19 @@ impl Run {
         if training.gpus > 1 && training.sharding == Sharding::None {
             training.sharding = Sharding::Ddp;
         }
+        let techniques = workload.options.training;
+        let shared = techniques.sequence_parallel.unwrap_or(1);
+        positive(shared, "training.sequenceParallel", "the number of GPUs that share a sequence")?;
+        if !training.gpus.is_multiple_of(shared) {
+            return Err(EstimateError::Invalid {
+                field: "training.sequenceParallel",
+                problem: format!("{shared} GPUs cannot share a sequence of a run on {}", training.gpus),
+                remedy: "use a divisor of training.gpus".to_owned(),
+            });
+        }
         let base = Base::of(shape, training.method, workload.precision)?;
-        Ok(Self { training, batch: Batch { sequences: workload.sequences, length }, base })
+        let batch = Batch { sequences: workload.sequences, length, shared };
+        Ok(Self { training, techniques, batch, base })
     }
 }
 
@@ -134,7 +147,11 @@ impl Needs {
     fn of(shape: &ModelShape, run: &Run) -> Result<Self, EstimateError> {
         let training = &run.training;
         let census = Census::new(shape)?;
-        let cast = run.base.cast(&census, shape.hidden_size, training)?;
+        let cast = if run.techniques.unprepared {
+            None
+        } else {
+            run.base.cast(&census, shape.hidden_size, training)?
+        };
         let (state, trained) = state(shape, run, &census, cast)?;
         let left = sharding::divide(state, training);
         let gathered = sharding::gathered(&census, run.base, training)?;
@@ -144,7 +161,8 @@ impl Needs {
             Base::Sixteen | Base::Mixed => Bytes::ZERO,
         };
         let width = width(run, cast);
-        let ways = activations::demands(&census, shape, training, run.batch, width, dequantised)?;
+        let ways =
+            activations::demands(&census, shape, training, run.techniques, run.batch, width, dequantised)?;
         let streams = streams(run.base, &census, training)?;
         let mut best: Option<(Bytes, Demand)> = None;
         for demand in ways {

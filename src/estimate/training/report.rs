@@ -141,16 +141,16 @@ fn terms(shape: &ModelShape, run: &Run, needs: &Needs) -> Result<Vec<Term>, Over
             70,
             150,
         )?,
-        overhead(needs)?,
+        overhead(needs, run.techniques.packed)?,
     ])
 }
 
 /// The overhead and its range: from next to nothing lost, as with expandable segments, to what batches of differing lengths
 /// make torch reserve where the GPU has it.
-fn overhead(needs: &Needs) -> Result<Term, Overflow> {
+fn overhead(needs: &Needs, packed: bool) -> Result<Term, Overflow> {
     let spare = needs.demand.spare.plus(needs.streams)?;
     let bytes = needs.components.overhead;
-    let most = needs.demand.most_spare()?.plus(needs.streams.times(2)?)?;
+    let most = needs.demand.most_spare(packed)?.plus(needs.streams.times(2)?)?;
     let libraries = Bytes(bytes.0.saturating_sub(spare.0).saturating_sub(needs.buffers.0));
     Ok(Term {
         component: "overhead",
@@ -216,14 +216,16 @@ fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
             "Paged optimizer state is not counted: it moves to host memory when the GPU is full, about 2 bytes per trained parameter.",
         );
     }
-    if needs.demand.spare.0 > 0 {
+    if needs.demand.spare.0 > 0 && !run.techniques.packed {
         note(
             "The allocator's share allows for batches of differing lengths. On a GPU with memory to spare torch may reserve several times as much for them, up to the high end of the range; it gives that back when the GPU is full. Packed or padded batches, or expandable_segments:True, need less.",
         );
     }
-    note(
-        "The loss is counted with full 32-bit logits and padding to the full sequence length; a fused or chunked cross entropy needs less.",
-    );
+    if run.techniques.loss.is_none() {
+        note(
+            "The loss is counted with full 32-bit logits and padding to the full sequence length; a fused or chunked cross entropy needs less.",
+        );
+    }
     if needs.components.gradients.0 > 0 && needs.components.activations > needs.step {
         note(
             "With gradient accumulation the gradients stay while the next batch is computed, which can add as much as they take.",

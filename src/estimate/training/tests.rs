@@ -2,8 +2,8 @@
 
 use super::{DEFAULT_LENGTH, estimate};
 use crate::estimate::{
-    AttentionKernel, Checkpointing, Components, EstimateError, Method, Offload, Optimizer, Sharding,
-    Training, Workload,
+    AttentionKernel, Checkpointing, Components, EstimateError, Loss, Method, Offload, Optimizer, Sharding,
+    Techniques, Training, Workload,
 };
 use crate::model::{
     Attention, CacheKind, Confidence, Experts, Layer, ModelShape, Quantization, Role, ShapeSource, Span,
@@ -333,6 +333,7 @@ fn a_quantised_checkpoint_is_trained_on_as_frameworks_can() {
             double_quantized: false,
             ignored: Vec::new(),
             cache_precision: None,
+            groups: Vec::new(),
         }),
         ..decoder(MISTRAL)
     };
@@ -458,4 +459,67 @@ fn what_cannot_be_run_says_what_can() {
     let endless = Workload { context: Some(u64::MAX), ..workload() };
     let error = estimate(&decoder(MISTRAL), &endless, &training()).expect_err("no memory is so large");
     assert!(matches!(error, EstimateError::Overflow(_)), "{error}");
+}
+
+/// What a GPU needs with techniques, at a batch where the loss counts.
+fn with(techniques: Techniques, gpus: u64) -> Components {
+    let options = crate::estimate::Options { training: techniques, ..crate::estimate::Options::default() };
+    let workload = Workload { context: Some(8192), sequences: 4, options, ..workload() };
+    let training = Training { gpus, gradient_checkpointing: Checkpointing::Full, ..training() };
+    estimate(&decoder(Dimensions { vocabulary: 151_936, ..MISTRAL }), &workload, &training).unwrap().per_gpu
+}
+
+#[test]
+fn a_loss_that_keeps_fewer_logits_needs_less() {
+    let needs = |loss| {
+        let per_gpu = with(Techniques { loss, ..Techniques::default() }, 1);
+        per_gpu.activations.0 + per_gpu.overhead.0
+    };
+    let all = [Some(Loss::Fused), Some(Loss::Chunked), Some(Loss::InPlace), Some(Loss::Plain)].map(&needs);
+    assert!(all.is_sorted_by(|less, more| less < more), "{all:?}");
+    assert_eq!(needs(None), needs(Some(Loss::Plain)));
+    // Liger never holds the logits of all tokens: 32768 × 151,936 of them.
+    assert!(needs(Some(Loss::Plain)) - needs(Some(Loss::Fused)) > 2 * 32_768 * 151_936);
+}
+
+#[test]
+fn packed_batches_leave_the_allocator_less_to_keep() {
+    let packed = with(Techniques { packed: true, ..Techniques::default() }, 1);
+    let padded = with(Techniques::default(), 1);
+    assert_eq!(packed.activations, padded.activations);
+    assert!(packed.overhead < padded.overhead, "{packed:?} {padded:?}");
+}
+
+#[test]
+fn gpus_that_share_a_sequence_share_its_activations() {
+    let alone = with(Techniques::default(), 8);
+    let shared = with(Techniques { sequence_parallel: Some(4), ..Techniques::default() }, 8);
+    assert!(shared.activations.0 * 3 < alone.activations.0, "{shared:?} {alone:?}");
+    assert_eq!(shared.weights, alone.weights);
+    let options = crate::estimate::Options {
+        training: Techniques { sequence_parallel: Some(3), ..Techniques::default() },
+        ..crate::estimate::Options::default()
+    };
+    let workload = Workload { options, ..workload() };
+    let refused = estimate(&decoder(MISTRAL), &workload, &Training { gpus: 8, ..training() });
+    assert!(
+        matches!(refused, Err(EstimateError::Invalid { field: "training.sequenceParallel", .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_base_that_is_left_as_loaded_is_not_cast() {
+    let weights = |unprepared| {
+        let training = Training { method: Method::Qlora, ..training() };
+        let options = crate::estimate::Options {
+            training: Techniques { unprepared, ..Techniques::default() },
+            ..crate::estimate::Options::default()
+        };
+        let workload = Workload { options, ..workload() };
+        estimate(&decoder(MISTRAL), &workload, &training).unwrap().per_gpu.weights.0
+    };
+    // PEFT makes 32 bits of the embeddings and the head (of the norms too, which are counted in 32 bits either way).
+    let cast = 2 * (2 * 32_000 * 4096);
+    assert_eq!(weights(false) - weights(true), cast);
 }

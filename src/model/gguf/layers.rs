@@ -242,9 +242,10 @@ impl<'a> Rules<'a> {
             keys.number("attention.key_length_swa")?.unwrap_or(key_dim),
             keys.number("attention.value_length_swa")?.unwrap_or(value_dim),
         );
-        // What saves memory is believed only where the rules are known.
+        // What saves memory is believed where the rules are known, or where the file itself says which layers slide.
         let known = KNOWN.contains(&keys.architecture);
-        let (window, sliding) = if known { sliding(keys, count)? } else { (Span::Full, Vec::new()) };
+        let says = keys.raw("attention.sliding_window_pattern").is_some();
+        let (window, sliding) = if known || says { sliding(keys, count)? } else { (Span::Full, Vec::new()) };
         let shared = keys.number("attention.shared_kv_layers")?.filter(|_| known).unwrap_or(0);
         let own_caches = match keys.architecture {
             // Not a key of its files: the first twenty layers keep their own.
@@ -273,18 +274,18 @@ impl<'a> Rules<'a> {
         let recurrent = match architecture {
             "mamba" | "mamba2" | "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => true,
             "falcon-h1" => return Ok(Layer { attention: self.attention(at, kv_heads), state: self.state }),
-            "qwen3next" | "qwen35" | "qwen35moe" => {
-                let interval = self.keys.number("full_attention_interval")?.filter(|&n| n > 0).unwrap_or(4);
-                let number = u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1);
-                !number.is_multiple_of(interval)
-            }
+            "qwen3next" | "qwen35" | "qwen35moe" => is_between(at, self.interval()?.unwrap_or(4)),
             // A layer of neither heads nor state is an MLP.
             "nemotron_h" | "nemotron_h_moe" => {
                 kv_heads == 0 && self.feed_forward.get(at).copied().unwrap_or(0) == 0
             }
             "jamba" | "granitehybrid" | "lfm2" | "lfm2moe" | "kimi-linear" | "plamo2" => kv_heads == 0,
             _ if KNOWN.contains(&architecture) => false,
-            // Not known: both, which is the bound.
+            // Not known: by the file's own interval, or where a layer has no heads; else both, which is the bound.
+            _ if self.state.is_some() && self.interval()?.is_some() => {
+                is_between(at, self.interval()?.unwrap_or(1))
+            }
+            _ if self.state.is_some() && kv_heads == 0 => true,
             _ => return Ok(Layer { attention: self.attention(at, kv_heads), state: self.state }),
         };
         if recurrent {
@@ -297,6 +298,11 @@ impl<'a> Rules<'a> {
             return Ok(Layer { attention: None, state: self.state });
         }
         Ok(Layer { attention: self.attention(at, kv_heads), state: None })
+    }
+
+    /// Every how many layers one attends, where the file says so.
+    fn interval(&self) -> Result<Option<u64>, ParseError> {
+        Ok(self.keys.number("full_attention_interval")?.filter(|&interval| interval > 0))
     }
 
     fn attention(&self, at: usize, kv_heads: u64) -> Option<Attention> {
@@ -321,6 +327,12 @@ impl<'a> Rules<'a> {
         let (key_dim, value_dim) = if slides { self.sliding_dims } else { (self.key_dim, self.value_dim) };
         Some(Attention { cache: CacheKind::Heads { kv_heads, key_dim, value_dim }, span })
     }
+}
+
+/// Whether a layer is none of those that come once in an interval, at its end.
+fn is_between(at: usize, interval: u64) -> bool {
+    let number = u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1);
+    !number.is_multiple_of(interval.max(1))
 }
 
 /// Which layers slide, and over what.

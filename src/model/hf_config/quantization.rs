@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::fields::{FACTOR, Fields, WIDTH};
 use super::mixed::{Mixed, Packing, Rule};
-use crate::model::{Confidence, ParseError, Quantization};
+use crate::model::{Confidence, ParseError, Quantization, QuantizationGroup};
 use crate::precision::{CachePrecision, Precision};
 use crate::units::shorten;
 
@@ -56,6 +56,7 @@ fn of(precision: Precision) -> Quantization {
         double_quantized: false,
         ignored: Vec::new(),
         cache_precision: None,
+        groups: Vec::new(),
     }
 }
 
@@ -336,28 +337,29 @@ fn mixed(f: &Fields<'_>, b: &mut Builder) -> Result<Quantization, ParseError> {
 /// Compressed-tensors: one format per group of modules.
 fn compressed_tensors(f: &Fields<'_>, b: &mut Builder) -> Result<Option<Quantization>, ParseError> {
     let Some(groups) = f.object("config_groups")? else { return Ok(None) };
-    let mut found: Vec<Quantization> = Vec::new();
+    let mut found: Vec<QuantizationGroup> = Vec::new();
     for name in groups.keys() {
         let Some(group) = groups.object(name)? else { continue };
         let Some(weights) = group.object("weights")? else { continue };
-        match compressed_weights(f, &weights)? {
-            Some(quantization) => found.push(quantization),
-            None => return Ok(None),
-        }
+        let Some(format) = compressed_weights(f, &weights)? else { return Ok(None) };
+        let targets = group.texts("targets")?.unwrap_or_default();
+        let targets = targets.into_iter().take(LONGEST_IGNORED).map(ToOwned::to_owned).collect();
+        found.push(QuantizationGroup { targets, format });
     }
-    // The widest of several formats is an upper bound for all of them.
-    let width = |quantization: &Quantization| {
+    let Some(first) = found.first().map(|group| group.format.clone()) else { return Ok(None) };
+    if found.iter().all(|group| group.format == first) {
+        return Ok(Some(first));
+    }
+    // Each module has the format of the first group that names it; the one that is shown is the widest.
+    let width = |group: &QuantizationGroup| {
         matches!(
-            quantization.precision,
+            group.format.precision,
             Precision::Fp8 | Precision::Fp8Block | Precision::Int8 | Precision::GptqInt8 | Precision::Mxfp8
         )
     };
-    if found.iter().any(|other| Some(other) != found.first()) {
-        b.shape.weights_confidence = b.shape.weights_confidence.max(Confidence::Derived);
-        b.note("The checkpoint has modules of several formats: all are counted in the widest of them.");
-    }
-    let widest = found.iter().position(width).unwrap_or(0);
-    Ok(found.into_iter().nth(widest))
+    let widest = found.iter().find(|group| width(group)).map_or(first, |group| group.format.clone());
+    b.note("The checkpoint has modules of several formats: each is counted in its own.");
+    Ok(Some(Quantization { groups: found, ..widest }))
 }
 
 fn compressed_weights(f: &Fields<'_>, weights: &Fields<'_>) -> Result<Option<Quantization>, ParseError> {

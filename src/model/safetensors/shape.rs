@@ -282,6 +282,7 @@ fn quantization(config: Option<Quantization>, seen: &Seen) -> Option<Quantizatio
             double_quantized: seen.double_quantized,
             ignored: Vec::new(),
             cache_precision: None,
+            groups: Vec::new(),
         }),
         (None, None) => None,
     }

@@ -11,14 +11,14 @@ const CACHE: &str = "the samples have 91 tokens up to the limit, longer ones are
     covers it";
 const NO_CAST: &str =
     "the framework leaves out PEFT's cast to 32 bits, which is assumed of QLoRA on bitsandbytes' formats";
-const ONE_LENGTH: &str =
-    "packed to one length, so less is lost than is allowed for batches of differing lengths";
+const COMPILED: &str =
+    "torch.compile fuses what eager layers keep for the backward pass, which a training spec does not say";
 const SMALL_LOSS: &str = "the loss takes 10 to 12 bytes per token and entry of the vocabulary where 14 are taken, and the script \
     pads to one length; the table's unit is not stated, and its largest figure is more GiB than the card has, so it may be \
     decimal";
 
 /// The rows outside, and why.
-const EXPLAINED: [(&str, &str); 20] = [
+const EXPLAINED: [(&str, &str); 13] = [
     ("swift-chatglm3-6b-lora-4096", CACHE),
     ("swift-yi-6b-chat-lora-8192", CACHE),
     ("swift-qwen-7b-chat-q-gptq-int4", CACHE),
@@ -29,25 +29,19 @@ const EXPLAINED: [(&str, &str); 20] = [
     ("swift-qwen-7b-chat-lora-bs4", CACHE),
     ("qwen1-7b-lora-8192", SMALL_LOSS),
     ("qwen1-7b-qlora-8192", SMALL_LOSS),
-    ("fsdpqlora-l2-7b-qlora-ddp-bs8", NO_CAST),
     ("litgpt-phi-1_5-lora-nf4-mb1", NO_CAST),
-    ("fms-a100-L78", NO_CAST),
-    ("fms-a100-L80", NO_CAST),
-    ("fms-a100-L88", NO_CAST),
-    ("fms-a100-L94", NO_CAST),
-    ("fms-a100_granite-L4", ONE_LENGTH),
-    ("fms-a100_granite-L12", ONE_LENGTH),
-    ("fms-a100_granite-L18", ONE_LENGTH),
-    ("titan-l31-8b-8gpu-32k-fullac", ONE_LENGTH),
+    ("titan-l31-8b-8gpu-32k-fullac", COMPILED),
+    ("torchtune-l32-3b-full-chunkce", COMPILED),
 ];
 
 /// What the figures are, and what is known to be missing.
 pub(super) const ABOUT: &str = "\
 - What torch has reserved depends on the batches. Those of one length cost it 1.2 to 1.5 times what the passes allocate; those of \
   differing lengths three to five times on a GPU with room, and about 1.5 times on one without: then it gives its cache back. \
-  Nothing in a spec says which a run has, so Loadline allows for the second, and the range ends at the first with room.
+  Where a run says that its samples are packed Loadline allows for the first, else for the last, and the range ends at the middle.
 - QLoRA on bitsandbytes' formats is taken as PEFT prepares it, with embeddings, head and residual stream in 32 bits, unless the \
-  weights are sharded. fms-hf-tuning's rows, which differ in that alone, show both.
+  weights are sharded or the run says that it leaves that out. fms-hf-tuning's rows, which differ in that alone, show both.
+- A fused, chunked or in-place loss is counted where a run says that it has one.
 - Not explained: Llama-2-70B with QLoRA under FSDP in the transformers Trainer (fms-a100-L67, L95, L119, \
   peft-l2-70b-qlora-fsdp-off-2x24) allocates 4 to 9 GiB more than its tokens and its share of the weights come to; neither smaller \
   models nor the same model in fsdp_qlora's own loop do. The margin covers it.

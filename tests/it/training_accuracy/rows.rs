@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use loadline::estimate::{
-    AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding, Training, Workload,
+    AttentionKernel, Checkpointing, Loss, Method, Offload, Optimizer, Options, Sharding, Techniques,
+    Training, Workload,
 };
 use loadline::model::{ModelShape, hf_config};
 use loadline::precision::{CachePrecision, Engine, Precision};
@@ -112,9 +113,27 @@ pub(super) fn workload(row: &Row, method: Method) -> Result<Workload, String> {
         pipeline: 1,
         engine: Engine::None,
         batched_tokens: None,
-        options: loadline::estimate::Options::default(),
+        options: Options { training: techniques(row, method), ..Options::default() },
         training: Some(training),
     })
+}
+
+/// What a row's run does besides, by its notes and by what its framework is known to do.
+fn techniques(row: &Row, method: Method) -> Techniques {
+    let notes = row.cell("notes");
+    let says = |words: &str| notes.contains(words);
+    let loss = [
+        ("chunked CE", Loss::Chunked),
+        ("cut-cross-entropy on", Loss::Fused),
+        ("RMSNorm/cross-entropy", Loss::InPlace),
+    ];
+    let leaves_base = ["fsdp_qlora", "torchtune"].iter().any(|name| row.cell("framework").contains(name));
+    Techniques {
+        loss: loss.into_iter().find(|(words, _)| says(words)).map(|(_, loss)| loss),
+        packed: row.cell("packing") == "true",
+        unprepared: method == Method::Qlora && (leaves_base || says("framework_config=accelerated-peft-bnb")),
+        ..Techniques::default()
+    }
 }
 
 /// The targets of a row, by the names of the common checkpoints.
