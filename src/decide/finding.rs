@@ -71,6 +71,10 @@ pub enum Finding {
         /// What the node has.
         has: Option<String>,
     },
+    /// The node affinity of the object's own template does not match.
+    AffinityMismatch,
+    /// The node affinity that the running pods were written with does not match.
+    WrittenMismatch,
     /// The GPUs are of a vendor that the object does not allow.
     VendorMismatch {
         /// Whose they are.
@@ -124,7 +128,9 @@ impl Finding {
             Self::TaintNotTolerated(_) => (Verdict::Rejected, Reason::TaintNotTolerated),
             Self::NodeNotReady => (Verdict::Rejected, Reason::NodeNotReady),
             Self::NodeCordoned => (Verdict::Rejected, Reason::NodeCordoned),
-            Self::SelectorMismatch { .. } => (Verdict::Rejected, Reason::SelectorMismatch),
+            Self::SelectorMismatch { .. } | Self::AffinityMismatch | Self::WrittenMismatch => {
+                (Verdict::Rejected, Reason::SelectorMismatch)
+            }
             Self::VendorMismatch { .. } => (Verdict::Rejected, Reason::VendorMismatch),
             Self::SharedGpu { .. } => (Verdict::Rejected, Reason::SharedGpu),
             Self::NeverFits { .. } => (Verdict::Rejected, Reason::NeverFits),

@@ -13,11 +13,11 @@ mod suggest;
 mod tests;
 mod toleration;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::api::v1alpha1::Strategy;
-use crate::inventory::{GpuPool, Inventory, NodeNames, Owner, Vendor};
+use crate::inventory::{GpuPool, Inventory, NodeNames, Owner, Term, Vendor};
 use crate::precision::{UnknownName, named};
 use crate::units::{Bytes, GIB, shorten};
 use serde::{Deserialize, Serialize};
@@ -47,10 +47,23 @@ pub struct Policy {
     pub allow_shared: bool,
     /// Labels that a node must have.
     pub node_selector: BTreeMap<String, String>,
+    /// Node selector terms of the object's own, of which a node must match one; none demands nothing.
+    pub affinity: Vec<Term>,
+    /// The terms of pods that run and stay as they were written: what these were let onto, whatever would be written now.
+    pub written: Vec<Term>,
     /// Taints that are tolerated.
     pub tolerations: Vec<Toleration>,
     /// Which of the nodes that fit come first.
     pub strategy: Strategy,
+}
+
+impl Policy {
+    /// The labels that it looks at, in order.
+    fn labels(&self) -> Vec<&str> {
+        let terms = self.affinity.iter().chain(&self.written).flat_map(Term::keys);
+        let labels: BTreeSet<&str> = self.node_selector.keys().map(String::as_str).chain(terms).collect();
+        labels.into_iter().collect()
+    }
 }
 
 /// The largest GPU that is made: AMD's MI355X with 288 GiB (`amd.com/gpu.vram: 288G`); NVIDIA's B300 has 275040 MiB.
@@ -278,7 +291,7 @@ pub(crate) fn decide_lazily<'a>(
     alternatives: impl FnOnce() -> &'a [Alternative],
 ) -> Decision {
     let Request { requirement, policy, owner } = *request;
-    let groups = inventory.groups(owner, &policy.node_selector);
+    let groups = inventory.groups(owner, &policy.labels());
     let mut slots = 0_u64;
     let mut classes: Vec<ClassVerdict> = groups
         .iter()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Finding, Policy, Requirement, Verdict, toleration};
 use crate::api::v1alpha1::Strategy;
-use crate::inventory::{GpuPool, GpuSharing, Group, Memory, Node, Taint};
+use crate::inventory::{GpuPool, GpuSharing, Group, Memory, Node, Taint, Term};
 
 /// What was found of one class of nodes.
 pub(super) struct Judgement<'a> {
@@ -79,6 +79,7 @@ pub(super) fn offers(group: &Group<'_>, policy: &Policy) -> Vec<Offer> {
         is_allowed(pool, policy)
             && sharing_fault(pool, one, policy).is_none()
             && node_fault(group.node, pool, policy).is_none()
+            && matches(&policy.written, group.node)
     };
     let offer = |pool: &Arc<GpuPool>| {
         let GpuPool { allocatable, free, .. } = **pool;
@@ -93,19 +94,27 @@ fn is_allowed(pool: &GpuPool, policy: &Policy) -> bool {
 }
 
 fn selector_fault(node: &Node, policy: &Policy) -> Option<Finding> {
-    policy.node_selector.iter().find_map(|(key, wanted)| {
+    let labels = policy.node_selector.iter().find_map(|(key, wanted)| {
         let has = node.labels.get(key);
         (has != Some(wanted)).then(|| Finding::SelectorMismatch {
             key: key.clone(),
             wanted: wanted.clone(),
             has: has.cloned(),
         })
-    })
+    });
+    labels.or_else(|| (!matches(&policy.affinity, node)).then_some(Finding::AffinityMismatch))
+}
+
+/// Whether a node matches one of the terms, or there are none.
+fn matches(terms: &[Term], node: &Node) -> bool {
+    terms.is_empty() || terms.iter().any(|term| term.matches(&node.name, &node.labels))
 }
 
 /// One pool of a node whose vendor and labels are as wanted.
 fn judge_pool(node: &Node, pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Finding {
-    let fault = pool_fault(pool, requirement, policy).or_else(|| node_fault(node, pool, policy));
+    let written = || (!matches(&policy.written, node)).then_some(Finding::WrittenMismatch);
+    let fault =
+        pool_fault(pool, requirement, policy).or_else(|| node_fault(node, pool, policy)).or_else(written);
     fault.unwrap_or_else(|| {
         let GpuPool { free, allocatable, .. } = *pool;
         if free < requirement.gpus.max(1) {

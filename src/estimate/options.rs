@@ -11,6 +11,10 @@ use crate::precision::{CachePrecision, Engine};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Options {
+    /// How many sequences the engine may run at once, where that is more than are held: none has its cache reserved, but graphs
+    /// and samplers are made for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence_cap: Option<u64>,
     /// The engine's version, where it is known: rules for memory differ between versions. `None` is the release whose image the
     /// controller writes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,10 +33,6 @@ pub struct Options {
     /// that nor `--parallel`). `None` gives each sequence a context of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unified_slots: Option<u64>,
-    /// How many sequences the engine may run at once, where that is more than are held: none has its cache reserved, but graphs
-    /// and samplers are made for them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sequence_cap: Option<u64>,
     /// Room for LoRA adapters beside the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapters: Option<Adapters>,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::names::NodeNames;
+use super::term::NAME_FIELD;
 use super::{GpuPool, Node};
 
 /// GPUs of a node, by kind: shared by all nodes that have the same.
@@ -59,7 +60,7 @@ pub(super) struct Grouping {
 }
 
 impl Grouping {
-    /// Divides classes of identical nodes by the values of these labels.
+    /// Divides classes of identical nodes by the values of these labels, and by their names where these are asked for.
     pub(super) fn new(
         nodes: &[NodeGpus],
         names: &[Arc<str>],
@@ -70,7 +71,14 @@ impl Grouping {
         for class in classes {
             let mut parts: HashMap<Vec<Option<&str>>, Vec<usize>> = HashMap::new();
             for index in class {
-                let of = |label: &&str| nodes.get(*index)?.node.labels.get(*label).map(String::as_str);
+                let of = |label: &&str| {
+                    let node = &nodes.get(*index)?.node;
+                    if *label == NAME_FIELD {
+                        Some(node.name.as_str())
+                    } else {
+                        node.labels.get(*label).map(String::as_str)
+                    }
+                };
                 parts.entry(labels.iter().map(of).collect()).or_default().push(*index);
             }
             members.extend(parts.into_values());

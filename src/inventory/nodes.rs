@@ -147,14 +147,9 @@ impl Inventory {
 
     /// The nodes, grouped so that a question that selects on these labels cannot tell the members of a group apart.
     /// What the owner's pods hold counts as free. The cost follows the groups and the owner's nodes, not all nodes.
-    pub(crate) fn groups(
-        &self,
-        owner: Option<Owner<'_>>,
-        selected: &BTreeMap<String, String>,
-    ) -> Vec<Group<'_>> {
-        let labels: Vec<&str> = selected.keys().map(String::as_str).collect();
+    pub(crate) fn groups(&self, owner: Option<Owner<'_>>, labels: &[&str]) -> Vec<Group<'_>> {
         let grouping =
-            self.groupings.get(&labels, || Grouping::new(&self.nodes, &self.names, &self.classes, &labels));
+            self.groupings.get(labels, || Grouping::new(&self.nodes, &self.names, &self.classes, labels));
         let own = owner.and_then(|owner| self.own.get(&(owner.namespace.to_owned(), owner.name.to_owned())));
         // The nodes with own pods, by group, and there by what is free to the owner.
         let mut apart: BTreeMap<usize, Apart<'_>> = BTreeMap::new();

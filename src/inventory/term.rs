@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::units::shorten;
 
 /// The one field that `matchFields` knows.
-const NAME_FIELD: &str = "metadata.name";
+pub(crate) const NAME_FIELD: &str = "metadata.name";
 
 /// What one node selector term demands: all of it must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -147,9 +147,10 @@ impl Term {
             && (name.is_empty() || self.names.iter().all(|wanted| (wanted.name == name) == wanted.is))
     }
 
-    /// The labels that it looks at.
+    /// What it looks at: labels by their keys, and `metadata.name` where it names nodes.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.expressions.iter().map(|expression| expression.key.as_str())
+        let labels = self.expressions.iter().map(|expression| expression.key.as_str());
+        labels.chain(self.names.first().map(|_| NAME_FIELD))
     }
 
     /// A term that matches where both do. What is empty matches nothing, and so does the whole then.

@@ -12,7 +12,7 @@ use super::{Demand, Pods};
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::TensorParallel;
 use crate::digest::fnv1a;
-use crate::inventory::Vendor;
+use crate::inventory::{Term, Vendor};
 use crate::units::MIB;
 
 /// Where a Deployment keeps its record.
@@ -57,6 +57,15 @@ impl Record {
     #[must_use]
     pub fn pods(&self) -> Pods {
         Pods { template: self.template.clone(), demand: self.demand.clone() }
+    }
+
+    /// The terms that the template demands of nodes; none that cannot be read.
+    #[must_use]
+    pub fn terms(&self) -> Vec<Term> {
+        let required =
+            "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+        let terms = self.template.pointer(required).and_then(Value::as_array);
+        terms.into_iter().flatten().filter_map(|term| Term::from_api(term).ok()).collect()
     }
 
     /// As the annotation's value.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Map, Value, json};
 
 use crate::api::ModelDeploymentSpec;
-use crate::inventory::Vendor;
+use crate::inventory::{Term, Vendor};
 use crate::precision::Engine;
 use crate::refusal::Refusal;
 use crate::units::shorten;
@@ -118,6 +118,27 @@ impl Template {
             ));
         }
         Ok(terms)
+    }
+
+    /// The same terms, to be judged as kube-scheduler judges them.
+    ///
+    /// # Errors
+    /// A term that the API server would refuse, or that no node could ever match.
+    pub fn affinity(&self) -> Result<Vec<Term>, Refusal> {
+        let terms = self.required()?;
+        let terms = terms.iter().enumerate().map(|(at, term)| {
+            Term::from_api(&json!(term)).map_err(|error| {
+                let field =
+                    "template.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+                let path = if error.path.is_empty() { String::new() } else { format!(".{}", error.path) };
+                Refusal::invalid(
+                    format!("{field}.nodeSelectorTerms[{at}]{path}"),
+                    error.fault.to_string(),
+                    error.fault.remedy(),
+                )
+            })
+        });
+        terms.collect()
     }
 
     /// Whether the GPUs that the template's containers ask for are the ones that were counted: `gpus` of `resource`, by

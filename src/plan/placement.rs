@@ -27,6 +27,7 @@ pub(super) fn policy(spec: &ModelDeploymentSpec, template: Option<&Template>) ->
     if let Some(template) = template {
         select(&mut policy, template.node_selector(), "template.spec.nodeSelector")?;
         tolerate(&mut policy, template.tolerations(), "template.spec.tolerations")?;
+        policy.affinity = template.affinity()?;
     }
     Ok(policy)
 }

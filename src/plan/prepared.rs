@@ -29,8 +29,8 @@ pub struct Prepared {
     choices: Vec<Arc<Choice>>,
     /// The workload that was asked for, or the one where no node has room for any of those.
     otherwise: Result<Arc<Choice>, Refusal>,
-    /// The workload of the pods that run, where they stay as they were written.
-    kept: Option<Arc<Choice>>,
+    /// The workload of the pods that run, where they stay as they were written, and where these may be.
+    kept: Option<(Arc<Choice>, Policy)>,
 }
 
 /// One way to run the model.
@@ -67,7 +67,8 @@ pub fn prepare(subject: Subject<'_>, shape: &ModelShape) -> Result<Prepared, Ref
     let choice = |workload: Workload| Choice::new(shape, workload, margin).map(Arc::new);
     let kept = subject.kept().map(|record| {
         let tensor = if tensor_auto { record.demand.tensor } else { asked.tensor };
-        choice(Workload { tensor, ..asked.clone() })
+        let policy = Policy { written: record.terms(), ..policy.clone() };
+        choice(Workload { tensor, ..asked.clone() }).map(|choice| (choice, policy))
     });
     let kept = kept.transpose()?;
     let (choices, otherwise) = if tensor_auto {
@@ -109,11 +110,11 @@ impl Prepared {
         shape: &ModelShape,
         inventory: &Inventory,
     ) -> Result<Decided, Refusal> {
-        let (Some(kept), Some(record)) = (&self.kept, subject.kept()) else {
+        let (Some((kept, policy)), Some(record)) = (&self.kept, subject.kept()) else {
             return self.anew(subject, shape, inventory);
         };
         let demand = &record.demand;
-        let decision = self.decided(subject, shape, inventory, kept, demand.requirement());
+        let decision = self.decided(subject, shape, inventory, kept, (demand.requirement(), policy));
         let kept = Decided { decision, choice: Arc::clone(kept), is_kept: true };
         let is_any_ready = subject.running.is_some_and(|running| running.is_any_ready);
         if is_any_ready || launch::suits(&kept.decision, Some(&demand.resource)) {
@@ -134,7 +135,7 @@ impl Prepared {
     ) -> Result<Decided, Refusal> {
         let choice = self.choice(subject, inventory)?;
         super::judge(subject.spec, &choice.estimate, self.margin)?;
-        let decision = self.decided(subject, shape, inventory, &choice, choice.requirement);
+        let decision = self.decided(subject, shape, inventory, &choice, (choice.requirement, &self.policy));
         Ok(Decided { decision, choice, is_kept: false })
     }
 
@@ -144,9 +145,9 @@ impl Prepared {
         shape: &ModelShape,
         inventory: &Inventory,
         choice: &Choice,
-        requirement: Requirement,
+        (requirement, policy): (Requirement, &Policy),
     ) -> Decision {
-        let request = Request { requirement, policy: &self.policy, owner: Some(subject.owner()) };
+        let request = Request { requirement, policy, owner: Some(subject.owner()) };
         decide_lazily(&request, inventory, || {
             choice.alternatives.get_or_init(|| {
                 // Where nothing would run in any case, what is suggested is about memory alone.
@@ -229,7 +230,7 @@ impl Prepared {
             estimate: choice.estimate.clone(),
             margin: self.margin,
             requirement: choice.requirement,
-            policy: self.policy.clone(),
+            policy: self.kept.as_ref().filter(|_| is_kept).map_or(&self.policy, |(_, policy)| policy).clone(),
             decision,
             launch,
             kept: record.map(|record| record.demand.requirement()),

@@ -365,3 +365,66 @@ fn a_catalog_entry_is_served_from_the_repository_that_it_was_called_by() {
         assert_eq!(repository(&spec).as_deref(), expected, "{name}");
     }
 }
+
+#[test]
+fn the_templates_own_affinity_is_judged_as_a_selector_is() {
+    let labelled = |name: &str, zone: &str| {
+        let mut node = gpu_node(name, 81920, 4);
+        node.labels.insert("zone".to_owned(), zone.to_owned());
+        node
+    };
+    let nodes = || vec![labelled("a", "a"), labelled("b", "b"), gpu_node("bare", 81920, 4)];
+    let with = |terms: Value| {
+        let fields = json!({"context": {"length": 4096}, "engine": {"name": "none"}, "template": {"spec": {
+            "containers": [{"image": "i"}],
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}},
+        }}});
+        plan_on(fields, &shape(LLAMA_8B), nodes(), vec![])
+    };
+    let zone = |operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": "zone", "operator": operator, "values": values}]});
+    for (terms, expected) in [
+        (json!([zone("In", &["a"])]), vec!["a"]),
+        (json!([zone("In", &["a"]), zone("In", &["b"])]), vec!["a", "b"]),
+        (json!([zone("NotIn", &["a"])]), vec!["b", "bare"]),
+        (json!([zone("In", &["nowhere"])]), vec![]),
+        (
+            json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["bare"]}]}]),
+            vec!["bare"],
+        ),
+        (json!([{}, zone("Exists", &[])]), vec!["a", "b"]),
+    ] {
+        let plan = with(terms.clone()).unwrap();
+        let mut found = fitting(&plan);
+        found.sort_unstable();
+        assert_eq!(found, expected, "{terms}");
+        if expected.is_empty() {
+            assert_eq!(plan.decision.reason(), Reason::SelectorMismatch);
+        }
+    }
+    let error = with(json!([zone("Like", &["a"])])).unwrap_err().to_string();
+    assert!(error.starts_with("spec.template.spec.affinity") && error.contains("\"Like\""), "{error}");
+}
+
+#[test]
+fn pods_that_run_are_judged_by_what_they_were_written_with() {
+    use crate::launch::{Record, Running};
+    let spec = spec(json!({"model": {"catalog": "llama-3.1-8b"}, "context": {"length": 4096}}));
+    let (model, nodes) = (shape(LLAMA_8B), vec![gpu_node("l4", 23034, 4), gpu_node("a100", 81920, 4)]);
+    let inventory = Inventory::new(Snapshot::new(nodes, []), &Sources::default());
+    let subject = Subject { namespace: "default", name: "m", spec: &spec, roll: None, running: None };
+    let anew = super::plan(subject, &model, &inventory).unwrap();
+    assert_eq!(fitting(&anew).len(), 2);
+    let Launch::Run(pods) = &anew.launch else { panic!("{:?}", anew.launch) };
+    // An earlier release demanded more of the label, and of another besides.
+    let mut record = Record::new(&spec, None, pods);
+    let required =
+        "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    *record.template.pointer_mut(required).unwrap() = json!([{"matchExpressions": [
+        {"key": "nvidia.com/gpu.memory", "operator": "Gt", "values": ["40000"]},
+    ]}]);
+    let requested = Some(("nvidia.com/gpu".to_owned(), 1));
+    let running = Running { record: Some(record), requested, is_any_ready: true };
+    let kept = super::plan(Subject { running: Some(&running), ..subject }, &model, &inventory).unwrap();
+    assert_eq!(fitting(&kept), ["a100"], "{:?}", kept.decision.classes);
+    assert!(kept.kept.is_some());
+}

@@ -51,6 +51,12 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
         }
         Finding::NodeNotReady => "not ready; it counts again when its Ready condition is True".to_owned(),
         Finding::NodeCordoned => "cordoned; `kubectl uncordon` lets pods in again".to_owned(),
+        Finding::AffinityMismatch => {
+            "the required node affinity of spec.template does not match its labels; change it, or label the node".to_owned()
+        }
+        Finding::WrittenMismatch => {
+            "the pods that run were written with a node affinity that does not match its labels; the annotation loadline.dev/roll makes them anew".to_owned()
+        }
         Finding::SelectorMismatch { key, wanted, has } => {
             let has =
                 has.as_ref().map_or_else(|| "not set".to_owned(), |value| format!("\"{}\"", quoted(value)));

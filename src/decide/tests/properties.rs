@@ -24,6 +24,7 @@ fn any_policy() -> impl AnyStrategy<Value = Policy> {
                 .map(|key| Toleration { key: key.to_owned(), exists: true, ..Toleration::default() })
                 .collect(),
             strategy: if largest { Strategy::LargestFit } else { Strategy::SmallestFit },
+            ..Policy::default()
         },
     )
 }

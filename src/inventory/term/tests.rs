@@ -107,7 +107,10 @@ fn a_term_is_written_and_read_as_the_api_has_it() {
     });
     let term = Term::from_api(&api).unwrap();
     assert_eq!(term.to_api(), api);
-    assert_eq!(term.keys().collect::<Vec<_>>(), ["nvidia.com/gpu.memory", "nvidia.com/gpu.replicas"]);
+    assert_eq!(
+        term.keys().collect::<Vec<_>>(),
+        ["nvidia.com/gpu.memory", "nvidia.com/gpu.replicas", "metadata.name"]
+    );
     for empty in
         [json!({}), json!({"matchExpressions": []}), json!({"matchExpressions": null, "matchFields": null})]
     {
