@@ -4,13 +4,14 @@
 //! never seen empty, or half; nothing is published before both lists have been read once; an event that changes nothing
 //! Loadline looks at changes nothing here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 
 use k8s_openapi::api::core::v1 as core;
 use kube::runtime::watcher::Event;
 
-use super::relisted::Relisted;
-use crate::inventory::{Node, Pod, Snapshot};
+use super::relisted::{Change, Relisted};
+use crate::inventory::{Amounts, Node, Pod, Snapshot};
 
 /// Namespace and name of a pod.
 pub(super) type PodKey = (String, String);
@@ -19,8 +20,25 @@ pub(super) type PodKey = (String, String);
 #[derive(Debug, Default)]
 pub struct Index {
     nodes: Relisted<String, Node>,
-    /// Pods that request extended resources and are not finished: bound, or waiting for a node.
-    pods: Relisted<PodKey, Pod>,
+    /// Unfinished pods, by a number for namespace and name.
+    pods: Relisted<u64, Kept>,
+    /// Makes those numbers. Who does not know its keys can make no two names meet.
+    numbers: RandomState,
+}
+
+/// What is kept of an unfinished pod.
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    /// One that requests extended resources or serves a ModelDeployment: bound, or waiting for a node.
+    Whole(Box<Pod>),
+    /// Any other that is bound: a large cluster has a hundred thousand of them. That it is one pod is no request.
+    Other {
+        /// The number of its node's name.
+        node: u64,
+        cpu: u64,
+        memory: u64,
+        storage: u64,
+    },
 }
 
 impl Index {
@@ -30,13 +48,37 @@ impl Index {
         !self.nodes.take(event, reduce, |node| node.metadata.name.clone().unwrap_or_default()).is_nothing()
     }
 
-    /// Takes in a pod event; whether anything changed that matters. A pod without extended resources never does.
+    /// Takes in a pod event; whether anything changed that matters. A pod without extended resources matters only where it takes
+    /// of a node that has some.
     pub fn pod(&mut self, event: Event<core::Pod>) -> bool {
+        let numbers = &self.numbers;
         let reduce = |pod: core::Pod| {
             let pod = Pod::from_object(&pod);
-            (!pod.requests.is_empty() && !pod.finished).then_some(pod)
+            if pod.finished {
+                return None;
+            }
+            if !pod.is_other() {
+                return Some(Kept::Whole(Box::new(pod)));
+            }
+            let [cpu, memory, storage, _] = pod.host.0;
+            Some(Kept::Other { node: numbers.hash_one(pod.node?), cpu, memory, storage })
         };
-        !self.pods.take(event, reduce, key_of).is_nothing()
+        match self.pods.take(event, reduce, |pod| numbers.hash_one(key_of(pod))) {
+            Change::Nothing => false,
+            Change::All(_) => true,
+            Change::One(key, before) => before.iter().chain(self.pods.get(&key)).any(|pod| self.is_seen(pod)),
+        }
+    }
+
+    /// Whether a pod makes a difference to anything.
+    fn is_seen(&self, pod: &Kept) -> bool {
+        match pod {
+            Kept::Whole(_) => true,
+            Kept::Other { node, .. } => {
+                let mut with_devices = self.nodes.iter().filter(|(_, node)| !node.allocatable.is_empty());
+                with_devices.any(|(name, _)| self.numbers.hash_one(name) == *node)
+            }
+        }
     }
 
     /// Whether both lists have been read once.
@@ -50,11 +92,22 @@ impl Index {
     pub fn snapshot(&self) -> Option<Snapshot> {
         let nodes: BTreeMap<String, Node> =
             self.nodes.iter().map(|(name, node)| (name.clone(), node.clone())).collect();
+        let mut pods: Vec<Pod> = Vec::new();
+        let mut sums: HashMap<u64, Amounts> = HashMap::new();
+        for (_, pod) in self.pods.iter() {
+            match pod {
+                Kept::Whole(pod) => pods.push(Pod::clone(pod)),
+                Kept::Other { node, cpu, memory, storage } => {
+                    let sum = sums.entry(*node).or_default();
+                    *sum = sum.plus(Amounts([*cpu, *memory, *storage, 1]));
+                }
+            }
+        }
         // In order, so that the same cluster always gives the same snapshot.
-        let mut pods: Vec<(&PodKey, &Pod)> = self.pods.iter().collect();
-        pods.sort_unstable_by_key(|(key, _)| *key);
-        let pods = pods.into_iter().map(|(_, pod)| pod.clone()).collect();
-        self.is_complete().then_some(Snapshot { nodes, pods })
+        pods.sort_unstable_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        let sum_of = |name: &String| Some((name.clone(), *sums.get(&self.numbers.hash_one(name))?));
+        let others = nodes.keys().filter_map(sum_of).collect();
+        self.is_complete().then_some(Snapshot { nodes, pods, others })
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn shape() -> ModelShape {
 /// A cluster of these nodes and pods.
 pub(crate) fn cluster(nodes: Vec<Node>, pods: Vec<Pod>) -> Inventory {
     let nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
-    Inventory::new(Snapshot { nodes, pods }, &Sources::default())
+    Inventory::new(Snapshot { nodes, pods, ..Snapshot::default() }, &Sources::default())
 }
 
 /// A plan of an object whose GPUs must each have so many GiB: the numbers are made up, the decision is made.

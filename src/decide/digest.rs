@@ -42,7 +42,7 @@ impl Decision {
         let mut last = None;
         let mut sums = (0_u64, 0_u64);
         for class in &self.classes {
-            let is_busy = class.verdict() == Verdict::Busy;
+            let is_busy = class.reason() == Reason::GpusBusy;
             if !is_busy && class.reason() != Reason::GpuMemoryTooSmall {
                 continue;
             }

@@ -24,6 +24,26 @@ pub enum Finding {
         /// What the node hands out.
         allocatable: u64,
     },
+    /// The node has what is requested besides GPUs, and other pods hold it.
+    ResourcesBusy {
+        /// Of which resource.
+        resource: String,
+        /// What a pod requests: CPU in thousandths, memory and storage in bytes, others by number.
+        needed: u64,
+        /// The most that is free on any node of the class.
+        free: u64,
+        /// The most that any has.
+        allocatable: u64,
+    },
+    /// The node has less than is requested besides GPUs.
+    ResourcesTooSmall {
+        /// Of which resource.
+        resource: String,
+        /// What a pod requests: CPU in thousandths, memory and storage in bytes, others by number.
+        needed: u64,
+        /// The most that any node of the class has.
+        allocatable: u64,
+    },
     /// Every GPU is smaller than the requirement.
     GpuMemoryTooSmall {
         /// What is needed per GPU.
@@ -96,7 +116,7 @@ pub enum Finding {
 
 /// The checks of a node in the order in which they are made. A node's reason is the first that fails, so a later one comes
 /// nearer.
-pub(super) const CHECKS: [Reason; 13] = [
+pub(super) const CHECKS: [Reason; 15] = [
     Reason::NoGpus,
     Reason::VendorMismatch,
     Reason::SelectorMismatch,
@@ -108,7 +128,9 @@ pub(super) const CHECKS: [Reason; 13] = [
     Reason::NodeCordoned,
     Reason::NodeNotReady,
     Reason::TaintNotTolerated,
+    Reason::ResourcesTooSmall,
     Reason::GpusBusy,
+    Reason::ResourcesBusy,
     Reason::FitsNow,
 ];
 
@@ -119,6 +141,8 @@ impl Finding {
         match self {
             Self::FitsNow { .. } => (Verdict::Fits, Reason::FitsNow),
             Self::GpusBusy { .. } => (Verdict::Busy, Reason::GpusBusy),
+            Self::ResourcesBusy { .. } => (Verdict::Busy, Reason::ResourcesBusy),
+            Self::ResourcesTooSmall { .. } => (Verdict::Rejected, Reason::ResourcesTooSmall),
             Self::LabelMissing { .. } => (Verdict::Unknown, Reason::LabelMissing),
             Self::LabelUntrusted { .. } => (Verdict::Unknown, Reason::LabelUntrusted),
             Self::GpuMemoryTooSmall { .. } => (Verdict::Rejected, Reason::GpuMemoryTooSmall),

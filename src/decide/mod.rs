@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::api::v1alpha1::Strategy;
-use crate::inventory::{GpuPool, Inventory, NodeNames, Owner, Term, Vendor};
+use crate::inventory::{GpuPool, Inventory, NodeNames, Owner, Requests, Term, Vendor};
 use crate::precision::{UnknownName, named};
 use crate::units::{Bytes, GIB, shorten};
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,8 @@ pub struct Policy {
     pub tolerations: Vec<Toleration>,
     /// Which of the nodes that fit come first.
     pub strategy: Strategy,
+    /// What a pod requests of the node besides GPUs.
+    pub requests: Requests,
 }
 
 impl Policy {
@@ -89,6 +91,10 @@ named! {
         FitsNow = "FitsNow",
         /// The GPUs have the memory, and other pods hold them.
         GpusBusy = "GpusBusy",
+        /// The GPUs would do, and other pods hold the CPU, memory or other resources that the template requests.
+        ResourcesBusy = "ResourcesBusy",
+        /// The GPUs would do, and the node has less CPU, memory or other resources than the template requests.
+        ResourcesTooSmall = "ResourcesTooSmall",
         /// Every GPU is smaller than the requirement.
         GpuMemoryTooSmall = "GpuMemoryTooSmall",
         /// The node hands out fewer GPUs than one replica takes.
@@ -291,13 +297,13 @@ pub(crate) fn decide_lazily<'a>(
     alternatives: impl FnOnce() -> &'a [Alternative],
 ) -> Decision {
     let Request { requirement, policy, owner } = *request;
-    let groups = inventory.groups(owner, &policy.labels());
+    let groups = inventory.groups(owner, &policy.labels(), &policy.requests);
     let mut slots = 0_u64;
     let mut classes: Vec<ClassVerdict> = groups
         .iter()
         .map(|group| {
-            let node::Judgement { finding, pool, slots: each } = node::judge(group, requirement, policy);
-            slots = slots.saturating_add(each.saturating_mul(group.count()));
+            let node::Judgement { finding, pool, slots: found } = node::judge(group, requirement, policy);
+            slots = slots.saturating_add(found);
             let held_by_own = pool.map_or(0, |pool| group.held_by_own(&pool.resource));
             ClassVerdict { nodes: group.names.clone(), finding, pool: pool.map(Arc::clone), held_by_own }
         })

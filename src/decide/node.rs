@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::{Finding, Policy, Requirement, Verdict, toleration};
 use crate::api::v1alpha1::Strategy;
-use crate::inventory::{GpuPool, GpuSharing, Group, Memory, Node, Taint, Term};
+use crate::inventory::{GpuPool, GpuSharing, Group, Memory, Node, Room, Shortage, Taint, Term};
 
 /// What was found of one class of nodes.
 pub(super) struct Judgement<'a> {
     pub(super) finding: Finding,
     pub(super) pool: Option<&'a Arc<GpuPool>>,
-    /// Replicas that each node has room for now.
+    /// Replicas that the nodes have room for now, together.
     pub(super) slots: u64,
 }
 
@@ -30,7 +30,7 @@ pub(super) fn judge<'a>(group: &'a Group<'_>, requirement: Requirement, policy: 
     let mut slots = 0_u64;
     // One pool, one kind of GPU: a replica is never spread over two.
     for pool in allowed {
-        let finding = judge_pool(group.node, pool, requirement, policy);
+        let finding = judge_pool(group, pool, requirement, policy);
         if finding.verdict() == Verdict::Fits {
             slots = slots.saturating_add(pool.free / requirement.gpus.max(1));
         }
@@ -41,9 +41,32 @@ pub(super) fn judge<'a>(group: &'a Group<'_>, requirement: Requirement, policy: 
         }
     }
     match best {
-        Some((finding, pool)) => Judgement { finding, pool: Some(pool), slots },
+        Some((finding, pool)) => Judgement { finding, pool: Some(pool), slots: in_all(group, slots) },
         None => found(Finding::NoGpus, None),
     }
+}
+
+/// Replicas that all nodes of a group have room for, of which each has GPUs for so many.
+fn in_all(group: &Group<'_>, each: u64) -> u64 {
+    match &group.room {
+        Room::Ample => each.saturating_mul(group.count()),
+        Room::Pods(nodes) => {
+            let slots = nodes.iter().map(|(pods, nodes)| each.min(*pods).saturating_mul(*nodes));
+            slots.fold(0, u64::saturating_add)
+        }
+        Room::Short(_) => 0,
+    }
+}
+
+/// What the nodes of a group lack besides GPUs.
+fn shortage(group: &Group<'_>) -> Option<Finding> {
+    let Room::Short(Shortage { resource, needed, free, allocatable }) = &group.room else { return None };
+    let (resource, needed, free, allocatable) = (resource.clone(), *needed, *free, *allocatable);
+    Some(if allocatable < needed {
+        Finding::ResourcesTooSmall { resource, needed, allocatable }
+    } else {
+        Finding::ResourcesBusy { resource, needed, free, allocatable }
+    })
 }
 
 /// What a pool offers to an object whose policy lets it onto the node at all. Whether it is enough is arithmetic: many
@@ -55,6 +78,8 @@ pub(super) struct Offer {
     free: u64,
     /// Whether one replica may take several.
     several: bool,
+    /// Whether other pods hold what is requested besides GPUs.
+    busy: bool,
 }
 
 impl Offer {
@@ -64,7 +89,7 @@ impl Offer {
         let enough = self.memory >= requirement.per_gpu
             && self.allocatable >= gpus
             && (self.several || requirement.gpus <= 1);
-        enough.then_some(if self.free < gpus { Verdict::Busy } else { Verdict::Fits })
+        enough.then_some(if self.busy || self.free < gpus { Verdict::Busy } else { Verdict::Fits })
     }
 }
 
@@ -73,6 +98,11 @@ pub(super) fn offers(group: &Group<'_>, policy: &Policy) -> Vec<Offer> {
     if selector_fault(group.node, policy).is_some() {
         return Vec::new();
     }
+    let shortage = shortage(group);
+    if shortage.as_ref().is_some_and(|shortage| shortage.verdict() == Verdict::Rejected) {
+        return Vec::new();
+    }
+    let busy = shortage.is_some();
     let one = Requirement { per_gpu: crate::units::Bytes::ZERO, gpus: 1 };
     let several = Requirement { gpus: 2, ..one };
     let open = |pool: &&Arc<GpuPool>| {
@@ -84,7 +114,7 @@ pub(super) fn offers(group: &Group<'_>, policy: &Policy) -> Vec<Offer> {
     let offer = |pool: &Arc<GpuPool>| {
         let GpuPool { allocatable, free, .. } = **pool;
         let several = sharing_fault(pool, several, policy).is_none();
-        Some(Offer { memory: pool.usable_memory()?, allocatable, free, several })
+        Some(Offer { memory: pool.usable_memory()?, allocatable, free, several, busy })
     };
     group.pools.iter().filter(open).filter_map(offer).collect()
 }
@@ -111,16 +141,26 @@ fn matches(terms: &[Term], node: &Node) -> bool {
 }
 
 /// One pool of a node whose vendor and labels are as wanted.
-fn judge_pool(node: &Node, pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Finding {
-    let written = || (!matches(&policy.written, node)).then_some(Finding::WrittenMismatch);
-    let fault =
-        pool_fault(pool, requirement, policy).or_else(|| node_fault(node, pool, policy)).or_else(written);
-    fault.unwrap_or_else(|| {
-        let GpuPool { free, allocatable, .. } = *pool;
-        if free < requirement.gpus.max(1) {
-            return Finding::GpusBusy { needed: requirement.gpus, free, allocatable };
-        }
-        Finding::FitsNow { needed: requirement.per_gpu, has: pool.usable_memory().unwrap_or_default() }
+fn judge_pool(group: &Group<'_>, pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Finding {
+    let written = || (!matches(&policy.written, group.node)).then_some(Finding::WrittenMismatch);
+    let fault = pool_fault(pool, requirement, policy)
+        .or_else(|| node_fault(group.node, pool, policy))
+        .or_else(written);
+    if let Some(fault) = fault {
+        return fault;
+    }
+    // What can never be goes before what is in use now.
+    let shortage = match shortage(group) {
+        Some(never) if never.verdict() == Verdict::Rejected => return never,
+        shortage => shortage,
+    };
+    let GpuPool { free, allocatable, .. } = *pool;
+    if free < requirement.gpus.max(1) {
+        return Finding::GpusBusy { needed: requirement.gpus, free, allocatable };
+    }
+    shortage.unwrap_or_else(|| Finding::FitsNow {
+        needed: requirement.per_gpu,
+        has: pool.usable_memory().unwrap_or_default(),
     })
 }
 

@@ -17,7 +17,7 @@ impl Room {
     /// The room of a cluster. What the owner's pods hold counts as free.
     #[must_use]
     pub fn new(policy: &Policy, owner: Option<Owner<'_>>, inventory: &Inventory) -> Self {
-        Self::of(policy, &inventory.groups(owner, &policy.labels()))
+        Self::of(policy, &inventory.groups(owner, &policy.labels(), &policy.requests))
     }
 
     /// The room of groups of nodes. What the policy says does not change with the requirement: it is asked once.

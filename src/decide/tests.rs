@@ -1,4 +1,5 @@
 mod properties;
+mod requests;
 
 use std::collections::BTreeMap;
 

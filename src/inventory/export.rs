@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{MODEL_DEPLOYMENT_LABEL, Node, Pod, Snapshot};
+use super::{Amounts, MODEL_DEPLOYMENT_LABEL, Node, Pod, Snapshot};
+
+/// The namespace of the pods that stand for several, which is no namespace's name.
+const OTHERS: &str = "(other pods)";
 
 impl Snapshot {
     /// A v1 List of the nodes and pods, pruned to what Loadline uses.
     #[must_use]
     pub fn to_list(&self) -> Value {
         let nodes = self.nodes.values().map(node);
-        let items: Vec<Value> = nodes.chain(self.pods.iter().map(pod)).collect();
+        let others = self.others.iter().map(|(node, requested)| other(node, *requested));
+        let items: Vec<Value> = nodes.chain(self.pods.iter().map(pod)).chain(others).collect();
         json!({"apiVersion": "v1", "kind": "List", "items": items})
     }
 }
@@ -41,7 +45,7 @@ fn node(node: &Node) -> Value {
         "kind": "Node",
         "metadata": {"name": node.name, "labels": node.labels},
         "spec": spec,
-        "status": {"allocatable": quantities(&node.allocatable), "conditions": [{"type": "Ready", "status": ready}]},
+        "status": {"allocatable": quantities(&node.allocatable, node.host.named()), "conditions": [{"type": "Ready", "status": ready}]},
     })
 }
 
@@ -50,8 +54,10 @@ fn pod(pod: &Pod) -> Value {
     if let Some(name) = &pod.model_deployment {
         metadata["labels"] = json!({MODEL_DEPLOYMENT_LABEL: name});
     }
-    let mut spec =
-        json!({"containers": [{"name": "pod", "resources": {"requests": quantities(&pod.requests)}}]});
+    // That it is one pod is no request.
+    let requested = pod.host.named().filter(|asked| asked.1 > 0 && *asked != ("pods", 1));
+    let requests = quantities(&pod.requests, requested);
+    let mut spec = json!({"containers": [{"name": "pod", "resources": {"requests": requests}}]});
     if let Some(node) = &pod.node {
         spec["nodeName"] = json!(node);
     }
@@ -67,6 +73,22 @@ fn pod(pod: &Pod) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
 }
 
-fn quantities(amounts: &BTreeMap<String, u64>) -> BTreeMap<&str, String> {
-    amounts.iter().map(|(name, amount)| (name.as_str(), amount.to_string())).collect()
+/// A pod that stands for all of a node that are not written one by one.
+fn other(node: &str, requested: Amounts) -> Value {
+    pod(&Pod {
+        namespace: OTHERS.to_owned(),
+        name: node.to_owned(),
+        node: Some(node.to_owned()),
+        host: requested,
+        ..Pod::default()
+    })
+}
+
+fn quantities<'a>(
+    amounts: &'a BTreeMap<String, u64>,
+    host: impl Iterator<Item = (&'static str, u64)>,
+) -> BTreeMap<&'a str, String> {
+    let host = host
+        .map(|(name, amount)| (name, if name == "cpu" { format!("{amount}m") } else { amount.to_string() }));
+    amounts.iter().map(|(name, amount)| (name.as_str(), amount.to_string())).chain(host).collect()
 }

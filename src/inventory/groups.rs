@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::host::{Amounts, Capacity};
 use super::names::NodeNames;
+use super::room::Room;
 use super::term::NAME_FIELD;
 use super::{GpuPool, Node};
 
@@ -29,6 +31,8 @@ pub(crate) struct Group<'a> {
     pub(crate) names: NodeNames,
     /// What the asker's own pods hold of them all, by resource.
     pub(crate) own: BTreeMap<String, u64>,
+    /// Whether they have what a pod of the asker's requests besides GPUs.
+    pub(crate) room: Room,
 }
 
 impl Group<'_> {
@@ -49,6 +53,20 @@ pub(super) struct Alike {
     /// Where one of them is among the nodes.
     pub(super) node: usize,
     pub(super) names: NodeNames,
+    /// Where each of them is, in the order of the names.
+    pub(super) members: Vec<usize>,
+    /// How many GPUs each hands out.
+    pub(super) gpus: u64,
+    /// The least that any of them has free of what every node has; `None` where none says what it has.
+    pub(super) least: Capacity,
+}
+
+impl Alike {
+    /// Whether all of them have room for so many pods that each request so much, whoever asks.
+    pub(super) fn have_room(&self, pods: u64, requested: Amounts) -> bool {
+        let mut each = self.least.0.iter().zip(requested.0);
+        each.all(|(least, requested)| least.is_none_or(|least| requested.saturating_mul(pods) <= least))
+    }
 }
 
 /// All nodes by groups, for some set of labels.
@@ -65,6 +83,7 @@ impl Grouping {
         nodes: &[NodeGpus],
         names: &[Arc<str>],
         classes: &[Vec<usize>],
+        free: &[Capacity],
         labels: &[&str],
     ) -> Self {
         let mut members: Vec<Vec<usize>> = Vec::with_capacity(classes.len());
@@ -96,6 +115,14 @@ impl Grouping {
         let groups = members.into_iter().map(|members| Alike {
             node: members.first().copied().unwrap_or_default(),
             names: members.iter().filter_map(|index| names.get(*index)).map(Arc::clone).collect(),
+            gpus: members.first().and_then(|index| nodes.get(*index)).map_or(0, |entry| {
+                entry.pools.iter().fold(0_u64, |sum, pool| sum.saturating_add(pool.allocatable))
+            }),
+            least: members
+                .iter()
+                .filter_map(|index| free.get(*index))
+                .fold(Capacity::default(), |least, free| least.least(*free)),
+            members,
         });
         Self { groups: groups.collect(), places }
     }

@@ -6,12 +6,14 @@
 pub(crate) mod cards;
 mod export;
 mod groups;
+mod host;
 mod names;
 mod nodes;
 mod object;
 pub mod pod_facts;
 mod quantity;
 mod redact;
+mod room;
 mod snapshot;
 mod source;
 mod term;
@@ -34,11 +36,14 @@ pub use source::{Meaning, Preference, Preferred, Source, Sources, Wish};
 pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
 
 pub use groups::{NodeGpus, Pools};
+pub use host::{Amounts, Capacity, HOST_RESOURCES, Requests};
 pub use names::NodeNames;
 pub(crate) use term::{is_label_key, is_label_value};
 pub use usage::{Held, NodeUsage, Usage};
 
 pub(crate) use groups::Group;
+pub(crate) use host::is_quantity;
+pub(crate) use room::{Room, Shortage};
 
 /// The label that ties a pod to the ModelDeployment it serves, in the pod's own namespace.
 pub const MODEL_DEPLOYMENT_LABEL: &str = "loadline.dev/model-deployment";
@@ -48,8 +53,10 @@ pub const MODEL_DEPLOYMENT_LABEL: &str = "loadline.dev/model-deployment";
 pub struct Snapshot {
     /// The nodes, by name.
     pub nodes: BTreeMap<String, Node>,
-    /// The pods that hold extended resources, in no order.
+    /// The pods that hold extended resources or serve a ModelDeployment, in no order.
     pub pods: Vec<Pod>,
+    /// What the other bound, unfinished pods request, together, by node.
+    pub others: BTreeMap<String, Amounts>,
 }
 
 /// A node.
@@ -61,8 +68,10 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Its taints.
     pub taints: Vec<Taint>,
-    /// Allocatable extended resources (names with a `/`), as whole numbers.
+    /// Allocatable extended resources (names with a `/`) and huge pages, as whole numbers.
     pub allocatable: BTreeMap<String, u64>,
+    /// Allocatable CPU, memory, ephemeral storage and pods.
+    pub host: Capacity,
     /// Whether its `Ready` condition is true.
     pub ready: bool,
     /// Whether it is cordoned.
@@ -80,7 +89,7 @@ pub struct Taint {
     pub effect: String,
 }
 
-/// A pod that requests extended resources.
+/// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// Its namespace.
@@ -95,8 +104,18 @@ pub struct Pod {
     pub finished: bool,
     /// What it requests of extended resources: the larger of its init containers' and its containers' sum.
     pub requests: BTreeMap<String, u64>,
+    /// What it requests of what every node has.
+    pub host: Amounts,
     /// The ModelDeployment it serves, by [`MODEL_DEPLOYMENT_LABEL`].
     pub model_deployment: Option<String>,
+}
+
+impl Pod {
+    /// Whether nothing of it matters but how much it takes of its node: it holds no extended resource and is nobody's own.
+    #[must_use]
+    pub fn is_other(&self) -> bool {
+        self.requests.is_empty() && self.model_deployment.is_none()
+    }
 }
 
 /// Who made a GPU.

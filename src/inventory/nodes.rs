@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use super::groups::{Group, Grouping, Groupings, NodeGpus, Pools};
-use super::usage::{NodeUsage, Usage};
+use super::groups::{Alike, Group, Grouping, Groupings, NodeGpus, Pools};
+use super::host::{Capacity, Requests};
+use super::room::{self, Part, Room, Seen};
+use super::usage::{self, HostUsage, NodeUsage, Own, Usage, left_of};
 use super::{GpuPool, Node, Owner, Snapshot, Sources, Taint};
 use crate::units::Bytes;
 
 /// Nodes where an owner has pods, by what is free to the owner there: each with what these hold.
-type Apart<'a> = BTreeMap<Vec<GpuPool>, Vec<(usize, &'a NodeUsage)>>;
+type Apart<'a> = BTreeMap<Vec<GpuPool>, Vec<(usize, &'a Own)>>;
 
 /// A snapshot with everything that does not depend on a question worked out: pools, usage, classes of identical nodes.
 #[derive(Default)]
@@ -23,15 +25,22 @@ pub struct Inventory {
     /// Where the nodes may have their labels from.
     sources: Sources,
     usage: Usage,
+    /// What pods hold of the nodes' CPU and memory, in the order of the nodes.
+    host: Vec<HostUsage>,
+    /// What they leave of it.
+    free: Vec<Capacity>,
     /// Per ModelDeployment, by namespace and name, what its own pods hold: by index into `nodes`.
-    own: HashMap<(String, String), BTreeMap<usize, NodeUsage>>,
+    own: HashMap<(String, String), BTreeMap<usize, Own>>,
     groupings: Groupings,
 }
 
 impl PartialEq for Inventory {
     fn eq(&self, other: &Self) -> bool {
         // All else follows from these.
-        self.nodes == other.nodes && self.usage == other.usage && self.own == other.own
+        self.nodes == other.nodes
+            && self.usage == other.usage
+            && self.host == other.host
+            && self.own == other.own
     }
 }
 
@@ -39,11 +48,12 @@ impl Eq for Inventory {}
 
 impl fmt::Debug for Inventory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { nodes, classes, usage, own, .. } = self;
+        let Self { nodes, classes, usage, host, own, .. } = self;
         f.debug_struct("Inventory")
             .field("nodes", nodes)
             .field("classes", classes)
             .field("usage", usage)
+            .field("host", host)
             .field("own", own)
             .finish_non_exhaustive()
     }
@@ -54,12 +64,9 @@ impl Inventory {
     #[must_use]
     pub fn new(snapshot: Snapshot, sources: &Sources) -> Self {
         let mut usage = Usage::default();
-        let mut of_owners: HashMap<(String, String), Usage> = HashMap::new();
         for pod in snapshot.pods.iter().filter(|pod| !pod.finished) {
-            let Some(node) = &pod.node else { continue };
-            usage.bind(node, pod);
-            if let Some(name) = &pod.model_deployment {
-                of_owners.entry((pod.namespace.clone(), name.clone())).or_default().bind(node, pod);
+            if let Some(node) = &pod.node {
+                usage.bind(node, pod);
             }
         }
         let mut shared = HashMap::new();
@@ -75,26 +82,46 @@ impl Inventory {
             .collect();
         let index: HashMap<&str, usize> =
             nodes.iter().enumerate().map(|(index, entry)| (entry.node.name.as_str(), index)).collect();
-        let own = of_owners
-            .into_iter()
-            .map(|(owner, usage)| {
-                let held =
-                    usage.into_nodes().filter_map(|(node, held)| Some((*index.get(node.as_str())?, held)));
-                (owner, held.collect())
-            })
-            .collect();
-        // Of a network card, or of a node that is not there, no question can see anything.
+        let mut host = vec![HostUsage::default(); nodes.len()];
+        let mut own: HashMap<(String, String), BTreeMap<usize, Own>> = HashMap::new();
+        for pod in snapshot.pods.iter().filter(|pod| !pod.finished) {
+            let Some(at) = pod.node.as_ref().and_then(|node| index.get(node.as_str())) else { continue };
+            if let Some(host) = host.get_mut(*at) {
+                host.add(pod.host);
+            }
+            if let Some(name) = &pod.model_deployment {
+                let owner = own.entry((pod.namespace.clone(), name.clone())).or_default();
+                let own = owner.entry(*at).or_default();
+                own.host.add(pod.host);
+                usage::add(&mut own.usage, pod);
+            }
+        }
+        for (node, requested) in &snapshot.others {
+            if let Some(host) = index.get(node.as_str()).and_then(|at| host.get_mut(*at)) {
+                host.add(*requested);
+            }
+        }
+        // What no question can see makes no difference: anything on a node without GPUs, and what a node does not hand out.
+        for (entry, host) in nodes.iter().zip(&mut host) {
+            if entry.pools.is_empty() {
+                *host = HostUsage::default();
+            }
+        }
+        let free = nodes.iter().zip(&host).map(|(entry, host)| host.left_of(entry.node.host)).collect();
         let usage = nodes
             .iter()
+            .filter(|entry| !entry.pools.is_empty())
             .filter_map(|entry| {
-                usage.take(&entry.node.name, |name| entry.pools.iter().any(|pool| pool.resource == name))
+                let hands_out = |name: &str| entry.node.allocatable.contains_key(name);
+                let is_pool = |name: &str| entry.pools.iter().any(|pool| pool.resource == name);
+                usage.take(&entry.node.name, |name| is_pool(name) || hands_out(name))
             })
             .collect();
         let names = nodes.iter().map(|entry| entry.node.name.as_str().into()).collect();
         let present: Vec<&Node> = nodes.iter().map(|entry| &entry.node).collect();
         let sources = sources.of_cluster(&present);
         let classes = classes(&nodes);
-        Self { nodes, names, classes, sources, usage, own, groupings: Groupings::default() }
+        Self { nodes, names, classes, sources, usage, host, free, own, groupings: Groupings::default() }
     }
 
     /// Where the nodes may have their labels from.
@@ -145,11 +172,18 @@ impl Inventory {
         self.classes.iter().filter_map(first).flat_map(|entry| entry.pools.iter().map(AsRef::as_ref))
     }
 
-    /// The nodes, grouped so that a question that selects on these labels cannot tell the members of a group apart.
-    /// What the owner's pods hold counts as free. The cost follows the groups and the owner's nodes, not all nodes.
-    pub(crate) fn groups(&self, owner: Option<Owner<'_>>, labels: &[&str]) -> Vec<Group<'_>> {
-        let grouping =
-            self.groupings.get(labels, || Grouping::new(&self.nodes, &self.names, &self.classes, labels));
+    /// The nodes, grouped so that a question that selects on these labels cannot tell the members of a group apart, and all of
+    /// a group have what a pod requests besides GPUs, or none has. What the owner's pods hold counts as free. The cost follows
+    /// the groups and the owner's nodes, not all nodes, but where what is requested may be short.
+    pub(crate) fn groups(
+        &self,
+        owner: Option<Owner<'_>>,
+        labels: &[&str],
+        requests: &Requests,
+    ) -> Vec<Group<'_>> {
+        let grouping = self
+            .groupings
+            .get(labels, || Grouping::new(&self.nodes, &self.names, &self.classes, &self.free, labels));
         let own = owner.and_then(|owner| self.own.get(&(owner.namespace.to_owned(), owner.name.to_owned())));
         // The nodes with own pods, by group, and there by what is free to the owner.
         let mut apart: BTreeMap<usize, Apart<'_>> = BTreeMap::new();
@@ -158,7 +192,7 @@ impl Inventory {
             else {
                 continue;
             };
-            let pools = self.pools_for_owner(entry, held);
+            let pools = self.pools_for_owner(entry, &held.usage);
             apart.entry(*group).or_default().entry(pools).or_default().push((*index, held));
         }
         let mut groups = Vec::with_capacity(grouping.groups.len());
@@ -171,20 +205,67 @@ impl Inventory {
                 .filter_map(|(index, _)| grouping.places.get(*index).map(|(_, position)| *position))
                 .collect();
             left_out.sort_unstable();
-            let rest = if left_out.is_empty() { alike.names.clone() } else { alike.names.without(left_out) };
-            if !rest.is_empty() {
-                let pools = Arc::clone(&entry.pools);
-                groups.push(Group { node: &entry.node, pools, names: rest, own: BTreeMap::new() });
+            if is_ample(alike, requests) {
+                let rest =
+                    if left_out.is_empty() { alike.names.clone() } else { alike.names.without(left_out) };
+                if !rest.is_empty() {
+                    let pools = Arc::clone(&entry.pools);
+                    let own = BTreeMap::new();
+                    groups.push(Group { node: &entry.node, pools, names: rest, own, room: Room::Ample });
+                }
+            } else {
+                let is_left_out = |position: &usize| left_out.binary_search(position).is_ok();
+                let rest = alike.members.iter().enumerate().filter(|(position, _)| !is_left_out(position));
+                let rest = rest.map(|(_, index)| (*index, None));
+                groups.extend(self.divided(entry, &entry.pools, requests, rest));
             }
-            groups.extend(parts.into_iter().map(|(pools, members)| Group {
-                node: &entry.node,
-                pools: pools.into_iter().map(Arc::new).collect(),
-                names:
-                    members.iter().filter_map(|(index, _)| self.names.get(*index)).map(Arc::clone).collect(),
-                own: sum(members.iter().map(|(_, held)| *held)),
-            }));
+            for (pools, members) in parts {
+                let pools: Pools = pools.into_iter().map(Arc::new).collect();
+                let members = members.into_iter().map(|(index, own)| (index, Some(own)));
+                if is_ample(alike, requests) {
+                    groups.push(self.group(
+                        entry,
+                        &pools,
+                        Part { room: Room::Ample, members: members.collect() },
+                    ));
+                } else {
+                    groups.extend(self.divided(entry, &pools, requests, members));
+                }
+            }
         }
         groups
+    }
+
+    /// Nodes with the same pools, divided by whether they have what is requested.
+    fn divided<'a>(
+        &'a self,
+        entry: &'a NodeGpus,
+        pools: &Pools,
+        requests: &Requests,
+        members: impl Iterator<Item = (usize, Option<&'a Own>)>,
+    ) -> Vec<Group<'a>> {
+        let most = pools.iter().fold(0_u64, |sum, pool| sum.saturating_add(pool.free));
+        let seen = members.filter_map(|(index, own)| {
+            let node = &self.nodes.get(index)?.node;
+            let free = match own {
+                None => *self.free.get(index)?,
+                Some(own) => self.host.get(index)?.without(&own.host).left_of(node.host),
+            };
+            Some((index, own, Seen { node, free, usage: self.usage.of(&node.name) }))
+        });
+        let parts = room::divide(requests, most, seen);
+        parts.into_iter().map(|part| self.group(entry, pools, part)).collect()
+    }
+
+    fn group<'a>(&'a self, entry: &'a NodeGpus, pools: &Pools, part: Part<'_>) -> Group<'a> {
+        let Part { room, members } = part;
+        Group {
+            node: &entry.node,
+            pools: Arc::clone(pools),
+            names: members.iter().filter_map(|(index, _)| self.names.get(*index)).map(Arc::clone).collect(),
+            own: sum(members.iter().filter_map(|(_, own)| Some(&(*own)?.usage))),
+            room,
+        }
     }
 
     /// A node's pools, with what the owner's pods hold counted as free.
@@ -203,8 +284,14 @@ impl Inventory {
 fn set_free(pools: &mut [GpuPool], held: impl Fn(&str) -> Option<u128>) {
     for pool in pools {
         let taken = held(&pool.resource).unwrap_or(0);
-        pool.free = pool.allocatable.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+        pool.free = left_of(pool.allocatable, taken);
     }
+}
+
+/// Whether all nodes of a group have what is requested for as many pods as they have GPUs, so that none needs to be looked at;
+/// those without GPUs never do.
+fn is_ample(alike: &Alike, requests: &Requests) -> bool {
+    alike.gpus == 0 || (requests.extended.is_empty() && alike.have_room(alike.gpus, requests.host))
 }
 
 /// What is held in all, by resource.

@@ -1,12 +1,10 @@
 //! From the API's typed objects to the pruned ones: the one path for both a live cluster and a file.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::host::is_extended;
 use super::quantity::whole;
-use super::{MODEL_DEPLOYMENT_LABEL, Node, Pod, Taint};
+use super::{Capacity, MODEL_DEPLOYMENT_LABEL, Node, Pod, Requests, Taint};
 
 impl Node {
     /// What Loadline uses of a node.
@@ -38,6 +36,7 @@ impl Node {
                 .filter(|(name, _)| is_extended(name))
                 .map(|(name, quantity)| (name.clone(), whole(&quantity.0).unwrap_or(0)))
                 .collect(),
+            host: resources.map(Capacity::of).unwrap_or_default(),
             ready: conditions
                 .iter()
                 .find(|condition| condition.type_ == "Ready")
@@ -48,7 +47,7 @@ impl Node {
 }
 
 impl Pod {
-    /// What Loadline uses of a pod. One whose `requests` come out empty holds nothing that matters here.
+    /// What Loadline uses of a pod.
     ///
     /// A request that is not a whole number counts as all there is, so that it never makes room that is not there.
     #[must_use]
@@ -56,6 +55,7 @@ impl Pod {
         let metadata = &object.metadata;
         let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
         let node = object.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let Requests { host, extended } = object.spec.as_ref().map(Requests::of).unwrap_or_default();
         Self {
             namespace: metadata
                 .namespace
@@ -70,7 +70,8 @@ impl Pod {
                 .and_then(|status| status.nominated_node_name.clone())
                 .filter(|node| !node.is_empty()),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
-            requests: object.spec.as_ref().map(requests).unwrap_or_default(),
+            requests: extended,
+            host,
             model_deployment: metadata
                 .labels
                 .as_ref()
@@ -80,68 +81,12 @@ impl Pod {
     }
 }
 
-/// Whether a resource is an extended one: only those have a domain.
-pub(super) fn is_extended(resource: &str) -> bool {
-    resource.contains('/')
-}
-
-/// What a pod holds while it is bound: its containers and sidecars together, or its init phase if that takes more.
-///
-/// Init containers run one after the other, beside the sidecars (restartable init containers) started before them; see
-/// "Resource sharing within containers" in the Kubernetes documentation on init and sidecar containers.
-fn requests(spec: &core::PodSpec) -> BTreeMap<String, u64> {
-    let mut sidecars = BTreeMap::new();
-    let mut init_peak: BTreeMap<String, u64> = BTreeMap::new();
-    for container in spec.init_containers.as_deref().unwrap_or_default() {
-        let own = container_requests(container);
-        let peak = if container.restart_policy.as_deref() == Some("Always") {
-            add(&mut sidecars, &own);
-            sidecars.clone()
-        } else {
-            let mut peak = sidecars.clone();
-            add(&mut peak, &own);
-            peak
-        };
-        for (resource, amount) in peak {
-            let most = init_peak.entry(resource).or_default();
-            *most = amount.max(*most);
-        }
-    }
-    let mut total = sidecars;
-    for container in &spec.containers {
-        add(&mut total, &container_requests(container));
-    }
-    for (resource, amount) in init_peak {
-        let most = total.entry(resource).or_default();
-        *most = amount.max(*most);
-    }
-    total.retain(|_, amount| *amount > 0);
-    total
-}
-
-/// The extended resources of one container. A limit alone is a request too: the API server makes it one.
-fn container_requests(container: &core::Container) -> BTreeMap<String, u64> {
-    let amount = |quantity: &Quantity| whole(&quantity.0).unwrap_or(u64::MAX);
-    let Some(resources) = &container.resources else { return BTreeMap::new() };
-    let limits = resources.limits.iter().flatten();
-    // Requests come last and replace the limits of the same resource.
-    limits
-        .chain(resources.requests.iter().flatten())
-        .filter(|(name, _)| is_extended(name))
-        .map(|(name, quantity)| (name.clone(), amount(quantity)))
-        .collect()
-}
-
-fn add(total: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
-    for (resource, amount) in more {
-        let sum = total.entry(resource.clone()).or_default();
-        *sum = sum.saturating_add(*amount);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::inventory::Amounts;
     use serde_json::json;
 
     fn pod(spec: &serde_json::Value) -> Pod {
@@ -182,6 +127,70 @@ mod tests {
         assert_eq!(pod(&limit).requests, BTreeMap::from([("nvidia.com/gpu".to_owned(), 2)]));
         assert_eq!(pod(&json!({"containers": [container("0")]})).requests, BTreeMap::new());
         assert_eq!(pod(&json!({"containers": []})).requests, BTreeMap::new());
+    }
+
+    #[test]
+    fn cpu_and_memory_are_counted_as_the_scheduler_does() {
+        const MI: u64 = 1 << 20;
+        let asks = |cpu: &str, memory: &str| json!({"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}});
+        let stays = |mut container: serde_json::Value| {
+            container["restartPolicy"] = json!("Always");
+            container
+        };
+        let limits = json!({"name": "c", "resources": {"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "500m"}}});
+        let (one, big) = (asks("1", "1Gi"), asks("250m", "4Gi"));
+        for (what, spec, [cpu, memory, storage, pods]) in [
+            ("nothing", json!({"containers": [{"name": "c"}]}), [0, 0, 0, 1]),
+            ("one", json!({"containers": [one]}), [1000, 1024 * MI, 0, 1]),
+            ("sum", json!({"containers": [one, big]}), [1250, 5120 * MI, 0, 1]),
+            (
+                "each resource by its own phase",
+                json!({"containers": [one], "initContainers": [big]}),
+                [1000, 4096 * MI, 0, 1],
+            ),
+            (
+                "a sidecar adds to both phases",
+                json!({"containers": [one], "initContainers": [stays(one.clone()), big]}),
+                [2000, 5120 * MI, 0, 1],
+            ),
+            ("a limit is a request", json!({"containers": [limits]}), [500, 1024 * MI, 0, 1]),
+            (
+                "overhead",
+                json!({"containers": [one], "overhead": {"cpu": "100m", "memory": "64Mi"}}),
+                [1100, 1088 * MI, 0, 1],
+            ),
+            (
+                "the pod as a whole",
+                json!({"containers": [one], "resources": {"requests": {"cpu": "8"}, "limits": {"memory": "2Gi"}}}),
+                [8000, 1024 * MI, 0, 1],
+            ),
+            (
+                "the limit of the pod as a whole",
+                json!({"containers": [{"name": "c"}], "resources": {"limits": {"memory": "2Gi"}}}),
+                [0, 2048 * MI, 0, 1],
+            ),
+            (
+                "storage",
+                json!({"containers": [{"name": "c", "resources": {"requests": {"ephemeral-storage": "1M"}}}]}),
+                [0, 0, 1_000_000, 1],
+            ),
+            ("what cannot be read", json!({"containers": [asks("lots", "1e-3")]}), [u64::MAX, 1, 0, 1]),
+        ] {
+            assert_eq!(pod(&spec).host, Amounts([cpu, memory, storage, pods]), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_does_not_say_is_not_zero() {
+        let node = |allocatable: serde_json::Value| {
+            let object = json!({"metadata": {"name": "n"}, "status": {"allocatable": allocatable}});
+            Node::from_object(&serde_json::from_value(object).unwrap()).host
+        };
+        assert_eq!(node(json!({"nvidia.com/gpu": "4"})), Capacity::default());
+        assert_eq!(
+            node(json!({"cpu": "7910m", "memory": "1Ki", "ephemeral-storage": "x", "pods": "110"})),
+            Capacity([Some(7910), Some(1024), None, Some(110)])
+        );
     }
 
     #[test]

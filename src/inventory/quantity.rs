@@ -1,10 +1,26 @@
-//! Kubernetes quantities of extended resources: whole numbers, in any of the notations that the API server accepts.
+//! Kubernetes quantities, in any of the notations that the API server accepts, as whole numbers.
+
+/// What becomes of a fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rounding {
+    /// There must be none.
+    Exact,
+    /// The next whole number: what is requested.
+    Up,
+    /// None of it counts: what there is.
+    Down,
+}
 
 /// A whole number, such as `4`, `1k` or `1e3`; `None` if the text is not a quantity, or not a whole non-negative one.
+pub(super) fn whole(text: &str) -> Option<u64> {
+    read(text, 0, Rounding::Exact)
+}
+
+/// A quantity times ten to some power, such as 500 for `0.5` and 3; `None` if the text is not a non-negative quantity.
 ///
 /// The grammar is that of `k8s.io/apimachinery/pkg/api/resource`: digits with an optional fraction, then a decimal
 /// suffix (n u m k M G T P E), a binary one (Ki to Ei) or a decimal exponent.
-pub(super) fn whole(text: &str) -> Option<u64> {
+pub(super) fn read(text: &str, power_of_ten: i32, rounding: Rounding) -> Option<u64> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits_end);
     let (integer, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -33,13 +49,15 @@ pub(super) fn whole(text: &str) -> Option<u64> {
         _ => (1, suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
     };
     let scaled = mantissa.checked_mul(multiplier)?;
-    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let shift = exponent.checked_add(power_of_ten)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
     let power = 10_u128.checked_pow(shift.unsigned_abs());
     let value = match power {
         Some(power) if shift >= 0 => scaled.checked_mul(power)?,
         Some(power) if scaled % power == 0 => scaled / power,
         // A power that does not fit: zero stays zero whatever it is multiplied with.
         None if scaled == 0 => 0,
+        Some(power) if rounding != Rounding::Exact => scaled / power + u128::from(rounding == Rounding::Up),
+        None if shift < 0 && rounding != Rounding::Exact => u128::from(rounding == Rounding::Up),
         _ => return None,
     };
     u64::try_from(value).ok()
@@ -89,6 +107,31 @@ mod tests {
             assert_eq!(whole(text), expected, "{text:?}");
         }
     }
+
+    #[test]
+    fn what_is_requested_is_rounded_up_and_what_there_is_down() {
+        for (text, power, up, down) in [
+            ("500m", 3, Some(500), Some(500)),
+            ("2", 3, Some(2000), Some(2000)),
+            ("0.0001", 3, Some(1), Some(0)),
+            ("1500u", 3, Some(2), Some(1)),
+            ("1n", 0, Some(1), Some(0)),
+            ("1e-99", 0, Some(1), Some(0)),
+            ("0e-99", 0, Some(0), Some(0)),
+            ("1.5Gi", 0, Some(1_610_612_736), Some(1_610_612_736)),
+            ("0.3Ki", 0, Some(308), Some(307)),
+            ("20E", 3, None, None),
+            ("-500m", 3, None, None),
+            ("two", 3, None, None),
+        ] {
+            assert_eq!(
+                (read(text, power, Rounding::Up), read(text, power, Rounding::Down)),
+                (up, down),
+                "{text}"
+            );
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::default())]
 

@@ -15,7 +15,7 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 
 impl Snapshot {
     /// Replaces the names of nodes, pods, namespaces and ModelDeployments, and every label and taint that does not
-    /// describe a GPU, by pseudonyms: the same for the same name all through this snapshot. Resources that are not
+    /// describe a GPU, by pseudonyms: the same for the same name all through this snapshot. Extended resources that are not
     /// GPUs are left out. The sources say which keys describe GPUs.
     pub fn redact(&mut self, sources: &Sources) {
         let mut names = Pseudonyms::default();
@@ -27,6 +27,8 @@ impl Snapshot {
                 (node.name.clone(), node)
             })
             .collect();
+        let others = std::mem::take(&mut self.others);
+        self.others = others.into_iter().map(|(node, sum)| (names.of("node", &node), sum)).collect();
         for pod in &mut self.pods {
             // A pod's name is only unique in its namespace.
             pod.name = names.of("pod", &format!("{}/{}", pod.namespace, pod.name));
@@ -36,7 +38,9 @@ impl Snapshot {
             pod.model_deployment = pod.model_deployment.as_ref().map(|name| names.of("model", name));
             pod.requests.retain(|resource, _| is_gpu_key(sources, resource));
         }
-        self.pods.retain(|pod| !pod.requests.is_empty());
+        let (others, pods) = std::mem::take(&mut self.pods).into_iter().partition(super::Pod::is_other);
+        self.pods = pods;
+        self.add_others(others);
         self.pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     }
 }
@@ -65,7 +69,7 @@ fn redact_node(node: Node, sources: &Sources, names: &mut Pseudonyms) -> Node {
         .collect();
     let mut allocatable = node.allocatable;
     allocatable.retain(|resource, _| is_gpu_key(sources, resource));
-    Node { name, labels, taints, allocatable, ready: node.ready, unschedulable: node.unschedulable }
+    Node { name, labels, taints, allocatable, ..node }
 }
 
 fn is_gpu_key(sources: &Sources, key: &str) -> bool {

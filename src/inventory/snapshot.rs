@@ -76,17 +76,27 @@ pub enum SnapshotError {
 }
 
 impl Snapshot {
-    /// A snapshot of these nodes and pods. Pods that hold no extended resource are left out; of two with one name, the
-    /// later counts.
+    /// A snapshot of these nodes and pods. Of pods that hold no extended resource, the sum by node is kept; of two with one
+    /// name, the later counts.
     #[must_use]
     pub fn new(nodes: impl IntoIterator<Item = Node>, pods: impl IntoIterator<Item = Pod>) -> Self {
         let nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
-        let pods: BTreeMap<_, _> = pods
-            .into_iter()
-            .filter(|pod| !pod.requests.is_empty())
-            .map(|pod| ((pod.namespace.clone(), pod.name.clone()), pod))
-            .collect();
-        Self { nodes, pods: pods.into_values().collect() }
+        let pods: BTreeMap<_, _> =
+            pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), pod)).collect();
+        let (others, pods): (Vec<Pod>, Vec<Pod>) = pods.into_values().partition(Pod::is_other);
+        let mut snapshot = Self { nodes, pods, ..Self::default() };
+        snapshot.add_others(others);
+        snapshot
+    }
+
+    /// Counts in pods of which only the sum is kept.
+    pub(super) fn add_others(&mut self, pods: Vec<Pod>) {
+        for pod in pods {
+            if let (Some(node), false) = (pod.node, pod.finished) {
+                let sum = self.others.entry(node).or_default();
+                *sum = sum.plus(pod.host);
+            }
+        }
     }
 
     /// Reads a v1 List, NodeList, PodList, Node or Pod, in JSON or YAML, in one document or several. Other kinds in a
@@ -358,18 +368,19 @@ fn prune(object: &mut Map<String, Value>) {
         keep(metadata, &["name", "namespace", "labels"]);
     }
     if let Some(spec) = fields(object, "spec") {
-        keep(spec, &["taints", "unschedulable", "nodeName", "containers", "initContainers"]);
+        keep(
+            spec,
+            &["taints", "unschedulable", "nodeName", "containers", "initContainers", "overhead", "resources"],
+        );
+        quantities(spec, "overhead");
+        resources(spec);
         for taint in elements(spec, "taints") {
             keep(taint, &["key", "value", "effect"]);
         }
         for list in ["containers", "initContainers"] {
             for container in elements(spec, list) {
                 keep(container, &["name", "restartPolicy", "resources"]);
-                if let Some(resources) = fields(container, "resources") {
-                    keep(resources, &["requests", "limits"]);
-                    quantities(resources, "requests");
-                    quantities(resources, "limits");
-                }
+                resources(container);
             }
         }
     }
@@ -380,6 +391,15 @@ fn prune(object: &mut Map<String, Value>) {
         for condition in elements(status, "conditions") {
             keep(condition, &["type", "status"]);
         }
+    }
+}
+
+/// Keeps of an object's `resources` what is requested.
+fn resources(object: &mut Map<String, Value>) {
+    if let Some(resources) = fields(object, "resources") {
+        keep(resources, &["requests", "limits"]);
+        quantities(resources, "requests");
+        quantities(resources, "limits");
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Node, Pod, Snapshot, Taint};
+use super::{Amounts, Capacity, Node, Pod, Requests, Snapshot, Taint};
 
 /// A ready node with these labels and allocatable resources.
 pub(crate) fn node(name: &str, labels: &[(&str, &str)], allocatable: &[(&str, u64)]) -> Node {
@@ -106,6 +106,32 @@ fn taint() -> impl Strategy<Value = Taint> {
     })
 }
 
+/// What a pod may request of what every node has. It is at least one pod.
+fn amounts() -> impl Strategy<Value = Amounts> {
+    let one = || prop_oneof![3 => Just(0), 6 => 0_u64..5000, 1 => any::<u64>()];
+    (one(), one(), prop_oneof![8 => Just(0), 1 => 0_u64..5000], prop_oneof![8 => Just(1), 1 => 1_u64..5])
+        .prop_map(|(cpu, memory, storage, pods)| Amounts([cpu, memory, storage, pods]))
+}
+
+/// What a node may say that it has.
+fn capacity() -> impl Strategy<Value = Capacity> {
+    let one = || prop_oneof![1 => Just(None), 2 => (0_u64..9000).prop_map(Some)];
+    (one(), one(), one(), prop_oneof![1 => Just(None), 2 => (0_u64..6).prop_map(Some)])
+        .prop_map(|(cpu, memory, storage, pods)| Capacity([cpu, memory, storage, pods]))
+}
+
+/// What an object's pods may request besides GPUs: mostly nothing.
+pub(crate) fn any_requests() -> impl Strategy<Value = Requests> {
+    let device = prop_oneof![4 => Just(None), 1 => (1_u64..4).prop_map(Some)];
+    prop_oneof![
+        1 => Just(Requests::default()),
+        2 => (amounts(), device).prop_map(|(host, device)| {
+            let device = device.map(|amount| ("example.com/nic".to_owned(), amount));
+            Requests { host, extended: device.into_iter().collect() }
+        }),
+    ]
+}
+
 /// Any node: mostly one that could have GPUs.
 pub(crate) fn any_node(name: impl Strategy<Value = String>) -> impl Strategy<Value = Node> {
     (
@@ -116,13 +142,14 @@ pub(crate) fn any_node(name: impl Strategy<Value = String>) -> impl Strategy<Val
         prop::bool::weighted(0.9),
         prop::bool::weighted(0.1),
         prop_oneof![3 => select(vec!["15360", "23034", "81920"]).prop_map(Some), 1 => Just(None)],
+        capacity(),
     )
-        .prop_map(|(name, labels, allocatable, taints, ready, unschedulable, memory)| {
+        .prop_map(|(name, labels, allocatable, taints, ready, unschedulable, memory, host)| {
             let mut labels: BTreeMap<String, String> = labels.into_iter().collect();
             if let Some(memory) = memory {
                 labels.insert("nvidia.com/gpu.memory".to_owned(), memory.to_owned());
             }
-            Node { name, labels, taints, allocatable, ready, unschedulable }
+            Node { name, labels, taints, allocatable, host, ready, unschedulable }
         })
 }
 
@@ -136,19 +163,23 @@ pub(crate) fn any_pod() -> impl Strategy<Value = Pod> {
         any::<bool>(),
         btree_map(resource(), prop_oneof![8 => 1_u64..6, 1 => 1..=u64::MAX], 1..3),
         prop_oneof![Just(None), select(vec!["m", "x"]).prop_map(|name| Some(name.to_owned()))],
+        amounts(),
     )
-        .prop_map(|(namespace, name, node, nominated, finished, requests, model_deployment)| Pod {
+        .prop_map(|(namespace, name, node, nominated, finished, requests, model_deployment, host)| Pod {
             namespace: namespace.to_owned(),
             name,
             node,
             nominated,
             finished,
             requests,
+            host,
             model_deployment,
         })
 }
 
 /// Any cluster of a few nodes and pods.
 pub(crate) fn any_snapshot() -> impl Strategy<Value = Snapshot> {
-    (vec(any_node("n[0-9]"), 0..5), vec(any_pod(), 0..5)).prop_map(|(nodes, pods)| Snapshot::new(nodes, pods))
+    let others = btree_map("n[0-9]", amounts(), 0..3);
+    (vec(any_node("n[0-9]"), 0..5), vec(any_pod(), 0..5), others)
+        .prop_map(|(nodes, pods, others)| Snapshot { others, ..Snapshot::new(nodes, pods) })
 }

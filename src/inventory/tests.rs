@@ -263,6 +263,27 @@ fn what_the_cluster_has_is_summed_up() {
 }
 
 #[test]
+fn a_snapshot_from_a_file_has_what_the_pods_without_gpus_request() {
+    let pod = |name: &str, node: &str, cpu: &str, phase: &str| {
+        serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "x"}, "status": {"phase": phase},
+            "spec": {"nodeName": node, "overhead": {"cpu": "100m"}, "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}})
+    };
+    let items = [
+        pod("a", "n", "1", "Running"),
+        pod("b", "n", "500m", "Pending"),
+        pod("c", "n", "4", "Succeeded"),
+        pod("d", "", "4", "Pending"),
+    ];
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let snapshot = Snapshot::from_text(&list.to_string()).unwrap();
+    assert_eq!(snapshot.pods, []);
+    assert_eq!(snapshot.others, BTreeMap::from([("n".to_owned(), Amounts([1700, 0, 0, 2]))]));
+    let mut redacted = snapshot;
+    redacted.redact(&Sources::default());
+    assert_eq!(redacted.others.into_values().collect::<Vec<_>>(), [Amounts([1700, 0, 0, 2])]);
+}
+
+#[test]
 fn redaction_takes_out_names_and_leaves_gpus() {
     let mut secret = gpu_node("db-frankfurt-7.acme.example", 15360, 4);
     secret.labels.insert("kubernetes.io/hostname".into(), "db-frankfurt-7.acme.example".into());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Pod;
+use super::host::{Amounts, Capacity, HOST_RESOURCES};
 
 /// How much of one resource is held, by how sure it is that it will be used. Wider than a request, so that a sum cannot
 /// overflow.
@@ -37,6 +38,48 @@ impl Held {
 /// What is held of one node's resources, by the resource's name.
 pub type NodeUsage = BTreeMap<String, Held>;
 
+/// What is held of a node's CPU, memory, ephemeral storage and places for pods, by bound pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct HostUsage([u128; HOST_RESOURCES.len()]);
+
+impl HostUsage {
+    /// Counts in what is requested.
+    pub(super) fn add(&mut self, requested: Amounts) {
+        for (held, more) in self.0.iter_mut().zip(requested.0) {
+            *held = held.saturating_add(u128::from(more));
+        }
+    }
+
+    /// What others hold, of what all hold.
+    pub(super) fn without(mut self, own: &Self) -> Self {
+        for (held, own) in self.0.iter_mut().zip(own.0) {
+            *held = held.saturating_sub(own);
+        }
+        self
+    }
+
+    /// What is left of what a node has, where it says that.
+    pub(super) fn left_of(&self, has: Capacity) -> Capacity {
+        let mut left = has;
+        for (left, held) in left.0.iter_mut().zip(self.0) {
+            *left = left.map(|has| left_of(has, held));
+        }
+        left
+    }
+}
+
+/// What is left of an amount; of an over-committed one nothing is.
+pub(super) fn left_of(has: u64, held: u128) -> u64 {
+    has.saturating_sub(u64::try_from(held).unwrap_or(u64::MAX))
+}
+
+/// What the pods of one owner hold of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    pub(super) usage: NodeUsage,
+    pub(super) host: HostUsage,
+}
+
 /// What is held, by node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage(HashMap<String, NodeUsage>);
@@ -48,13 +91,7 @@ impl Usage {
             self.0.insert(node.to_owned(), NodeUsage::new());
         }
         let Some(usage) = self.0.get_mut(node) else { return };
-        for (resource, amount) in &pod.requests {
-            let held = match usage.get_mut(resource) {
-                Some(held) => held,
-                None => usage.entry(resource.clone()).or_default(),
-            };
-            held.bound = held.bound.saturating_add(u128::from(*amount));
-        }
+        add(usage, pod);
     }
 
     /// Takes out what is held of a node's resources of some names, if anything is.
@@ -68,15 +105,21 @@ impl Usage {
         (!usage.is_empty()).then_some((node, usage))
     }
 
-    /// Every node of which something is held.
-    pub(super) fn into_nodes(self) -> impl Iterator<Item = (String, NodeUsage)> {
-        self.0.into_iter()
-    }
-
     /// What is held of a node, if anything is.
     #[must_use]
     pub fn of(&self, node: &str) -> Option<&NodeUsage> {
         self.0.get(node)
+    }
+}
+
+/// Counts in what a pod holds of its node.
+pub(super) fn add(usage: &mut NodeUsage, pod: &Pod) {
+    for (resource, amount) in &pod.requests {
+        let held = match usage.get_mut(resource) {
+            Some(held) => held,
+            None => usage.entry(resource.clone()).or_default(),
+        };
+        held.bound = held.bound.saturating_add(u128::from(*amount));
     }
 }
 

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, NodeSelectorTerm, PodSpec, PodTemplateSpec, Toleration};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Map, Value, json};
 
 use crate::api::ModelDeploymentSpec;
-use crate::inventory::{Term, Vendor};
+use crate::inventory::{Requests, Term, Vendor, is_quantity};
 use crate::precision::Engine;
 use crate::refusal::Refusal;
 use crate::units::shorten;
@@ -46,6 +45,7 @@ impl Template {
         template.images(spec)?;
         template.arguments(spec)?;
         template.required()?;
+        template.amounts()?;
         Ok(Some(template))
     }
 
@@ -179,16 +179,38 @@ impl Template {
         Ok(())
     }
 
-    /// What a pod of it requests besides GPUs, as the scheduler counts it: the sum of the containers and sidecars, or the
-    /// largest init container where that is more.
+    /// What a pod of it requests besides GPUs, as kube-scheduler counts it.
     #[must_use]
-    pub fn requests(&self) -> Vec<(&str, &Quantity)> {
-        let containers = self.spec.containers.iter().chain(self.spec.init_containers.iter().flatten());
-        containers
-            .filter_map(|container| container.resources.as_ref()?.requests.as_ref())
-            .flatten()
-            .map(|(resource, amount)| (resource.as_str(), amount))
-            .collect()
+    pub fn requests(&self) -> Requests {
+        let mut requests = Requests::of(&self.spec);
+        requests.extended.retain(|resource, _| Vendor::of_resource(resource).is_none());
+        requests
+    }
+
+    /// Whether every amount that is requested can be read.
+    fn amounts(&self) -> Result<(), Refusal> {
+        let lists = [
+            ("containers", self.spec.containers.as_slice()),
+            ("initContainers", self.spec.init_containers.as_deref().unwrap_or_default()),
+        ];
+        let containers = lists.into_iter().flat_map(|(list, containers)| {
+            let each = containers.iter().enumerate();
+            each.map(move |(at, container)| (format!("{list}[{at}]."), container.resources.as_ref()))
+        });
+        for (place, resources) in containers.chain([(String::new(), self.spec.resources.as_ref())]) {
+            let Some(resources) = resources else { continue };
+            for (kind, amounts) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+                let faulty = amounts.iter().flatten().find(|(_, amount)| !is_quantity(&amount.0));
+                if let Some((resource, amount)) = faulty {
+                    return Err(Refusal::invalid(
+                        format!("template.spec.{place}resources.{kind}"),
+                        format!("{}: \"{}\" is not an amount", shorten(resource), shorten(&amount.0)),
+                        "write a number with a Kubernetes suffix, such as 4, 500m or 16Gi",
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn images(&self, spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
@@ -247,6 +269,10 @@ fn filled(written: &Value) -> Value {
         *pod = json!({});
     }
     let Some(pod) = pod.as_object_mut() else { return filled };
+    for list in ["containers", "initContainers"] {
+        let containers = pod.get_mut(list).and_then(Value::as_array_mut);
+        containers.into_iter().flatten().for_each(amounts_as_text);
+    }
     match pod.get_mut("containers") {
         Some(Value::Array(containers)) if !containers.is_empty() => {
             for (at, container) in containers.iter_mut().enumerate() {
@@ -262,6 +288,19 @@ fn filled(written: &Value) -> Value {
         Some(_) => {}
     }
     filled
+}
+
+/// Makes text of the numbers that a container requests, as the API server does: `cpu: 4` is an amount too.
+fn amounts_as_text(container: &mut Value) {
+    let Some(resources) = container.get_mut("resources") else { return };
+    for kind in ["requests", "limits"] {
+        let amounts = resources.get_mut(kind).and_then(Value::as_object_mut);
+        for (_, amount) in amounts.into_iter().flatten() {
+            if let Value::Number(number) = amount {
+                *amount = Value::String(number.to_string());
+            }
+        }
+    }
 }
 
 /// The GPUs that a container asks for, by resource, as written.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::SharingMode;
 use crate::decide::{Policy, Toleration};
-use crate::inventory::{is_label_key, is_label_value};
+use crate::inventory::{Requests, is_label_key, is_label_value};
 use crate::launch::Template;
 use crate::refusal::Refusal;
 use crate::units::shorten;
@@ -29,6 +29,8 @@ pub(super) fn policy(spec: &ModelDeploymentSpec, template: Option<&Template>) ->
         tolerate(&mut policy, template.tolerations(), "template.spec.tolerations")?;
         policy.affinity = template.affinity()?;
     }
+    let pod = || Requests::of(&core::PodSpec::default());
+    policy.requests = template.map_or_else(pod, Template::requests);
     Ok(policy)
 }
 

@@ -264,6 +264,37 @@ fn a_template_binds_the_pods_as_placement_does() {
 }
 
 #[test]
+fn what_a_template_requests_is_judged() {
+    let small = || {
+        let host = crate::inventory::Capacity([Some(8_000), Some(64 << 30), None, Some(110)]);
+        Node { host, ..gpu_node("a", 81920, 4) }
+    };
+    let containers = |resources: Value| json!([{"resources": resources}, {"image": "x", "resources": {"requests": {"cpu": "1"}}}]);
+    for (resources, expected) in [
+        (json!({}), Reason::FitsNow),
+        (json!({"requests": {"cpu": "7"}}), Reason::FitsNow),
+        (json!({"requests": {"cpu": 7, "memory": "64Gi"}}), Reason::FitsNow),
+        (json!({"requests": {"cpu": "7001m"}}), Reason::ResourcesTooSmall),
+        (json!({"limits": {"cpu": 8}}), Reason::ResourcesTooSmall),
+        (json!({"limits": {"cpu": 8}, "requests": {"cpu": 1}}), Reason::FitsNow),
+        (json!({"requests": {"memory": "65Gi"}}), Reason::ResourcesTooSmall),
+        (json!({"requests": {"ephemeral-storage": "65Ti"}}), Reason::FitsNow),
+        (json!({"requests": {"rdma/hca": 1}}), Reason::ResourcesTooSmall),
+        (json!({"limits": {"nvidia.com/gpu": 1}}), Reason::FitsNow),
+    ] {
+        let fields = json!({"context": {"length": 4096}, "template": {"spec": {"containers": containers(resources.clone())}}});
+        let plan = plan_on(fields, &shape(LLAMA_8B), vec![small()], vec![]).unwrap();
+        assert_eq!(plan.decision.reason(), expected, "{resources}");
+    }
+    let faulty =
+        json!({"template": {"spec": {"containers": containers(json!({"requests": {"cpu": "lots"}}))}}});
+    let refusal = plan_on(faulty, &shape(LLAMA_8B), vec![small()], vec![]).unwrap_err().to_string();
+    for words in ["template.spec.containers[0].resources.requests", "cpu: \"lots\"", "500m"] {
+        assert!(refusal.contains(words), "{words} not in {refusal}");
+    }
+}
+
+#[test]
 fn its_own_pods_do_not_make_it_busy() {
     let own = Pod { model_deployment: Some("m".into()), ..gpu_pod("own", "a", 1) };
     let nodes = || vec![gpu_node("a", 81920, 1)];

@@ -41,8 +41,10 @@ pub fn message(plan: &Plan) -> String {
     let needs = needs(&plan.estimate, plan.margin, &plan.requirement);
     let text = match decision.verdict() {
         Verdict::Fits => format!("{}; {needs}", fits(decision)),
-        Verdict::Busy => format!("{needs}; {}{}", busy(decision), would_fit(&decision.suggestions)),
-        Verdict::Unknown | Verdict::Rejected => {
+        Verdict::Busy if decision.reason() == Reason::GpusBusy => {
+            format!("{needs}; {}{}", busy(decision), would_fit(&decision.suggestions))
+        }
+        Verdict::Busy | Verdict::Unknown | Verdict::Rejected => {
             format!("{needs}; {}{}", why_not(decision, &plan.requirement), would_fit(&decision.suggestions))
         }
     };
@@ -104,7 +106,7 @@ fn nodes_of(classes: &[&ClassVerdict]) -> u64 {
 /// Which GPUs are in use: per kind, how many are free of how many.
 fn busy(decision: &Decision) -> String {
     let mut kinds: BTreeMap<(Option<Bytes>, String), (u64, u64, u64)> = BTreeMap::new();
-    for class in decision.classes.iter().filter(|class| class.verdict() == Verdict::Busy) {
+    for class in decision.classes.iter().filter(|class| class.reason() == Reason::GpusBusy) {
         let Some(pool) = &class.pool else { continue };
         let nodes = class.count();
         let (free, allocatable, count) = kinds.entry((pool.usable_memory(), product(pool))).or_default();

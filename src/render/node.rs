@@ -24,6 +24,22 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
             "{product} is large enough, and {free} of {} free where {needed} needed; other pods hold the rest",
             counted(*allocatable, "GPU")
         ),
+        Finding::ResourcesBusy { resource, needed, free, allocatable } => {
+            let (of, noun) = (amount(resource, *allocatable), noun(resource));
+            let (needs, free) = differing(resource, *needed, *free);
+            format!(
+                "{product} is large enough, and {}{free} of {of} {noun} free where {needs} requested; other pods hold the rest",
+                at_most(class)
+            )
+        }
+        Finding::ResourcesTooSmall { resource, needed, allocatable } => {
+            let noun = noun(resource);
+            let (needs, has) = differing(resource, *needed, *allocatable);
+            format!(
+                "{product} is large enough, and the node has {}{has} {noun} where {needs} requested; lower what spec.template requests, or use nodes with more",
+                at_most(class)
+            )
+        }
         Finding::GpuMemoryTooSmall { needed, has } => {
             let (needs, holds) = compared(*needed, *has);
             let short = Bytes(needed.0.saturating_sub(has.0));
@@ -83,6 +99,39 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
             format!("{needs} per GPU needed; no GPU that is made has so much (at most {holds})")
         }
     })
+}
+
+/// The numbers of a class are the most that any of its nodes has.
+fn at_most(class: &ClassVerdict) -> &'static str {
+    if class.nodes.len() > 1 { "at most " } else { "" }
+}
+
+/// What a resource is called after an amount of it.
+fn noun(resource: &str) -> String {
+    match resource {
+        "cpu" => "CPU".to_owned(),
+        "memory" => "of memory".to_owned(),
+        "ephemeral-storage" => "of ephemeral storage".to_owned(),
+        "pods" => "places for pods".to_owned(),
+        other => quoted(other),
+    }
+}
+
+/// An amount of a resource, as people write it.
+fn amount(resource: &str, amount: u64) -> String {
+    match resource {
+        "cpu" if amount.is_multiple_of(1000) => (amount / 1000).to_string(),
+        "cpu" => format!("{}.{:03}", amount / 1000, amount % 1000).trim_end_matches('0').to_owned(),
+        "memory" | "ephemeral-storage" => Bytes(amount).to_string(),
+        pages if pages.starts_with("hugepages-") => Bytes(amount).to_string(),
+        _ => amount.to_string(),
+    }
+}
+
+/// What is needed, and less than that, such that they look different.
+fn differing(resource: &str, needed: u64, has: u64) -> (String, String) {
+    let (needs, holds) = (amount(resource, needed), amount(resource, has));
+    if needs == holds { compared(Bytes(needed), Bytes(has)) } else { (needs, holds) }
 }
 
 fn untrusted(label: &str, value: &str, fault: LabelFault) -> String {

@@ -15,6 +15,12 @@ pub const fn meaning(reason: Reason) -> &'static str {
         Reason::GpusBusy => {
             "The node's GPUs have the memory, and bound, unfinished pods have requested so many of them that a replica finds no room."
         }
+        Reason::ResourcesBusy => {
+            "The node's GPUs would do and are free, and other pods have requested so much of its CPU, memory, ephemeral storage, places for pods or other resources that what a pod of spec.template requests finds no room. The first that is short is named."
+        }
+        Reason::ResourcesTooSmall => {
+            "The node's GPUs would do, and it has less CPU, memory, ephemeral storage or other resources than a pod of spec.template requests, whoever else is there. Of a node that does not say how much it has, it is not judged."
+        }
         Reason::GpuMemoryTooSmall => {
             "Every GPU that the object may use has less memory than the estimate times the safety margin."
         }
@@ -70,6 +76,10 @@ pub const fn remedy(reason: Reason) -> &'static str {
         Reason::GpusBusy => {
             "Wait for the pods that hold the GPUs, let an autoscaler add a node, or take one of the suggestions. `loadline nodes` shows how many GPUs are free where."
         }
+        Reason::ResourcesBusy => {
+            "Wait for the pods that hold it, let an autoscaler add a node, or lower what spec.template requests."
+        }
+        Reason::ResourcesTooSmall => "Lower what spec.template requests, or add a node that has as much.",
         Reason::GpuMemoryTooSmall => {
             "Take one of the suggestions that the message ends with: a smaller precision, more tensor parallelism, a shorter context; or add a node whose GPUs have the memory."
         }

@@ -235,6 +235,35 @@ fn every_reason_of_a_node_has_its_numbers_and_a_remedy() {
             "NVIDIA-L4 is large enough, and 1 of 4 GPUs free where 2 needed; other pods hold the rest",
         ),
         (
+            Finding::ResourcesBusy {
+                resource: "cpu".into(),
+                needed: 16_000,
+                free: 14_500,
+                allocatable: 96_000,
+            },
+            l4(),
+            "NVIDIA-L4 is large enough, and 14.5 of 96 CPU free where 16 requested; other pods hold the rest",
+        ),
+        (
+            Finding::ResourcesBusy { resource: "pods".into(), needed: 1, free: 0, allocatable: 110 },
+            l4(),
+            "NVIDIA-L4 is large enough, and 0 of 110 places for pods free where 1 requested; other pods hold the rest",
+        ),
+        (
+            Finding::ResourcesTooSmall {
+                resource: "memory".into(),
+                needed: 256 * GIB,
+                allocatable: 256 * GIB - 1,
+            },
+            l4(),
+            "NVIDIA-L4 is large enough, and the node has 262143 MiB of memory where 262144 MiB requested; lower what spec.template requests, or use nodes with more",
+        ),
+        (
+            Finding::ResourcesTooSmall { resource: "rdma/hca".into(), needed: 1, allocatable: 0 },
+            l4(),
+            "NVIDIA-L4 is large enough, and the node has 0 rdma/hca where 1 requested; lower what spec.template requests, or use nodes with more",
+        ),
+        (
             Finding::GpuMemoryTooSmall { needed: needed(), has: Bytes(15360 * MIB) },
             Some(pool("Tesla-T4", 15360, 4)),
             "Tesla-T4 has 15.0 GiB per GPU, 21.4 GiB needed, 6.4 GiB short",

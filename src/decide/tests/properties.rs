@@ -5,7 +5,7 @@ use proptest::strategy::Strategy as AnyStrategy;
 
 use super::super::*;
 use super::{GB, needs};
-use crate::inventory::testing::{any_node, any_snapshot};
+use crate::inventory::testing::{any_node, any_requests, any_snapshot};
 use crate::inventory::{Node, Snapshot, Sources, Taint};
 use crate::units::MIB;
 
@@ -14,8 +14,9 @@ fn any_policy() -> impl AnyStrategy<Value = Policy> {
         prop_oneof![3 => Just(None), 1 => proptest::sample::select(vec!["15360", "a", "2"]).prop_map(Some)];
     let toleration =
         prop_oneof![2 => Just(None), 1 => proptest::sample::select(vec!["", "team"]).prop_map(Some)];
-    (any::<bool>(), selector, toleration, any::<bool>()).prop_map(
-        |(allow_shared, selector, toleration, largest)| Policy {
+    (any::<bool>(), selector, toleration, any::<bool>(), any_requests()).prop_map(
+        |(allow_shared, selector, toleration, largest, requests)| Policy {
+            requests,
             vendors: vec![],
             allow_shared,
             node_selector: selector.into_iter().map(|value| ("team".to_owned(), value.to_owned())).collect(),
@@ -33,6 +34,41 @@ fn any_requirement() -> impl AnyStrategy<Value = Requirement> {
     let bytes =
         prop_oneof![4 => 0..90 * GB, 1 => any::<u64>(), 1 => Just(15360 * MIB), 1 => Just(81920 * MIB)];
     (bytes, prop_oneof![6 => 0_u64..10, 1 => any::<u64>()]).prop_map(|(bytes, gpus)| needs(bytes, gpus))
+}
+
+/// Whether a node was found to be as its class is: of what differs from node to node, the class says the most.
+fn is_alike(node: &Finding, class: &Finding) -> bool {
+    match (node, class) {
+        (
+            Finding::ResourcesBusy { resource, needed, free, allocatable },
+            Finding::ResourcesBusy { resource: of, needed: asked, free: most_free, allocatable: most },
+        ) => (resource, needed) == (of, asked) && free <= most_free && allocatable <= most,
+        (
+            Finding::ResourcesTooSmall { resource, needed, allocatable },
+            Finding::ResourcesTooSmall { resource: of, needed: asked, allocatable: most },
+        ) => (resource, needed) == (of, asked) && allocatable <= most,
+        _ => node == class,
+    }
+}
+
+/// What each node has left of CPU, memory, storage and places for pods, for an owner.
+fn left(snapshot: &Snapshot, owner: Owner<'_>) -> BTreeMap<String, [Option<u128>; 4]> {
+    let is_others = |pod: &&crate::inventory::Pod| {
+        pod.namespace != owner.namespace || pod.model_deployment.as_deref() != Some(owner.name)
+    };
+    let left = snapshot.nodes.values().map(|node| {
+        let bound = snapshot.pods.iter().filter(|pod| pod.node.as_ref() == Some(&node.name) && !pod.finished);
+        let held =
+            bound.filter(is_others).map(|pod| pod.host).chain(snapshot.others.get(&node.name).copied());
+        let mut left = node.host.0.map(|has| has.map(u128::from));
+        for amounts in held {
+            for (left, amount) in left.iter_mut().zip(amounts.0) {
+                *left = left.map(|left| left.saturating_sub(u128::from(amount)));
+            }
+        }
+        (node.name.clone(), left)
+    });
+    left.collect()
 }
 
 proptest! {
@@ -64,6 +100,37 @@ proptest! {
     }
 
     #[test]
+    fn no_node_is_picked_that_has_less_than_is_requested(
+        snapshot in any_snapshot(), policy in any_policy(), gpus in 0_u64..3
+    ) {
+        let owner = Owner { namespace: "team-a", name: "m" };
+        let request = Request { requirement: needs(1, gpus), policy: &policy, owner: Some(owner) };
+        let left = left(&snapshot, owner);
+        let nodes = snapshot.nodes.clone();
+        let decision = decide(&request, &Inventory::new(snapshot, &Sources::default()), &[]);
+        let mut most = 0_u64;
+        for class in &decision.classes {
+            for name in class.nodes.iter() {
+                let requested = policy.requests.host.0.into_iter().zip(left[name]).zip(nodes[name].host.0);
+                for ((requested, left), has) in requested {
+                    let is_free = left.is_none_or(|left| left >= u128::from(requested));
+                    let is_there = has.is_none_or(|has| has >= requested);
+                    prop_assert!(class.verdict() != Verdict::Fits || is_free, "{name} has {left:?} of {requested}");
+                    prop_assert!(class.verdict() != Verdict::Busy || is_there, "{name} has {has:?} of {requested}");
+                }
+                if class.verdict() == Verdict::Fits {
+                    let fit = policy.requests.host.0.into_iter().zip(left[name]).filter_map(|(requested, left)| {
+                        left?.checked_div(u128::from(requested))
+                    });
+                    let fit = fit.min().unwrap_or(u128::MAX);
+                    most = most.saturating_add(u64::try_from(fit).unwrap_or(u64::MAX));
+                }
+            }
+        }
+        prop_assert!(decision.slots <= most, "{} of {most}", decision.slots);
+    }
+
+    #[test]
     fn adding_a_node_never_makes_a_fitting_object_unfit(
         snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement(), more in any_node("x[0-9]")
     ) {
@@ -91,9 +158,11 @@ proptest! {
                 let alone = Snapshot {
                     nodes: BTreeMap::from([(name.to_owned(), snapshot.nodes[name].clone())]),
                     pods: snapshot.pods.clone(),
+                    others: snapshot.others.clone(),
                 };
                 let single = decide(&request, &Inventory::new(alone, &Sources::default()), &[]).classes.remove(0);
-                prop_assert_eq!((&single.finding, &single.pool), (&class.finding, &class.pool));
+                prop_assert_eq!(&single.pool, &class.pool);
+                prop_assert!(is_alike(&single.finding, &class.finding), "{:?} {:?}", single.finding, class.finding);
             }
         }
     }
@@ -122,6 +191,10 @@ proptest! {
                 Finding::GpusBusy { needed, free, allocatable } => {
                     prop_assert!(free < &(*needed).max(1) && (*needed).max(1) <= *allocatable);
                 }
+                Finding::ResourcesBusy { needed, free, allocatable, .. } => {
+                    prop_assert!(free < needed && needed <= allocatable);
+                }
+                Finding::ResourcesTooSmall { needed, allocatable, .. } => prop_assert!(allocatable < needed),
                 Finding::TooFewGpus { needed, allocatable } => prop_assert!(allocatable < &(*needed).max(1)),
                 Finding::NeverFits { .. } | Finding::NoGpuNodes => prop_assert!(false, "it is of a cluster"),
                 _ => prop_assert!(class.verdict() > Verdict::Busy),

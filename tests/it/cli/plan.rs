@@ -306,3 +306,58 @@ fn the_examples_do_what_they_say() {
     let all = run("plan -f examples --snapshot examples/cluster.snapshot -o json");
     assert_eq!((all.code, results(&all).len()), (3, 6), "{}", all.stderr);
 }
+
+#[test]
+fn what_the_template_requests_is_judged_on_the_nodes_too() {
+    let host = |name: &str, cpu: &str| {
+        let mut node = node(name, "23034");
+        node["status"]["allocatable"]["cpu"] = json!(cpu);
+        node
+    };
+    let web = |cpu: &str| {
+        let mut pod = pod("large");
+        pod["spec"]["containers"][0]["resources"]["requests"] = json!({"cpu": cpu});
+        pod
+    };
+    let asks = |cpu: Value| {
+        object(
+            "m",
+            json!({"template": {"spec": {"containers": [{"resources": {"requests": {"cpu": cpu}}}]}}}),
+        )
+    };
+    let nodes = || vec![host("small", "8"), host("large", "32")];
+    for (what, cpu, more, code, expected, words) in [
+        ("both", json!("8"), vec![], 0, ("fits", "FitsNow"), "fits 2 nodes"),
+        ("one", json!(16), vec![], 0, ("fits", "FitsNow"), "fits 1 node"),
+        (
+            "none",
+            json!("64"),
+            vec![],
+            3,
+            ("rejected", "ResourcesTooSmall"),
+            "large: GPU-X is large enough, and the node has 32 CPU where 64 requested",
+        ),
+        (
+            "in use",
+            json!("16"),
+            vec![web("20500m")],
+            3,
+            ("busy", "ResourcesBusy"),
+            "large: GPU-X is large enough, and 11.5 of 32 CPU free where 16 requested",
+        ),
+    ] {
+        let run = planned(&[asks(cpu)], &cluster(&[nodes(), more].concat()), "-o json");
+        let result = results(&run).remove(0);
+        assert_eq!(
+            (&result["verdict"], &result["reason"]),
+            (&json!(expected.0), &json!(expected.1)),
+            "{what}"
+        );
+        assert!(
+            result["message"].as_str().is_some_and(|said| said.contains(words)),
+            "{what}: {}",
+            result["message"]
+        );
+        assert_eq!(run.code, code, "{what}");
+    }
+}

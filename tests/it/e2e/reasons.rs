@@ -196,3 +196,54 @@ fn too_few_gpus() {
         s.wait_pods("llama", 0, 1);
     });
 }
+
+/// An object for the L4s whose pods request so much CPU.
+fn with_cpu(cpu: u64) -> Value {
+    let mut spec = on_l4();
+    spec["template"] = json!({"spec": {"containers": [{"resources": {"requests": {"cpu": cpu}}}]}});
+    spec
+}
+
+#[test]
+fn no_node_has_the_cpu_that_is_requested() {
+    scenario("cpu", |s| {
+        s.apply("llama", &with_cpu(100));
+        let words = s.wait_node("llama", "l4", "ResourcesTooSmall");
+        assert!(words.contains("64 CPU where 100 requested"), "{words}");
+        let object = s.wait_ready("llama", "False", "ResourcesTooSmall");
+        assert_eq!(object["status"]["placement"]["fits"], 0);
+        s.wait_pods("llama", 0, 1);
+        let mut large = L4.node_named("l4-2");
+        for kind in ["allocatable", "capacity"] {
+            large["status"][kind]["cpu"] = json!("128");
+        }
+        s.add_node(&large);
+        assert_eq!(s.wait_pods("llama", 1, 0), ["l4-2"]);
+        s.wait_ready("llama", "True", "Available");
+        s.wait_node("llama", "l4-2", "FitsNow");
+        s.wait_node("llama", "l4", "ResourcesTooSmall");
+    });
+}
+
+#[test]
+fn cpu_taken_by_pods_without_gpus() {
+    scenario("cpu-busy", |s| {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
+            "spec": {
+                "nodeSelector": {"kubernetes.io/hostname": "l4"},
+                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "60"}}}],
+            },
+        });
+        s.try_apply(&pod.to_string()).unwrap().output().unwrap();
+        s.run(["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+        s.apply("llama", &with_cpu(16));
+        let words = s.wait_node("llama", "l4", "ResourcesBusy");
+        assert!(words.contains("4 of 64 CPU free where 16 requested"), "{words}");
+        s.wait_ready("llama", "False", "ResourcesBusy");
+        s.wait_pods("llama", 0, 1);
+        s.run(["delete", "pod", "web"]);
+        s.wait_node("llama", "l4", "FitsNow");
+        assert_eq!(s.wait_pods("llama", 1, 0), ["l4"]);
+    });
+}
