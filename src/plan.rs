@@ -2,6 +2,7 @@
 //! call, so that they cannot disagree. Pure.
 
 mod alternatives;
+mod apply;
 mod check;
 mod placement;
 mod prepared;
@@ -23,6 +24,7 @@ use crate::refusal::Refusal;
 use crate::units::Margin;
 
 pub use alternatives::alternatives;
+pub use apply::apply;
 pub use prepared::{Decided, Prepared, prepare};
 pub use source::{ResolveError, SpecSource, published_size, repository, resolve_pure, spec_source};
 
