@@ -82,6 +82,12 @@ pub async fn workload(
             return Ok(Rollout::Written(Child::of(live)));
         }
     }
+    if let Some(removal) = seen.or(fetched.as_ref()).and_then(|live| deployment::removal(wanted, live)) {
+        let parameters =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        within("Deployment", deployments.patch(&name, &parameters, &Patch::Merge(&removal))).await?;
+        metrics.workload_written();
+    }
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let applied = within("Deployment", deployments.patch(&name, &parameters, &Patch::Apply(wanted))).await;
     let digest = deployment::digest_of(wanted).unwrap_or_default().to_owned();

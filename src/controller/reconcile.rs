@@ -22,6 +22,7 @@ use super::memory::Records;
 use super::resolve::{self, Desired, Present, Resolved};
 use super::status::{self, Facts};
 use super::{apply, scale};
+use crate::api::conditions::WorkloadReason;
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::View;
 use crate::inventory::PodFacts;
@@ -295,6 +296,9 @@ impl Context {
         let notes = events::transitions(&before, &next.conditions);
         self.writer.records.wrote(key, uid, version.as_deref(), next);
         for note in notes {
+            if note.reason == WorkloadReason::GpuOutOfMemory.as_str() {
+                self.world.metrics.estimate_exceeded();
+            }
             info!(namespace = key.0, name = key.1, reason = note.reason, "{}", note.message);
             self.publish(object, note).await;
         }

@@ -49,8 +49,7 @@ impl Replacement {
             Self::InPlace => {
                 json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}})
             }
-            // The server's default of the other type stays in the object unless it is taken away by name.
-            Self::Recreate => json!({"type": "Recreate", "rollingUpdate": null}),
+            Self::Recreate => json!({"type": "Recreate"}),
         }
     }
 
@@ -75,6 +74,20 @@ impl Replacement {
         };
         Some(if is_none { Self::InPlace } else { Self::Surge })
     }
+}
+
+/// What must be taken away from a live Deployment before the wanted one is applied: the server's own default of the
+/// strategy, which nobody owns and which is no part of `Recreate`. Server-side apply leaves it, and the server then refuses the
+/// whole; a merge takes it away by name.
+#[must_use]
+pub fn removal(wanted: &Value, live: &k8s_openapi::api::apps::v1::Deployment) -> Option<Value> {
+    let has_default = live.spec.as_ref()?.strategy.as_ref()?.rolling_update.is_some();
+    (has_default && Replacement::read(wanted) == Some(Replacement::Recreate)).then(|| {
+        json!({
+            "metadata": {"uid": live.metadata.uid},
+            "spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}},
+        })
+    })
 }
 
 /// The labels that select an object's pods.

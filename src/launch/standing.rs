@@ -6,7 +6,7 @@ use super::rollout::{Child, Rollout};
 use super::{Launch, Nothing};
 use crate::api::conditions::WorkloadReason;
 use crate::decide::{Decision, Reason, Verdict};
-use crate::inventory::PodFacts;
+use crate::inventory::{PodFacts, Vendor};
 
 /// How an object with a plan stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,16 +92,19 @@ impl Standing {
         match failure {
             // The decision says it better, node by node, with what would help; and the deadline all the same.
             Some(_) if finds_no_node && decision.verdict() != Verdict::Fits && !is_overdue => Self::NoRoom,
-            Some(_) if finds_no_node && child.replicas > child.updated && !is_overdue => {
+            Some(failure) if waits_for_a_gpu(&failure) && child.replicas > child.updated && !is_overdue => {
                 Self::Replacing(wanted.replacement)
+            }
+            Some(failure)
+                if waits_for_a_gpu(&failure) && !finds_room_for_all(decision, wanted) && !is_overdue =>
+            {
+                Self::RoomForSome { slots: decision.slots }
             }
             Some(failure) => Self::Failing { failure, is_overdue },
             None => match &child.overdue {
                 Some(message) => Self::Overdue(message.clone()),
                 None if decision.verdict() != Verdict::Fits => Self::NoRoom,
-                None if decision.slots < u64::try_from(wanted.replicas).unwrap_or(0) => {
-                    Self::RoomForSome { slots: decision.slots }
-                }
+                None if !finds_room_for_all(decision, wanted) => Self::RoomForSome { slots: decision.slots },
                 None => Self::Progressing,
             },
         }
@@ -158,6 +161,20 @@ impl Standing {
     }
 }
 
+/// Whether it is GPUs that kube-scheduler finds too few of, and not CPU or host memory, which no old pod makes room for.
+fn waits_for_a_gpu(failure: &Failure) -> bool {
+    let lacking = failure.said.split("Insufficient ").skip(1);
+    let mut lacking = lacking.filter_map(|rest| rest.split([',', ' ']).next()).peekable();
+    failure.kind == FailureKind::Scheduling
+        && lacking.peek().is_some()
+        && lacking.all(|resource| Vendor::of_resource(resource.trim_end_matches('.')).is_some())
+}
+
+/// Whether all replicas that are wanted find room, the GPUs of the object's own pods included.
+fn finds_room_for_all(decision: &Decision, wanted: Wanted) -> bool {
+    decision.slots >= u64::try_from(wanted.replicas).unwrap_or(0)
+}
+
 /// What is wanted of the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -165,4 +182,33 @@ pub struct Wanted {
     pub replicas: i32,
     /// How new pods take the place of old ones.
     pub replacement: Replacement,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_old_pods_gpu_is_worth_waiting_for() {
+        for (said, expected) in [
+            ("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.", true),
+            (
+                "0/9 nodes are available: 1 Insufficient amd.com/gpu, 8 node(s) had untolerated taint(s).",
+                true,
+            ),
+            ("0/1 nodes are available: 1 Insufficient cpu.", false),
+            ("0/2 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu.", false),
+            ("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.", false),
+        ] {
+            let kind = FailureKind::Scheduling;
+            let failure = Failure { kind, container: String::new(), said: said.to_owned() };
+            assert_eq!(waits_for_a_gpu(&failure), expected, "{said}");
+        }
+        let failure = Failure {
+            kind: FailureKind::Crash,
+            container: "model".to_owned(),
+            said: "Insufficient nvidia.com/gpu".to_owned(),
+        };
+        assert!(!waits_for_a_gpu(&failure));
+    }
 }

@@ -31,6 +31,7 @@ pub struct Metrics {
     watch_errors: Family<Label, Counter>,
     wakes: Counter,
     panics: Counter,
+    estimates_exceeded: Counter,
     stored_shapes: Gauge,
     stored_bytes: Gauge,
 }
@@ -76,6 +77,12 @@ impl Default for Metrics {
             "Plans that broke off by a defect; each concerns one ModelDeployment",
             panics.clone(),
         );
+        let estimates_exceeded = Counter::default();
+        registry.register(
+            "estimates_exceeded",
+            "Times that a ModelDeployment came to have a pod that ended for want of GPU memory",
+            estimates_exceeded.clone(),
+        );
         let stored_shapes = Gauge::default();
         registry.register("stored_models", "Models whose shapes are kept", stored_shapes.clone());
         let stored_bytes = Gauge::default();
@@ -92,6 +99,7 @@ impl Default for Metrics {
             watch_errors,
             wakes,
             panics,
+            estimates_exceeded,
             stored_shapes,
             stored_bytes,
         }
@@ -149,6 +157,11 @@ impl Metrics {
         self.panics.inc();
     }
 
+    /// A pod ended for want of GPU memory: its model took more than was estimated.
+    pub fn estimate_exceeded(&self) {
+        self.estimates_exceeded.inc();
+    }
+
     /// So many shapes of models are kept, and take so many bytes.
     pub fn stored(&self, shapes: usize, bytes: u64) {
         self.stored_shapes.set(i64::try_from(shapes).unwrap_or(i64::MAX));
@@ -180,6 +193,7 @@ mod tests {
         metrics.watch_failed("nodes");
         metrics.woken();
         metrics.panicked();
+        metrics.estimate_exceeded();
         metrics.stored(3, 4096);
         let text = metrics.exposition().unwrap();
         for line in [
@@ -194,6 +208,7 @@ mod tests {
             "loadline_watch_errors_total{watched=\"nodes\"} 1",
             "loadline_wakes_total 1",
             "loadline_panics_total 1",
+            "loadline_estimates_exceeded_total 1",
             "loadline_stored_models 3",
             "loadline_stored_model_bytes 4096",
             "loadline_reconcile_duration_seconds_count 2",

@@ -469,7 +469,7 @@ fn pods_that_fail_say_why() {
             "a new pod waits for an old one's GPU",
             l4(),
             &replaces,
-            vec![cpu()],
+            vec![unbound("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")],
             "False Replacing False",
             &["which serve on", "InPlace"],
         ),

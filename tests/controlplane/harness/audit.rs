@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
-/// Who wrote what. Bindings and statuses with their content; reads only those of service accounts.
+/// Who wrote what. Bindings and statuses with their content, Deployments with what became of them; reads only those of service accounts.
 pub(crate) const POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -18,6 +18,10 @@ rules:
   resources:
   - {group: "", resources: [pods/binding]}
   - {group: loadline.dev, resources: [modeldeployments/status]}
+- level: RequestResponse
+  verbs: [create, update, patch]
+  resources:
+  - {group: apps, resources: [deployments, deployments/status]}
 - level: Metadata
   userGroups: [system:serviceaccounts]
 - level: None
@@ -80,6 +84,11 @@ impl Request {
     /// What was sent, where the policy keeps it.
     pub(crate) fn body(&self) -> &Value {
         self.0.get("requestObject").unwrap_or(&Value::Null)
+    }
+
+    /// What was answered, where the policy keeps it.
+    pub(crate) fn answered(&self) -> &Value {
+        self.0.get("responseObject").unwrap_or(&Value::Null)
     }
 
     /// Whether it was to change something.

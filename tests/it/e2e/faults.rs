@@ -7,21 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use super::numbers::Numbers;
 use super::scenario::{SETTLED, Scenario, current, eventually, model_deployment, scenario};
 use crate::cluster::{PATIENCE, condition_of, items, text};
 use crate::controlplane::harness::wait::until;
-
-/// A small generator of numbers that look random, the same in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    /// A number below `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        // Constants of Knuth's MMIX; the high bits are the good ones.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 /// What the controller has made of the scenario's objects, by kind, name and part, less what differs from one time to
 /// the next.

@@ -4,10 +4,14 @@
 mod bad_input;
 mod bindings;
 mod definition;
+mod failures;
 mod faults;
+mod honesty;
 mod hub;
 mod idle;
 mod kubectl;
+mod numbers;
 mod placement;
 mod reasons;
+mod rollout;
 mod scenario;

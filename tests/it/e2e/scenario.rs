@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::bindings;
+use super::{bindings, honesty};
 use crate::cluster::{self, CONTROLLER, Cluster, PATIENCE, condition_of, items, text};
 use crate::controlplane::harness::audit::Mark;
 use crate::controlplane::harness::command::Ran;
@@ -217,6 +217,12 @@ impl Scenario {
     #[track_caller]
     pub(crate) fn check_bindings(&self) -> usize {
         bindings::check(&self.cluster.requests_since(self.started).unwrap()).unwrap()
+    }
+
+    /// Ready was True only where replicas ran, at every status since the scenario began; returns how many were checked.
+    #[track_caller]
+    pub(crate) fn check_honesty(&self) -> usize {
+        honesty::check(&self.cluster.requests_since(self.started).unwrap()).unwrap()
     }
 
     /// The controller was allowed all that it asked for: what the chart grants is enough.
