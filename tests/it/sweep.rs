@@ -79,7 +79,7 @@ impl Case<'_> {
         let model = index / engines.len() / precisions.len();
         let entry = &catalog::entries()[model];
         // Every second asks for the smallest number of ranks: half have room at once, the others get suggestions.
-        let is_auto = (index + index / engines.len() + model) % 2 == 0;
+        let is_auto = (index + index / engines.len() + model).is_multiple_of(2);
         let spec = json!({
             "model": {"catalog": entry.name}, "precision": precision, "engine": {"name": engine},
             "parallelism": {"tensor": if is_auto { json!("auto") } else { json!(1) }},
@@ -145,7 +145,12 @@ impl Case<'_> {
                     match (&plan.launch, &changed.launch) {
                         (_, Launch::Run(pods)) => {
                             let precision = changed.estimate.workload.precision.unwrap_or(self.precision);
-                            let changed = Case { precision, shape: self.shape.clone(), spec: self.spec.clone(), ..*self };
+                            let changed = Case {
+                                precision,
+                                shape: self.shape.clone(),
+                                spec: self.spec.clone(),
+                                ..*self
+                            };
                             if let Err(problem) = changed.runs(&pods.template) {
                                 wrong(format!("{words}: {problem}"));
                             }
@@ -186,11 +191,10 @@ impl Case<'_> {
         let stored = self.shape.quantization.as_ref().map(|own| own.precision);
         // What the engines make of it, by their own documentation; written out here anew.
         let made = match (self.engine, told, cast, stored) {
-            (Engine::Vllm | Engine::Sglang, Some("fp8"), None, None) => Some(Precision::Fp8),
+            (Engine::Vllm | Engine::Sglang | Engine::Tgi, Some("fp8"), None, None) => Some(Precision::Fp8),
             (Engine::Vllm | Engine::Sglang, Some("bitsandbytes"), None, None)
             | (Engine::Tgi, Some("bitsandbytes-nf4"), None, None) => Some(Precision::Nf4),
             (Engine::Sglang, Some("mxfp8"), None, None) => Some(Precision::Mxfp8),
-            (Engine::Tgi, Some("fp8"), None, None) => Some(Precision::Fp8),
             (Engine::Tgi, Some("bitsandbytes"), None, None) => Some(Precision::BnbInt8),
             (_, None, Some("bfloat16"), None) => Some(Precision::Bf16),
             (_, None, Some("float16" | "half"), None) => Some(Precision::Fp16),
@@ -285,7 +289,10 @@ fn what_is_called_fitting_runs_or_says_why_not() {
     assert!(total.wrong.is_empty(), "{} are wrong:\n{shown}", total.wrong.len());
     assert_eq!(planned, cases.len());
     assert!(total.suggestions > 0 && total.outcomes.keys().any(|outcome| outcome.starts_with("runs")));
-    let met: BTreeSet<(&str, &str)> =
-        cases.iter().map(|index| Case::at(*index)).map(|case| (case.engine.as_str(), case.precision.as_str())).collect();
+    let met: BTreeSet<(&str, &str)> = cases
+        .iter()
+        .map(|index| Case::at(*index))
+        .map(|case| (case.engine.as_str(), case.precision.as_str()))
+        .collect();
     assert_eq!(met.len(), Engine::ALL.len() * Precision::ALL.len(), "an engine did not meet a precision");
 }
