@@ -84,10 +84,10 @@ fn other(node: &str, requested: Amounts) -> Value {
     })
 }
 
-fn quantities<'a>(
-    amounts: &'a BTreeMap<String, u64>,
+fn quantities(
+    amounts: &BTreeMap<String, u64>,
     host: impl Iterator<Item = (&'static str, u64)>,
-) -> BTreeMap<&'a str, String> {
+) -> BTreeMap<&str, String> {
     let host = host
         .map(|(name, amount)| (name, if name == "cpu" { format!("{amount}m") } else { amount.to_string() }));
     amounts.iter().map(|(name, amount)| (name.as_str(), amount.to_string())).chain(host).collect()

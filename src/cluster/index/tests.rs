@@ -108,7 +108,7 @@ fn only_pods_that_hold_gpus_or_wait_for_them_count() {
 #[test]
 fn of_pods_without_devices_the_sum_is_kept_where_there_are_devices() {
     let mut index = read(&[node("a", "15360", "01"), node("b", "15360", "01")]);
-    for (pod, changes, cpu) in vec![
+    for (pod, changes, cpu) in [
         (pod("one", Some("a"), None, "Pending"), true, vec![("a", 1000, 1)]),
         (pod("one", Some("a"), None, "Running"), false, vec![("a", 1000, 1)]),
         (pod("two", Some("a"), None, "Running"), true, vec![("a", 2000, 2)]),
