@@ -38,12 +38,13 @@ pub(super) struct Part<'a> {
     pub(super) members: Vec<(usize, Option<&'a Own>)>,
 }
 
-/// What a node answers: by this they are told apart.
+/// What a node answers: by this they are told apart. Of what it lacks it says about how much it has, by powers of two: nodes of
+/// one kind differ by a few KiB, and those of two kinds are not to be mixed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Answer<'a> {
     Enough,
-    Busy(&'a str),
-    TooSmall(&'a str),
+    Busy(&'a str, Option<u32>),
+    TooSmall(&'a str, Option<u32>),
 }
 
 /// What is known of one node.
@@ -111,10 +112,10 @@ fn answer<'r>(requests: &'r Requests, most: u64, own: Option<&Own>, seen: Seen<'
     for (resource, needed, allocatable, free) in host.chain(extended) {
         let short = || Room::Short(Shortage { resource: resource.to_owned(), needed, free, allocatable });
         if allocatable < needed {
-            return (Answer::TooSmall(resource), short());
+            return (Answer::TooSmall(resource, allocatable.checked_ilog2()), short());
         }
         if free < needed && busy.is_none() {
-            busy = Some((Answer::Busy(resource), short()));
+            busy = Some((Answer::Busy(resource, allocatable.checked_ilog2()), short()));
         }
         pods = pods.min(free.checked_div(needed).unwrap_or(u64::MAX));
     }

@@ -335,7 +335,7 @@ fn what_the_template_requests_is_judged_on_the_nodes_too() {
             vec![],
             3,
             ("rejected", "ResourcesTooSmall"),
-            "large: GPU-X is large enough, and the node has 32 CPU where 64 requested",
+            "large and 1 more: GPU-X is large enough, and the node has 32 CPU where 64 requested",
         ),
         (
             "in use",
