@@ -158,6 +158,13 @@ impl Template {
         Ok(())
     }
 
+    /// Whether what the template asks for leaves room for so many GPUs, of whatever resource it names.
+    pub(super) fn takes(&self, gpus: u64) -> bool {
+        let init = self.spec.init_containers.iter().flatten();
+        let asked = self.spec.containers.iter().chain(init).flat_map(asks_for).next();
+        asked.is_none_or(|(resource, _)| self.gpus(&resource, gpus).is_ok())
+    }
+
     /// What a pod of it requests besides GPUs, as the scheduler counts it: the sum of the containers and sidecars, or the
     /// largest init container where that is more.
     #[must_use]
