@@ -23,10 +23,10 @@ test:
 	$(CARGO) test --locked --all-targets || { echo 'The logs of the control plane are in target/controlplane-logs.'; exit 1; }
 	$(CARGO) test --locked --doc
 
-# What is too long for every change: each property over 10,000 cases instead of some hundreds, the ten quiet minutes, and
-# ten minutes of mutated headers against every parser.
+# What is too long for every change: each property over 10,000 cases instead of some hundreds, every model of the catalog at
+# every precision with every engine, the ten quiet minutes, and ten minutes of mutated headers against every parser.
 nightly: controlplane
-	PROPTEST_CASES=$${PROPTEST_CASES:-10000} $(CARGO) test --locked --all-targets
+	LOADLINE_SWEEP=all PROPTEST_CASES=$${PROPTEST_CASES:-10000} $(CARGO) test --locked --all-targets
 	LOADLINE_IDLE_SECONDS=600 $(CARGO) test --locked --test it -- e2e::idle
 	$(MAKE) fuzz
 

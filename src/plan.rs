@@ -165,8 +165,9 @@ fn required(estimate: &Estimate, margin: Margin) -> Result<Requirement, Refusal>
     Ok(Requirement { per_gpu, gpus: estimate.gpus })
 }
 
-/// The same for a workload that may be impossible.
-fn requirement_of(shape: &ModelShape, workload: &Workload, margin: Margin) -> Option<Requirement> {
+/// What the nodes must have for a workload; `None` for one that is impossible.
+#[must_use]
+pub fn requirement_of(shape: &ModelShape, workload: &Workload, margin: Margin) -> Option<Requirement> {
     required(&estimate(shape, workload).ok()?, margin).ok()
 }
 

@@ -1,11 +1,11 @@
 //! What of a model fits a GPU, and which GPUs it fits: the questions of `--fit` and of the first lines.
 
 use crate::api::limits::{MOST_SEQUENCES, MOST_TOKENS};
-use crate::decide::Change;
+use crate::decide::{Change, Requirement};
 use crate::estimate::inverse::{Room, largest_margin, shared};
 use crate::estimate::{Estimate, Method, Sharding, Training, Workload, estimate};
 use crate::model::ModelShape;
-use crate::plan::alternatives;
+use crate::plan::{alternatives, requirement_of};
 use crate::precision::Precision;
 use crate::render::change_fields;
 use crate::render::json::{CardDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
@@ -103,9 +103,14 @@ pub(super) fn fit(gpu: &Gpu, sizing: &Sizing<'_>) -> FitDocument {
 /// Fields and the value that each would take.
 type Fields = Vec<(&'static str, String)>;
 
+/// What a workload with a change in it would need: flags contradict no other.
+fn revised<'a>(sizing: &'a Sizing<'_>) -> impl Fn(&Change, Workload) -> Option<Requirement> + 'a {
+    |_, workload| requirement_of(sizing.shape, &workload, sizing.margin)
+}
+
 /// What the planner would try of a ModelDeployment and fits, in its order.
 fn smaller(sizing: &Sizing<'_>, room: Room) -> Vec<(Fields, ChangeDocument)> {
-    alternatives(sizing.shape, sizing.asked, sizing.estimate, sizing.margin, &|_, _| true)
+    alternatives(sizing.shape, sizing.asked, sizing.estimate, sizing.margin, &revised(sizing))
         .into_iter()
         .filter(|alternative| room.holds(alternative.requirement.per_gpu))
         .map(|alternative| {
@@ -220,7 +225,7 @@ fn reduced(sizing: &Sizing<'_>) -> Vec<(Vec<String>, Workload)> {
         }
         return variants;
     }
-    let smaller = alternatives(sizing.shape, asked, sizing.estimate, sizing.margin, &|_, _| true);
+    let smaller = alternatives(sizing.shape, asked, sizing.estimate, sizing.margin, &revised(sizing));
     let smaller = smaller.iter().filter_map(|alternative| match alternative.change {
         Change::Precision(precision) => Some(precision),
         _ => None,

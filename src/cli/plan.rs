@@ -6,10 +6,9 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::api::ModelDeploymentSpec;
 use crate::decide::Verdict;
 use crate::inventory::{Inventory, Snapshot, Sources};
-use crate::plan::{Subject, check, plan};
+use crate::plan::{Subject, check};
 use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table};
 use crate::units::shorten;
 
@@ -233,30 +232,13 @@ fn outcome(manifest: Manifest, resolver: &Resolver, inventory: &Inventory) -> Ou
     let namespace = manifest.namespace.unwrap_or_else(|| resolver.namespace.clone());
     let found = match &manifest.spec {
         Err(faults) => Found::Malformed(faults.clone()),
-        Ok(spec) => found(&namespace, &manifest.name, spec, resolver, inventory),
+        Ok(spec) => {
+            let subject =
+                Subject { namespace: &namespace, name: &manifest.name, spec, roll: None, running: None };
+            Found::of(subject, inventory, || resolver.resolve(&namespace, spec))
+        }
     };
     Outcome { namespace, name: manifest.name, origin: manifest.origin, found }
-}
-
-fn found(
-    namespace: &str,
-    name: &str,
-    spec: &ModelDeploymentSpec,
-    resolver: &Resolver,
-    inventory: &Inventory,
-) -> Found {
-    // What is wrong with the spec itself is told whether or not its model can be had.
-    if let Err(error) = check(spec) {
-        return Found::Refused(error);
-    }
-    let shape = match resolver.resolve(namespace, spec) {
-        Ok(shape) => shape,
-        Err(found) => return found,
-    };
-    match plan(Subject { namespace, name, spec, roll: None, running: None }, &shape, inventory) {
-        Ok(plan) => Found::Planned(Box::new(plan)),
-        Err(error) => Found::Refused(error),
-    }
 }
 
 fn print(outcomes: &[Outcome], format: PlanFormat, printer: Printer) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::KeyRef;
 use crate::model::ModelShape;
-use crate::plan::{ResolveError, resolve_pure};
+use crate::plan::resolve_pure;
 use crate::render::Found;
 use crate::source::{SourceError, SourceRef, Sources};
 
@@ -32,10 +32,7 @@ impl Resolver {
     ) -> Result<Arc<ModelShape>, Found> {
         match resolve_pure(spec) {
             Some(Ok(shape)) => return Ok(Arc::new(shape)),
-            Some(Err(ResolveError::Spec(error))) => return Err(Found::Refused(error)),
-            Some(Err(error @ ResolveError::Config(_))) => {
-                return Err(Found::Malformed(vec![error.to_string()]));
-            }
+            Some(Err(error)) => return Err(error.into()),
             None => {}
         }
         let content = spec.model.config_map_ref.as_ref().and_then(|key| self.config_map(namespace, key));

@@ -29,6 +29,8 @@ pub enum Gathered {
     Pending,
     /// The spec cannot be right.
     Refused(Refusal),
+    /// The spec describes what is no model.
+    Malformed(String),
     /// It could not be had.
     Unresolved(Unresolved),
 }
@@ -68,6 +70,10 @@ pub async fn gather(
     // What was read for another source would be kept for nobody.
     if spec.model.config_map_ref.is_none() {
         places.config_maps.forget(key);
+    }
+    // What is wrong with the spec itself is told whether or not its model can be had.
+    if let Err(refusal) = plan::check(spec) {
+        return Ok(Gathered::Refused(refusal));
     }
     if let Some(gathered) = from_spec(places.models.sources(), key, spec) {
         places.models.forget(key);
@@ -120,10 +126,7 @@ fn from_spec(sources: &Sources, key: &Key, spec: &ModelDeploymentSpec) -> Option
     Some(match shape {
         Ok(shape) => Gathered::Model(shape, None),
         Err(Undescribed::Resolve(ResolveError::Spec(error))) => Gathered::Refused(error),
-        Err(Undescribed::Resolve(error @ ResolveError::Config(_))) => {
-            let message = error.to_string();
-            Gathered::Unresolved(Unresolved { message, again: None, is_transient: false })
-        }
+        Err(Undescribed::Resolve(error @ ResolveError::Config(_))) => Gathered::Malformed(error.to_string()),
         Err(Undescribed::Store(error)) => {
             let (message, again) = (of_the_spec(&error), source::again(&error, true, 1));
             Gathered::Unresolved(Unresolved { message, again, is_transient: error.is_transient() })

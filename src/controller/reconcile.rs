@@ -141,6 +141,11 @@ impl Context {
                 world.decisions.track(key, None);
                 (resolve::unresolved(Found::Refused(error), object, seen.as_deref()), true, AGAIN)
             }
+            Gathered::Malformed(problem) => {
+                world.decisions.track(key, None);
+                let found = Found::Malformed(vec![problem]);
+                (resolve::unresolved(found, object, seen.as_deref()), true, AGAIN)
+            }
             Gathered::Pending => {
                 world.decisions.track(key, None);
                 // The read tells when it is over.

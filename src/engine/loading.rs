@@ -90,6 +90,12 @@ pub(crate) fn loadable(engine: Engine, source: Source, stored: Stored, wanted: P
     }
 }
 
+/// Whether an engine loads checkpoints of a format as they are.
+pub(super) fn loads(engine: Engine, format: Precision) -> bool {
+    let stored = Stored { precision: Some(format), quantized: true };
+    loadable(engine, Source::Repository, stored, format) == Loading::AsStored
+}
+
 /// What an engine's method of quantising makes of weights that are not quantised yet.
 pub(super) fn made_by(engine: Engine, method: &str) -> Option<Precision> {
     let loads = &tables::of(engine).loads;
@@ -129,6 +135,7 @@ mod tests {
             (Engine::Tgi, Repository, BF16, Precision::Fp32, Impossible),
             (Engine::Tgi, Repository, BF16, Precision::Nf4, Quantize("bitsandbytes-nf4")),
             (Engine::Tgi, Repository, BF16, Precision::BnbInt8, Quantize("bitsandbytes")),
+            (Engine::Tgi, Repository, checkpoint(Precision::BnbInt8), Precision::BnbInt8, Impossible),
             (Engine::Tgi, Repository, checkpoint(Precision::Mxfp4), Precision::Mxfp4, Impossible),
             (Engine::LlamaCpp, Gguf, checkpoint(Precision::Q4KM), Precision::Q4KM, AsStored),
             (Engine::LlamaCpp, Gguf, checkpoint(Precision::Q4KM), Precision::Q80, Impossible),

@@ -2,13 +2,14 @@
 
 use super::combine::combine;
 use super::fraction;
-use super::loading::{Loading, Source, Stored, loadable};
+use super::loading::{Loading, Source, Stored, loadable, loads};
 use super::read::names_model;
 use super::tables;
 use super::write::{Weights, check_cache, own};
 use crate::api::ModelDeploymentSpec;
 use crate::estimate::{Estimate, Workload};
 use crate::model::ModelShape;
+use crate::model::catalog::{self, Checkpoint};
 use crate::precision::{Engine, Precision};
 use crate::refusal::Refusal;
 use crate::units::Margin;
@@ -66,6 +67,8 @@ pub enum Nothing {
         precision: Precision,
         /// The engine.
         engine: Engine,
+        /// A repository that holds the same model so, and that the engine loads, where one is known.
+        elsewhere: Option<&'static Checkpoint>,
     },
     /// The weights are in files that the engine does not read.
     WrongFiles {
@@ -171,7 +174,8 @@ fn placed<'a>(
     let wants_gguf = engine == Engine::LlamaCpp;
     Err(match workload.precision {
         Some(precision) if gguf == wants_gguf => {
-            Nothing::NoCheckpoint { repository: place, precision, engine }
+            let elsewhere = catalog::checkpoint(&place, precision).filter(|_| loads(engine, precision));
+            Nothing::NoCheckpoint { repository: place, precision, engine, elsewhere }
         }
         _ => Nothing::WrongFiles { place, gguf, engine },
     })

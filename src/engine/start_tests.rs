@@ -117,7 +117,7 @@ fn what_the_engine_cannot_load_is_not_run() {
 }
 
 fn cannot(precision: Precision, engine: Engine) -> Nothing {
-    Nothing::NoCheckpoint { repository: "a/b".to_owned(), precision, engine }
+    Nothing::NoCheckpoint { repository: "a/b".to_owned(), precision, engine, elsewhere: None }
 }
 
 /// In 32 bits the cache is of the model's own type too, which nobody asked for and nobody is told.

@@ -31,11 +31,11 @@ pub(super) const TABLE: Table = Table {
             (Precision::Nf4, "bitsandbytes-nf4"),
             (Precision::BnbInt8, "bitsandbytes"),
         ],
+        // What bitsandbytes has quantised already is not among what `get_model` chooses a loader for.
         checkpoints: &[
             Precision::Fp8,
             Precision::Fp8Block,
             Precision::Int8,
-            Precision::BnbInt8,
             Precision::Int4,
             Precision::GptqInt8,
             Precision::GptqInt4,

@@ -186,7 +186,8 @@ pub fn would_run_nothing(subject: Subject<'_>) -> bool {
 /// Whether anything would run for an object with this estimate. What is suggested must.
 #[must_use]
 pub fn would_run(subject: Subject<'_>) -> bool {
-    matches!(engine::start(question(subject)), Ok(engine::Launch::Run(_)))
+    let fits_template = subject.template.is_none_or(|template| template.takes(subject.requirement.gpus));
+    fits_template && matches!(engine::start(question(subject)), Ok(engine::Launch::Run(_)))
 }
 
 fn question(subject: Subject<'_>) -> engine::Question<'_> {

@@ -179,6 +179,13 @@ impl Template {
         Ok(())
     }
 
+    /// Whether what the template asks for leaves room for so many GPUs, of whatever resource it names.
+    pub(super) fn takes(&self, gpus: u64) -> bool {
+        let init = self.spec.init_containers.iter().flatten();
+        let asked = self.spec.containers.iter().chain(init).flat_map(asks_for).next();
+        asked.is_none_or(|(resource, _)| self.gpus(&resource, gpus).is_ok())
+    }
+
     /// What a pod of it requests besides GPUs, as kube-scheduler counts it.
     #[must_use]
     pub fn requests(&self) -> Requests {

@@ -18,15 +18,15 @@ const GPU_COUNTS: [u64; 4] = [1, 2, 4, 8];
 /// A change and the workload it makes.
 type Variant = (Change, Workload);
 
-/// Every change worth trying that needs less memory per GPU, or fewer GPUs, than the workload does as it is, and that
-/// could be run: `runs` says so of what it would come to.
+/// Every change worth trying that needs less memory per GPU, or fewer GPUs, than the workload does as it is. `revised`
+/// says what an object with the change in it, and so with this workload, would need; `None` where it could not be run.
 #[must_use]
 pub fn alternatives(
     shape: &ModelShape,
     workload: &Workload,
     estimate: &Estimate,
     margin: Margin,
-    runs: &dyn Fn(&Estimate, Requirement) -> bool,
+    revised: &dyn Fn(&Change, Workload) -> Option<Requirement>,
 ) -> Vec<Alternative> {
     let variants = match &workload.training {
         Some(training) => training_variants(workload, training, estimate),
@@ -39,9 +39,8 @@ pub fn alternatives(
     variants
         .into_iter()
         .filter_map(|(change, workload)| {
-            let changed = crate::estimate::estimate(shape, &workload).ok()?;
-            let requirement = super::required(&changed, margin).ok().filter(helps)?;
-            runs(&changed, requirement).then_some(Alternative { change, requirement })
+            let requirement = revised(&change, workload).filter(helps)?;
+            Some(Alternative { change, requirement })
         })
         .collect()
 }

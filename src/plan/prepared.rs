@@ -4,10 +4,10 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    Plan, Subject, alternatives, check, placement, repository, required, source_name, tensor, workload,
+    Plan, Subject, alternatives, apply, check, placement, repository, required, source_name, tensor, workload,
 };
 use crate::decide::{
-    Alternative, Decision, LARGEST_GPU_MADE, Policy, Request, Requirement, Room, decide_lazily,
+    Alternative, Change, Decision, LARGEST_GPU_MADE, Policy, Request, Requirement, Room, decide_lazily,
 };
 use crate::estimate::{Estimate, Workload, estimate};
 use crate::inventory::{Inventory, Sources};
@@ -159,17 +159,21 @@ impl Prepared {
                     choice.requirement,
                 );
                 let is_free = launch::would_run_nothing(asked);
-                let runs = |estimate: &Estimate, requirement: Requirement| {
-                    is_free
-                        || launch::would_run(self.launched(
-                            subject,
-                            shape,
-                            (inventory.sources(), ""),
-                            estimate,
-                            requirement,
-                        ))
+                // Of the spec as it would be: its arguments or its template may contradict the change.
+                let revised = |change: &Change, variant: Workload| {
+                    let spec = apply(change, subject.spec);
+                    let asked = workload::read(&spec, Some(shape)).ok()?;
+                    let tensor = if asked.tensor_auto { variant.tensor } else { asked.workload.tensor };
+                    let estimate = estimate(shape, &Workload { tensor, ..asked.workload }).ok()?;
+                    let requirement = required(&estimate, self.margin).ok()?;
+                    let changed = Subject { spec: &spec, ..subject };
+                    let would_run = || {
+                        let sources = (inventory.sources(), "");
+                        launch::would_run(self.launched(changed, shape, sources, &estimate, requirement))
+                    };
+                    (is_free || would_run()).then_some(requirement)
                 };
-                alternatives(shape, &choice.workload, &choice.estimate, self.margin, &runs)
+                alternatives(shape, &choice.workload, &choice.estimate, self.margin, &revised)
             })
         })
     }

@@ -459,3 +459,37 @@ fn pods_that_run_are_judged_by_what_they_were_written_with() {
     assert_eq!(fitting(&kept), ["a100"], "{:?}", kept.decision.classes);
     assert!(kept.kept.is_some());
 }
+
+/// Whoever follows a suggestion has something that runs, whatever the arguments and the template say already.
+#[test]
+fn a_suggestion_contradicts_nothing_that_the_spec_says() {
+    let inventory = Inventory::new(Snapshot::new(golden(), []), &Sources::default());
+    let gpu = json!({"spec": {"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}});
+    let mut followed = 0;
+    for (engine, template, context) in [
+        (json!({"name": "vllm"}), json!({}), json!({"length": 8192})),
+        (json!({"name": "vllm", "args": ["--max-model-len=32768"]}), json!({}), json!({"sequences": 32})),
+        (json!({"name": "vllm", "args": ["--max-num-seqs=8"]}), json!({}), json!({"sequences": 8})),
+        (json!({"name": "sglang", "args": ["--tp-size=1"]}), json!({}), json!({"length": 131_072})),
+        (json!({"name": "vllm", "args": ["--quantization", "fp8"]}), json!({}), json!({"length": 8192})),
+        (json!({"name": "vllm"}), gpu, json!({"length": 131_072, "sequences": 8})),
+    ] {
+        let written = json!({
+            "model": {"catalog": "llama-3.1-70b"}, "engine": engine, "template": template, "context": context,
+        });
+        let spec: ModelDeploymentSpec = serde_json::from_value(written.clone()).unwrap();
+        let shape = resolve_pure(&spec).unwrap().unwrap();
+        let planned = |spec: &ModelDeploymentSpec| {
+            plan(Subject { namespace: "a", name: "m", spec, roll: None, running: None }, &shape, &inventory)
+        };
+        for suggestion in planned(&spec).unwrap().decision.suggestions {
+            let changed = planned(&apply(&suggestion.change, &spec));
+            let changed =
+                changed.unwrap_or_else(|error| panic!("{written} {:?}: {error}", suggestion.change));
+            assert_eq!(changed.requirement, suggestion.requirement, "{written} {:?}", suggestion.change);
+            assert!(changed.launch.pods().is_some(), "{written} {:?}", suggestion.change);
+            followed += 1;
+        }
+    }
+    assert!(followed >= 4, "only {followed} suggestions");
+}

@@ -1,7 +1,11 @@
 //! What came of one object, whether or not it has a plan: what every format of `plan` prints.
 
+use std::sync::Arc;
+
 use crate::decide::{Reason, Verdict};
-use crate::plan::Plan;
+use crate::inventory::Inventory;
+use crate::model::ModelShape;
+use crate::plan::{Plan, ResolveError, Subject, check, plan};
 use crate::refusal::Refusal;
 
 use super::planned;
@@ -42,6 +46,36 @@ pub enum Found {
     Unresolved(String),
     /// Its model is being read.
     Pending,
+}
+
+impl Found {
+    /// What is found of an object whose model `shape` gives. What is wrong with the spec itself is told whether or not its
+    /// model can be had.
+    #[must_use]
+    pub fn of(
+        subject: Subject<'_>,
+        inventory: &Inventory,
+        shape: impl FnOnce() -> Result<Arc<ModelShape>, Self>,
+    ) -> Self {
+        if let Err(refusal) = check(subject.spec) {
+            return Self::Refused(refusal);
+        }
+        match shape().map(|shape| plan(subject, &shape, inventory)) {
+            Ok(Ok(plan)) => Self::Planned(Box::new(plan)),
+            Ok(Err(refusal)) => Self::Refused(refusal),
+            Err(found) => found,
+        }
+    }
+}
+
+impl From<ResolveError> for Found {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Spec(refusal) => Self::Refused(refusal),
+            // What was read and is no model will not become one by being read again.
+            error @ ResolveError::Config(_) => Self::Malformed(vec![error.to_string()]),
+        }
+    }
 }
 
 impl Outcome {

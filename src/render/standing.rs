@@ -21,7 +21,13 @@ pub fn nothing(nothing: &Nothing) -> String {
         Nothing::NoImage(engine) => format!(
             "cannot run: {engine} has no image of its own; set engine.image or a template, or engine.name: none to ask for the estimate alone"
         ),
-        Nothing::NoCheckpoint { repository, precision, engine } => format!(
+        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: Some(other) } => format!(
+            "cannot run: {engine} cannot load {} as {precision}; {} holds {} so: set model.huggingFace.repository to it, or set another precision",
+            quoted(repository),
+            other.repository,
+            if other.base == repository { "it" } else { other.base }
+        ),
+        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: None } => format!(
             "cannot run: {engine} cannot load {} as {precision}; name a repository that holds {precision} (model.huggingFace), or set another precision",
             quoted(repository)
         ),

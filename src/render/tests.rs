@@ -367,6 +367,43 @@ fn colour_is_only_where_it_is_asked_for() {
     assert!(!plain.contains('\u{1b}'));
 }
 
+/// Another repository that holds the model in the format that is asked for is named, where one is known.
+#[test]
+fn a_checkpoint_that_is_elsewhere_is_named() {
+    let snapshot = crate::inventory::Snapshot::new(crate::inventory::testing::golden(), []);
+    let inventory = crate::inventory::Inventory::new(snapshot, &crate::inventory::Sources::default());
+    for (model, precision, engine, words) in [
+        (
+            "llama-3.1-8b",
+            "awq-int4",
+            "vllm",
+            "vllm cannot load \"meta-llama/Llama-3.1-8B\" as awq-int4; hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4 holds meta-llama/Llama-3.1-8B-Instruct so: set model.huggingFace.repository to it",
+        ),
+        (
+            "Qwen/Qwen3-32B",
+            "fp8-block",
+            "sglang",
+            "; Qwen/Qwen3-32B-FP8 holds it so: set model.huggingFace.repository",
+        ),
+        // TGI loads no such checkpoint.
+        ("Qwen/Qwen3-235B-A22B", "nvfp4", "tgi", "; name a repository that holds nvfp4 (model.huggingFace)"),
+        ("llama-3.1-8b", "mxfp4", "vllm", "; name a repository that holds mxfp4 (model.huggingFace)"),
+    ] {
+        let spec = serde_json::json!({
+            "model": {"catalog": model}, "precision": precision, "engine": {"name": engine}, "context": {"length": 2048},
+        });
+        let spec = serde_json::from_value(spec).unwrap();
+        let subject =
+            crate::plan::Subject { namespace: "a", name: "m", spec: &spec, roll: None, running: None };
+        let found = Found::of(subject, &inventory, || {
+            crate::plan::resolve_pure(&spec).unwrap().map(Arc::new).map_err(Found::from)
+        });
+        let Found::Planned(plan) = found else { panic!("{found:?}") };
+        let said = planned(&plan);
+        assert!(said.contains(words), "{model} {precision}: {said}");
+    }
+}
+
 #[test]
 fn a_refused_spec_is_told_in_its_own_words() {
     let error = Refusal::Invalid {

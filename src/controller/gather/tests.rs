@@ -139,9 +139,9 @@ async fn a_server_that_does_not_answer_is_an_error() {
 async fn what_the_spec_says_needs_no_call() {
     for (source, words) in [(json!({"config": {"model_type": "nonsense"}}), "spec.model.config: ")] {
         let (result, calls) = gathered(source, unreachable).await;
-        let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };
-        assert!(unresolved.message.starts_with(words), "{}", unresolved.message);
-        assert_eq!((unresolved.again, calls.len()), (None, 0));
+        let Ok(Gathered::Malformed(problem)) = result else { panic!("{result:?}") };
+        assert!(problem.starts_with(words), "{problem}");
+        assert_eq!(calls.len(), 0);
     }
     for (source, words) in [
         (json!({"parameters": "8Q"}), "spec.model.parameters: \"8Q\" is not a parameter count"),

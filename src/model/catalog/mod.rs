@@ -8,6 +8,8 @@
 //! lists quote it; the rest are of the publisher's paper, card or files. A number without `verified` was not found: it is
 //! the single digit that the name or the publisher's page says.
 
+mod checkpoints;
+
 use std::sync::OnceLock;
 
 use serde::Deserialize;
@@ -16,6 +18,8 @@ use serde_json::Value;
 use super::published::{Counts, Published};
 use super::{ModelShape, ShapeSource, hf_config};
 use crate::spelling;
+
+pub use checkpoints::{Checkpoint, checkpoint, checkpoints};
 
 /// A model of the catalog.
 #[derive(Clone, Debug, Deserialize)]
