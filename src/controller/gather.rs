@@ -107,6 +107,10 @@ impl From<SourceError> for Undescribed {
 
 /// What the spec says by itself; `None` if its model is to be read from elsewhere.
 fn from_spec(sources: &Sources, key: &Key, spec: &ModelDeploymentSpec) -> Option<Gathered> {
+    // What is wrong by itself is told before anything is read, as `loadline plan` does.
+    if let Err(error) = plan::check(spec) {
+        return Some(Gathered::Refused(error));
+    }
     match plan::spec_source(spec) {
         Err(error) => return Some(Gathered::Refused(error)),
         Ok(

@@ -198,7 +198,9 @@ fn replacement(
     let Step { is_new, waits } = step;
     match object.spec.rollout.unwrap_or_default() {
         RolloutMode::Surge => return Replacement::Surge,
-        RolloutMode::InPlace => return Replacement::InPlace,
+        RolloutMode::InPlace => {
+            return present.map_or(Replacement::InPlace(1), |present| in_place(object, plan, present, step));
+        }
         RolloutMode::Recreate => return Replacement::Recreate,
         RolloutMode::Auto => {}
     }
@@ -211,10 +213,29 @@ fn replacement(
     if plan::slots_beside_its_own(plan, inventory) > 0 {
         if is_new { Replacement::Surge } else { now }
     } else if plan.decision.slots > 0 {
-        Replacement::InPlace
+        in_place(object, plan, present, step)
     } else {
         Replacement::Surge
     }
+}
+
+/// In place, with one replica missing where all can run. Where fewer run than are wanted, or will, those are missing besides:
+/// else the Deployment would wait for replicas that find no room before it lets an old pod go.
+fn in_place(object: &ModelDeployment, plan: &Plan, present: &Deployment, step: Step) -> Replacement {
+    let replicas = object.spec.replicas;
+    let chosen = match Replacement::of(present) {
+        Some(Replacement::InPlace(missing)) if !step.is_new => Some(missing),
+        _ => None,
+    };
+    if let Some(missing) = chosen.filter(|_| !step.waits) {
+        return Replacement::InPlace(missing);
+    }
+    let room = i32::try_from(plan.decision.slots).unwrap_or(i32::MAX).max(1);
+    let ready = present.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
+    // What was chosen lasts: as old pods go, fewer are ready, and no more have to go for that.
+    let run = if chosen.is_some() { room } else { room.min(ready) };
+    let missing = replicas.saturating_sub(run).saturating_add(1).clamp(1, replicas.max(1));
+    Replacement::InPlace(missing.max(chosen.unwrap_or(1)))
 }
 
 #[cfg(test)]

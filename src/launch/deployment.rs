@@ -1,5 +1,7 @@
 //! The `apps/v1` Deployment that carries an object's pods, as it is to be applied.
 
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStrategy};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use super::Pods;
@@ -34,8 +36,8 @@ pub struct Identity<'a> {
 pub enum Replacement {
     /// A new pod is started first, beside the old ones: a GPU is free for it.
     Surge,
-    /// An old pod goes first, and a new one takes its GPU: none is free.
-    InPlace,
+    /// Old pods go first, and new ones take their GPUs: none is free. So many of the replicas may be missing meanwhile.
+    InPlace(i32),
     /// All old pods go first.
     Recreate,
 }
@@ -46,8 +48,8 @@ impl Replacement {
             Self::Surge => {
                 json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})
             }
-            Self::InPlace => {
-                json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}})
+            Self::InPlace(missing) => {
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": missing}})
             }
             Self::Recreate => json!({"type": "Recreate"}),
         }
@@ -56,23 +58,30 @@ impl Replacement {
     /// How a Deployment that is to be applied replaces its pods.
     #[must_use]
     pub fn read(deployment: &Value) -> Option<Self> {
-        let strategy = deployment.pointer("/spec/strategy")?;
-        [Self::Surge, Self::InPlace, Self::Recreate].into_iter().find(|how| how.strategy() == *strategy)
+        let strategy = deployment.pointer("/spec/strategy")?.clone();
+        Self::of_strategy(&serde_json::from_value(strategy).ok()?)
     }
 
     /// How a Deployment replaces its pods now.
     #[must_use]
-    pub fn of(deployment: &k8s_openapi::api::apps::v1::Deployment) -> Option<Self> {
-        let strategy = deployment.spec.as_ref()?.strategy.as_ref()?;
+    pub fn of(deployment: &Deployment) -> Option<Self> {
+        Self::of_strategy(deployment.spec.as_ref()?.strategy.as_ref()?)
+    }
+
+    fn of_strategy(strategy: &DeploymentStrategy) -> Option<Self> {
         if strategy.type_.as_deref() == Some("Recreate") {
             return Some(Self::Recreate);
         }
-        let surge = strategy.rolling_update.as_ref()?.max_surge.as_ref()?;
-        let is_none = match surge {
-            k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(count) => *count == 0,
-            k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String(share) => share == "0%",
+        let rolling = strategy.rolling_update.as_ref()?;
+        let is_none = match rolling.max_surge.as_ref()? {
+            IntOrString::Int(count) => *count == 0,
+            IntOrString::String(share) => share == "0%",
         };
-        Some(if is_none { Self::InPlace } else { Self::Surge })
+        let missing = match rolling.max_unavailable {
+            Some(IntOrString::Int(count)) => count,
+            _ => 1,
+        };
+        Some(if is_none { Self::InPlace(missing) } else { Self::Surge })
     }
 }
 
@@ -80,7 +89,7 @@ impl Replacement {
 /// strategy, which nobody owns and which is no part of `Recreate`. Server-side apply leaves it, and the server then refuses the
 /// whole; a merge takes it away by name.
 #[must_use]
-pub fn removal(wanted: &Value, live: &k8s_openapi::api::apps::v1::Deployment) -> Option<Value> {
+pub fn removal(wanted: &Value, live: &Deployment) -> Option<Value> {
     let has_default = live.spec.as_ref()?.strategy.as_ref()?.rolling_update.is_some();
     (has_default && Replacement::read(wanted) == Some(Replacement::Recreate)).then(|| {
         json!({

@@ -108,7 +108,7 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
                 Replacement::Surge => {
                     "a new pod waits until a GPU is free beside those of the old pods, which serve on (rollout: InPlace lets it take theirs)"
                 }
-                Replacement::InPlace | Replacement::Recreate => {
+                Replacement::InPlace(_) | Replacement::Recreate => {
                     "a new pod waits for the GPU of an old one, which goes first: no other is free"
                 }
             };

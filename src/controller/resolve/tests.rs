@@ -235,7 +235,7 @@ fn new_pods_take_the_place_of_old_ones_in_a_way_that_ends() {
         PodFacts { unscheduled: Some(crate::inventory::pod_facts::Said::default()), ..PodFacts::default() };
     for (case, pods, length, rollout, facts, expected) in [
         ("a GPU is free", vec![own("a"), others(2)], 4096, None, vec![], Replacement::Surge),
-        ("none is", vec![own("a"), others(3)], 4096, None, vec![], Replacement::InPlace),
+        ("none is", vec![own("a"), others(3)], 4096, None, vec![], Replacement::InPlace(1)),
         ("its own would not do either", vec![others(4)], 4096, None, vec![], Replacement::Surge),
         ("nothing is replaced", vec![own("a"), others(3)], 8192, None, vec![], Replacement::Surge),
         (
@@ -244,7 +244,7 @@ fn new_pods_take_the_place_of_old_ones_in_a_way_that_ends() {
             8192,
             None,
             vec![waits.clone()],
-            Replacement::InPlace,
+            Replacement::InPlace(1),
         ),
         (
             "the user wants to wait",
@@ -254,7 +254,7 @@ fn new_pods_take_the_place_of_old_ones_in_a_way_that_ends() {
             vec![],
             Replacement::Surge,
         ),
-        ("the user wants it so", vec![own("a")], 4096, Some("InPlace"), vec![], Replacement::InPlace),
+        ("the user wants it so", vec![own("a")], 4096, Some("InPlace"), vec![], Replacement::InPlace(1)),
         (
             "the user wants all to go first",
             vec![own("a")],
@@ -271,5 +271,35 @@ fn new_pods_take_the_place_of_old_ones_in_a_way_that_ends() {
         let Desired::Deployment(wanted) = found.desired else { panic!("{case}: {:?}", found.desired) };
         let wanted: Deployment = serde_json::from_value(*wanted).unwrap();
         assert_eq!(Replacement::of(&wanted), Some(expected), "{case}");
+    }
+}
+
+#[test]
+fn in_place_ends_also_where_not_all_replicas_run() {
+    use crate::inventory::testing::{gpu_node, gpu_pod};
+    let spec = |replicas: u64, tensor: u64, length: u64| {
+        object(&json!({
+            "model": {"catalog": "llama-3.1-8b"}, "context": {"length": length}, "replicas": replicas,
+            "parallelism": {"tensor": tensor}, "rollout": "InPlace",
+        }))
+    };
+    let own = crate::inventory::Pod {
+        model_deployment: Some("llama".to_owned()),
+        namespace: "team-a".to_owned(),
+        ..gpu_pod("own", "l4", 4)
+    };
+    let inventory = cluster(vec![gpu_node("l4", 23034, 4)], vec![own]);
+    for (case, replicas, ready, tensor, expected) in [
+        ("all run, and will", 4, 4, 1, 1),
+        ("one of four runs", 4, 1, 1, 4),
+        ("two of four will", 4, 4, 2, 3),
+        ("one runs, and is replaced", 1, 1, 4, 1),
+        ("none runs", 2, 0, 1, 2),
+    ] {
+        let mut present = written(&spec(replicas, 1, 8192), &inventory);
+        present.status = Some(serde_json::from_value(json!({"readyReplicas": ready})).unwrap());
+        let edited = spec(replicas, tensor, 4096);
+        let found = planned(&edited, &shape_of(&edited), &inventory, Some(&present), &[]);
+        assert_eq!(found.replacement(), Replacement::InPlace(expected), "{case}");
     }
 }
