@@ -22,10 +22,10 @@ pub fn nothing(nothing: &Nothing) -> String {
             "cannot run: {engine} has no image of its own; set engine.image or a template, or engine.name: none to ask for the estimate alone"
         ),
         Nothing::NoCheckpoint { repository, precision, engine, elsewhere: Some(other) } => format!(
-            "cannot run: {engine} cannot load {} as {precision}; {} holds {} so: set model.huggingFace.repository to it, or set another precision",
+            "cannot run: {engine} cannot load {} as {precision}; {} holds {}: set model.huggingFace.repository, or set another precision",
             quoted(repository),
             other.repository,
-            if other.base == repository { "it" } else { other.base }
+            if other.base == repository { "it".to_owned() } else { format!("{} in that format", other.base) }
         ),
         Nothing::NoCheckpoint { repository, precision, engine, elsewhere: None } => format!(
             "cannot run: {engine} cannot load {} as {precision}; name a repository that holds {precision} (model.huggingFace), or set another precision",

@@ -377,13 +377,13 @@ fn a_checkpoint_that_is_elsewhere_is_named() {
             "llama-3.1-8b",
             "awq-int4",
             "vllm",
-            "vllm cannot load \"meta-llama/Llama-3.1-8B\" as awq-int4; hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4 holds meta-llama/Llama-3.1-8B-Instruct so: set model.huggingFace.repository to it",
+            "vllm cannot load meta-llama/Llama-3.1-8B as awq-int4; hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4 holds meta-llama/Llama-3.1-8B-Instruct in that format: set model.huggingFace.repository",
         ),
         (
             "Qwen/Qwen3-32B",
             "fp8-block",
             "sglang",
-            "; Qwen/Qwen3-32B-FP8 holds it so: set model.huggingFace.repository",
+            "; Qwen/Qwen3-32B-FP8 holds it: set model.huggingFace.repository",
         ),
         // TGI loads no such checkpoint.
         ("Qwen/Qwen3-235B-A22B", "nvfp4", "tgi", "; name a repository that holds nvfp4 (model.huggingFace)"),
