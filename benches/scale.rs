@@ -1,7 +1,10 @@
-//! What a large cluster costs: 1,000 objects over 5,000 nodes, in this process as the controller keeps them, and through
-//! `loadline plan` as a process of its own. `make bench-scale` prints the figures that docs/performance.md has.
+//! What a large cluster costs: 1,000 objects over 5,000 nodes, planned in this process as the controller plans them, through
+//! the controller itself against an API server in this process, and through `loadline plan`. `make bench-scale` prints the
+//! figures that docs/performance.md has.
 
 #![allow(clippy::expect_used, clippy::print_stdout)]
+
+mod apiserver;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,9 +17,13 @@ use std::time::{Duration, Instant};
 
 use loadline::api::ModelDeployment;
 use loadline::inventory::{Inventory, Node, Pod, Snapshot, Sources};
+use loadline::model::ModelShape;
 use loadline::plan::{self, Subject, resolve_pure};
+use loadline::source::{self, SourceError};
 use loadline::world::{Decisions, Key, Tracked};
 use serde_json::{Value, json};
+
+use apiserver::ApiServer;
 
 const NODES: usize = 5_000;
 const OBJECTS: usize = 1_000;
@@ -37,7 +44,8 @@ const KINDS: [(&str, u64, u64); 10] = [
 
 fn main() {
     let objects: Vec<Value> = (0..OBJECTS).map(object).collect();
-    controller(&objects);
+    decided_anew(&objects);
+    controller(&snapshot(), &objects);
     processes(&snapshot(), &objects);
 }
 
@@ -156,8 +164,8 @@ fn object(index: usize) -> Value {
     })
 }
 
-/// Everything as the controller keeps it, then one node's change.
-fn controller(objects: &[Value]) {
+/// Every object planned, then one node's change.
+fn decided_anew(objects: &[Value]) {
     let start = resident("VmRSS");
     let snapshot = snapshot();
     println!("{OBJECTS} objects over {NODES} nodes and {} pods", snapshot.pods.len());
@@ -171,10 +179,18 @@ fn controller(objects: &[Value]) {
         mib(resident("VmRSS").saturating_sub(start))
     );
     let decisions = Decisions::default();
+    let store = source::Sources::new(source::Settings::default()).expect("the settings are right");
     let began = Instant::now();
     for object in &objects {
-        let shape = resolve_pure(&object.spec).expect("it names no file").expect("it is right");
-        let (shape, subject) = (Arc::new(shape), Subject::of(object, None));
+        // Objects that describe the same model share it.
+        let text = serde_json::to_vec(&object.spec.model).expect("it is JSON");
+        let make = || {
+            Ok::<_, SourceError>(resolve_pure(&object.spec).expect("it names no file").expect("it is right"))
+        };
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        let shape: Arc<ModelShape> =
+            store.described(namespace, "spec.model", &text, make).expect("there is room");
+        let subject = Subject::of(object, None);
         let prepared = Arc::new(plan::prepare(subject, &shape).expect("it is right"));
         let decided = prepared.decide(subject, &shape, &inventory).expect("it is right");
         let metadata = &object.metadata;
@@ -182,11 +198,12 @@ fn controller(objects: &[Value]) {
             (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
         decisions.track(&key, Some(Tracked::new(object, None, shape, prepared, &decided.decision)));
     }
+    drop(store);
     println!("planning all: {} ms", began.elapsed().as_millis());
     println!("resident with every object planned: {} MiB", mib(resident("VmRSS").saturating_sub(start)));
     // One GPU of one node fails.
     if let Some(node) = changed.nodes.values_mut().nth(NODES / 2) {
-        node.allocatable.values_mut().for_each(|gpus| *gpus -= 1);
+        Arc::make_mut(node).allocatable.values_mut().for_each(|gpus| *gpus -= 1);
     }
     let began = Instant::now();
     let next = Inventory::new(changed, &Sources::default());
@@ -206,6 +223,87 @@ fn controller(objects: &[Value]) {
         );
     }
     println!("resident at last: {} MiB", mib(resident("VmRSS").saturating_sub(start)));
+}
+
+/// The controller itself, as a process: all that it keeps. Its API server is this process.
+fn controller(snapshot: &Snapshot, objects: &[Value]) {
+    let server = ApiServer::default();
+    let list = snapshot.to_list();
+    let mut changed = Value::Null;
+    for mut object in list["items"].as_array().into_iter().flatten().cloned() {
+        let is_node = object["kind"] == "Node";
+        if is_node {
+            dress(&mut object);
+            changed = object.clone();
+        }
+        server.put(if is_node { "nodes" } else { "pods" }, object);
+    }
+    for object in objects {
+        server.put("modeldeployments", object.clone());
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubeconfig = folder.path().join("kubeconfig");
+    let address = format!("http://{}", server.start());
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
+        "clusters": [{"name": "c", "cluster": {"server": address}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
+    fs::write(&kubeconfig, config.to_string()).expect("it is written");
+    let mut child = Command::new(binary())
+        .args(["controller", "--metrics-address", "127.0.0.1:0"])
+        .env("KUBECONFIG", &kubeconfig)
+        .env("LOADLINE_LOG", "error")
+        .spawn()
+        .expect("`cargo build --release --bin loadline` comes first");
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let say = |when: &str| {
+        println!(
+            "the controller {when}: {} MiB resident, {} MiB at most so far; {} statuses and {} Deployments written",
+            mib(field(&status, "VmRSS")),
+            mib(field(&status, "VmHWM")),
+            server.statuses.load(Ordering::Relaxed),
+            server.deployments.load(Ordering::Relaxed),
+        );
+    };
+    let began = Instant::now();
+    settle(&server);
+    say(&format!("after {:.0} s, at rest", began.elapsed().as_secs_f32()));
+    for gpus in ["3", "4", "3"] {
+        changed["status"]["allocatable"]["nvidia.com/gpu"] = json!(gpus);
+        server.put("nodes", changed.clone());
+        settle(&server);
+    }
+    say("after three changes of a node");
+    child.kill().and_then(|()| child.wait()).expect("it is ours");
+}
+
+/// What a node says besides, of which nothing is used: it passes through the controller's hands all the same.
+fn dress(node: &mut Value) {
+    let image = |index: u64| {
+        let names = [
+            format!("registry.example/team/image-{index}@sha256:{index:064x}"),
+            format!("registry.example/team/image-{index}:1.2.3"),
+        ];
+        json!({"names": names, "sizeBytes": 1_000_000_000 + index})
+    };
+    node["status"]["images"] = (0..40).map(image).collect();
+    node["status"]["nodeInfo"] = json!({"architecture": "amd64", "bootID": "8f6c", "containerRuntimeVersion": "containerd://2.1.4",
+        "kernelVersion": "6.1.102-111.182.amzn2023.x86_64", "kubeProxyVersion": "v1.34.1", "kubeletVersion": "v1.34.1",
+        "machineID": "ec2", "operatingSystem": "linux", "osImage": "Amazon Linux 2023", "systemUUID": "ec2"});
+}
+
+/// Waits until every object has a status and nothing has been written for some seconds.
+fn settle(server: &ApiServer) {
+    let written = || (server.statuses.load(Ordering::Relaxed), server.deployments.load(Ordering::Relaxed));
+    let (mut last, mut quiet) = (written(), Instant::now());
+    let began = Instant::now();
+    while (quiet.elapsed() < Duration::from_secs(8) || last.0 < OBJECTS as u64)
+        && began.elapsed() < Duration::from_mins(5)
+    {
+        std::thread::sleep(Duration::from_millis(100));
+        if written() != last {
+            (last, quiet) = (written(), Instant::now());
+        }
+    }
 }
 
 /// `loadline plan` of the same, as a process.

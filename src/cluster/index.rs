@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use kube::runtime::watcher::Event;
@@ -19,7 +20,8 @@ pub(super) type PodKey = (String, String);
 /// What is known of the cluster.
 #[derive(Debug, Default)]
 pub struct Index {
-    nodes: Relisted<String, Node>,
+    /// Shared with every view that is made of them.
+    nodes: Relisted<String, Arc<Node>>,
     /// Unfinished pods, by a number for namespace and name.
     pods: Relisted<u64, Kept>,
     /// Makes those numbers. Who does not know its keys can make no two names meet.
@@ -44,7 +46,7 @@ enum Kept {
 impl Index {
     /// Takes in a node event; whether anything changed that matters.
     pub fn node(&mut self, event: Event<core::Node>) -> bool {
-        let reduce = |node: core::Node| Some(Node::from_object(&node));
+        let reduce = |node: core::Node| Some(Arc::new(Node::from_object(&node)));
         !self.nodes.take(event, reduce, |node| node.metadata.name.clone().unwrap_or_default()).is_nothing()
     }
 
@@ -90,8 +92,8 @@ impl Index {
     /// The nodes and pods, those that wait for a node among them; `None` until both lists have been read once.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let nodes: BTreeMap<String, Node> =
-            self.nodes.iter().map(|(name, node)| (name.clone(), node.clone())).collect();
+        let nodes: BTreeMap<String, Arc<Node>> =
+            self.nodes.iter().map(|(name, node)| (name.clone(), Arc::clone(node))).collect();
         let mut pods: Vec<Pod> = Vec::new();
         let mut sums: HashMap<u64, Amounts> = HashMap::new();
         for (_, pod) in self.pods.iter() {

@@ -5,6 +5,7 @@
 //! that is there, whatever it says, is taken as it is.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::inventory::{Meaning, Node, Sources};
@@ -19,7 +20,8 @@ pub struct LabelMemory {
 
 #[derive(Debug)]
 struct Seen {
-    labels: BTreeMap<String, String>,
+    /// The node as it was then: shared with the views of that time.
+    node: Arc<Node>,
     /// When a memory label was first found missing; `None` while it is there.
     missing_since: Option<Instant>,
 }
@@ -35,7 +37,7 @@ impl LabelMemory {
     /// bridged labels is given up: the caller should ask again then.
     pub fn bridge(
         &mut self,
-        nodes: &mut BTreeMap<String, Node>,
+        nodes: &mut BTreeMap<String, Arc<Node>>,
         now: Instant,
         grace: Duration,
     ) -> Option<Instant> {
@@ -43,11 +45,11 @@ impl LabelMemory {
         let mut next = None::<Instant>;
         for node in nodes.values_mut() {
             if has_memory_label(&self.sources, &node.labels) {
-                let labels = gpu_labels(&self.sources, &node.labels);
+                let seen = Seen { node: Arc::clone(node), missing_since: None };
                 match self.seen.get_mut(&node.name) {
-                    Some(seen) if seen.labels == labels => seen.missing_since = None,
-                    _ => {
-                        self.seen.insert(node.name.clone(), Seen { labels, missing_since: None });
+                    Some(before) => *before = seen,
+                    None => {
+                        self.seen.insert(node.name.clone(), seen);
                     }
                 }
                 continue;
@@ -56,23 +58,19 @@ impl LabelMemory {
             let given_up = *seen.missing_since.get_or_insert(now) + grace;
             if given_up <= now
                 || !hands_out_gpus(&self.sources, node)
-                || other_product(&self.sources, &seen.labels, &node.labels)
+                || other_product(&self.sources, &seen.node.labels, &node.labels)
             {
                 self.seen.remove(&node.name);
                 continue;
             }
-            for (key, value) in &seen.labels {
-                node.labels.entry(key.clone()).or_insert_with(|| value.clone());
+            let bridged = Arc::make_mut(node);
+            for (key, value) in seen.node.labels.iter().filter(|(key, _)| self.sources.is_about_gpus(key)) {
+                bridged.labels.entry(key.clone()).or_insert_with(|| value.clone());
             }
             next = Some(next.map_or(given_up, |earliest| earliest.min(given_up)));
         }
         next
     }
-}
-
-fn gpu_labels(sources: &Sources, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let of_gpus = labels.iter().filter(|(key, _)| sources.is_about_gpus(key));
-    of_gpus.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 fn has_memory_label(sources: &Sources, labels: &BTreeMap<String, String>) -> bool {
@@ -82,7 +80,7 @@ fn has_memory_label(sources: &Sources, labels: &BTreeMap<String, String>) -> boo
 /// Whether a product label is there and names another GPU than it did.
 fn other_product(sources: &Sources, seen: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> bool {
     seen.iter()
-        .filter(|(key, _)| sources.meaning(key) == Meaning::Product)
+        .filter(|(key, _)| sources.is_about_gpus(key) && sources.meaning(key) == Meaning::Product)
         .any(|(key, value)| now.get(key).is_some_and(|product| product != value))
 }
 
@@ -96,7 +94,7 @@ mod tests {
 
     const GRACE: Duration = Duration::from_mins(2);
 
-    fn cluster(labels: &[(&str, &str)], gpus: u64) -> BTreeMap<String, Node> {
+    fn cluster(labels: &[(&str, &str)], gpus: u64) -> BTreeMap<String, Arc<Node>> {
         let node = Node {
             name: "node-a".to_owned(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
@@ -104,7 +102,7 @@ mod tests {
             ready: true,
             ..Node::default()
         };
-        BTreeMap::from([(node.name.clone(), node)])
+        BTreeMap::from([(node.name.clone(), Arc::new(node))])
     }
 
     /// A second, the labels then, and the GPUs that the node hands out.

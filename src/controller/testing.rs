@@ -58,7 +58,7 @@ pub(crate) fn shape() -> ModelShape {
 
 /// A cluster of these nodes and pods.
 pub(crate) fn cluster(nodes: Vec<Node>, pods: Vec<Pod>) -> Inventory {
-    let nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
+    let nodes = nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect();
     Inventory::new(Snapshot { nodes, pods, ..Snapshot::default() }, &Sources::default())
 }
 

@@ -13,7 +13,7 @@ impl Snapshot {
     /// A v1 List of the nodes and pods, pruned to what Loadline uses.
     #[must_use]
     pub fn to_list(&self) -> Value {
-        let nodes = self.nodes.values().map(node);
+        let nodes = self.nodes.values().map(|entry| node(entry));
         let others = self.others.iter().map(|(node, requested)| other(node, *requested));
         let items: Vec<Value> = nodes.chain(self.pods.iter().map(pod)).chain(others).collect();
         json!({"apiVersion": "v1", "kind": "List", "items": items})

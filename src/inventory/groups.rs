@@ -16,7 +16,7 @@ pub type Pools = Arc<[Arc<GpuPool>]>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeGpus {
     /// The node.
-    pub node: Node,
+    pub node: Arc<Node>,
     /// Its GPUs, by kind; what is free takes every pod into account.
     pub pools: Pools,
 }

@@ -24,6 +24,7 @@ mod tests;
 mod usage;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +52,8 @@ pub const MODEL_DEPLOYMENT_LABEL: &str = "loadline.dev/model-deployment";
 /// Nodes and pods at one moment, pruned to what Loadline uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The nodes, by name.
-    pub nodes: BTreeMap<String, Node>,
+    /// The nodes, by name; shared with whatever is made of them, so that a cluster is in memory once.
+    pub nodes: BTreeMap<String, Arc<Node>>,
     /// The pods that hold extended resources or serve a ModelDeployment, in no order.
     pub pods: Vec<Pod>,
     /// What the other bound, unfinished pods request, together, by node.

@@ -118,7 +118,7 @@ impl Inventory {
             })
             .collect();
         let names = nodes.iter().map(|entry| entry.node.name.as_str().into()).collect();
-        let present: Vec<&Node> = nodes.iter().map(|entry| &entry.node).collect();
+        let present: Vec<&Node> = nodes.iter().map(|entry| entry.node.as_ref()).collect();
         let sources = sources.of_cluster(&present);
         let classes = classes(&nodes);
         Self { nodes, names, classes, sources, usage, host, free, own, groupings: Groupings::default() }

@@ -1,6 +1,7 @@
 //! Takes the names out of a snapshot, so that it can be shown to others, and leaves every decision on it as it was.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Node, Snapshot, Sources, Taint};
 
@@ -23,8 +24,8 @@ impl Snapshot {
         self.nodes = nodes
             .into_values()
             .map(|node| {
-                let node = redact_node(node, sources, &mut names);
-                (node.name.clone(), node)
+                let node = redact_node(Arc::unwrap_or_clone(node), sources, &mut names);
+                (node.name.clone(), Arc::new(node))
             })
             .collect();
         let others = std::mem::take(&mut self.others);

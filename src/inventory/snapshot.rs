@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use serde::de::{
@@ -80,7 +81,7 @@ impl Snapshot {
     /// name, the later counts.
     #[must_use]
     pub fn new(nodes: impl IntoIterator<Item = Node>, pods: impl IntoIterator<Item = Pod>) -> Self {
-        let nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
+        let nodes = nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect();
         let pods: BTreeMap<_, _> =
             pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), pod)).collect();
         let (others, pods): (Vec<Pod>, Vec<Pod>) = pods.into_values().partition(Pod::is_other);
@@ -151,6 +152,8 @@ struct Reading {
     pods: Vec<Pod>,
     /// Whether any document could hold nodes.
     relevant: bool,
+    /// Whether there was any node or pod.
+    any: bool,
 }
 
 impl Reading {
@@ -169,7 +172,9 @@ impl Reading {
             "PodList" => self.list(number, document.items, Some("Pod")),
             "Node" | "Pod" => {
                 self.relevant = true;
-                self.object(&kind, Value::Object(document.fields), &format!("of document {number}"))
+                let object = Value::Object(document.fields);
+                self.keep(Read::new(&kind, object, &format!("of document {number}"))?);
+                Ok(())
             }
             kind if PASSED_OVER.contains(&kind) => Ok(()),
             _ => Err(SnapshotError::WrongKind { document: number, kind: shorten(&kind) }),
@@ -185,7 +190,11 @@ impl Reading {
             let kind = item.kind.as_deref().or(all_are).map(ToOwned::to_owned);
             match kind.as_deref() {
                 Some(kind @ ("Node" | "Pod")) => {
-                    self.object(kind, item.object, &format!("at items[{index}]"))?;
+                    let content = match item.content {
+                        Content::Object(object) => Read::new(kind, object, &at(index)),
+                        Content::Read(read) => read,
+                    };
+                    self.keep(content?);
                     other = other.or(Some(None));
                 }
                 Some(kind) => {
@@ -203,7 +212,7 @@ impl Reading {
                 }
             }
         }
-        let only_others = count > 0 && self.nodes.is_empty() && self.pods.is_empty();
+        let only_others = count > 0 && !self.any;
         match other {
             Some(Some(kind)) if only_others => Err(SnapshotError::WrongKind {
                 document: number,
@@ -213,15 +222,13 @@ impl Reading {
         }
     }
 
-    fn object(&mut self, kind: &str, object: Value, place: &str) -> Result<(), SnapshotError> {
-        if kind == "Node" {
-            let node: core::Node = typed("Node", object, place)?;
-            self.nodes.push(Node::from_object(&node));
-        } else {
-            let pod: core::Pod = typed("Pod", object, place)?;
-            self.pods.push(Pod::from_object(&pod));
+    fn keep(&mut self, read: Read) {
+        self.any = true;
+        match read {
+            Read::Node(node) => self.nodes.push(*node),
+            Read::Pod(pod) => self.pods.push(*pod),
+            Read::Nothing => {}
         }
-        Ok(())
     }
 
     fn finish(self) -> Result<Snapshot, SnapshotError> {
@@ -264,10 +271,45 @@ struct Document {
     fields: Map<String, Value>,
 }
 
-/// One item of a list, pruned.
+/// One item of a list.
 struct Item {
     kind: Option<String>,
-    object: Value,
+    content: Content,
+}
+
+/// What an item holds. Of a node or a pod only what Loadline uses is ever held: as a value, a large cluster takes several
+/// times the memory of its text.
+enum Content {
+    /// A node or a pod, or what is wrong with it.
+    Read(Result<Read, SnapshotError>),
+    /// What it is, only the kind of its list can tell: pruned.
+    Object(Value),
+}
+
+/// A node or a pod that was read.
+enum Read {
+    Node(Box<Node>),
+    Pod(Box<Pod>),
+    /// A pod that holds nothing.
+    Nothing,
+}
+
+impl Read {
+    /// Reads a node, or else a pod.
+    fn new(kind: &str, object: Value, place: &str) -> Result<Self, SnapshotError> {
+        if kind == "Node" {
+            let node: core::Node = typed("Node", object, place)?;
+            return Ok(Self::Node(Box::new(Node::from_object(&node))));
+        }
+        let pod: core::Pod = typed("Pod", object, place)?;
+        let pod = Pod::from_object(&pod);
+        Ok(if pod.requests.is_empty() { Self::Nothing } else { Self::Pod(Box::new(pod)) })
+    }
+}
+
+/// Where an item stands.
+fn at(index: usize) -> String {
+    format!("at items[{index}]")
 }
 
 struct DocumentSeed<'a>(&'a Budget);
@@ -355,7 +397,13 @@ impl<'de> Visitor<'de> for ItemsSeed<'_> {
             if let Some(fields) = object.as_object_mut() {
                 prune(fields);
             }
-            items.push(Item { kind, object });
+            let content = match kind.as_deref() {
+                Some(kind @ ("Node" | "Pod")) => Content::Read(Read::new(kind, object, &at(items.len()))),
+                // It is passed over, or what its list says it is not.
+                Some(_) => Content::Object(Value::Null),
+                None => Content::Object(object),
+            };
+            items.push(Item { kind, content });
         }
         Ok(items)
     }

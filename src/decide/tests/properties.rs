@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as AnyStrategy;
@@ -79,7 +80,7 @@ proptest! {
         snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement()
     ) {
         let request = Request { requirement, policy: &policy, owner: Some(Owner { namespace: "team-a", name: "m" }) };
-        let labels: BTreeMap<String, Node> = snapshot.nodes.clone();
+        let labels: BTreeMap<String, Arc<Node>> = snapshot.nodes.clone();
         let decision = decide(&request, &Inventory::new(snapshot, &Sources::default()), &[]);
         let selected = decision.classes.iter().filter(|class| matches!(class.verdict(), Verdict::Fits | Verdict::Busy));
         for class in selected {
@@ -137,7 +138,7 @@ proptest! {
         let request = Request { requirement, policy: &policy, owner: None };
         let before = decide(&request, &Inventory::new(snapshot.clone(), &Sources::default()), &[]);
         let mut larger = snapshot;
-        larger.nodes.insert(more.name.clone(), more);
+        larger.nodes.insert(more.name.clone(), Arc::new(more));
         let after = decide(&request, &Inventory::new(larger, &Sources::default()), &[]);
         prop_assert!(after.verdict() <= before.verdict(), "{:?} became {:?}", before.verdict(), after.verdict());
         prop_assert!(after.slots >= before.slots);
@@ -229,7 +230,7 @@ proptest! {
         let mut turned = snapshot.clone();
         turned.pods.reverse();
         for node in turned.nodes.values_mut() {
-            node.taints.reverse();
+            Arc::make_mut(node).taints.reverse();
         }
         let (one, other) = (Inventory::new(snapshot, &Sources::default()), Inventory::new(turned, &Sources::default()));
         let (mut one, mut other) = (decide(&request, &one, &alternatives), decide(&request, &other, &alternatives));
@@ -274,7 +275,7 @@ proptest! {
         let alternatives = alternatives(requirement);
         let before = decide(&request, &Inventory::new(snapshot.clone(), &Sources::default()), &alternatives);
         let mut changed = snapshot;
-        changed.nodes.insert(more.name.clone(), more);
+        changed.nodes.insert(more.name.clone(), Arc::new(more));
         let after = decide(&request, &Inventory::new(changed, &Sources::default()), &alternatives);
         if before.digest(3) == after.digest(3) {
             prop_assert!(shows_the_same(&before, &after), "{:?}\n{:?}", before, after);
