@@ -33,7 +33,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
@@ -45,6 +45,9 @@ use self::reconcile::{Context, Guarded};
 use crate::cluster::pods::PodFactsIndex;
 use crate::cluster::watch::Told;
 use crate::cluster::{self, PodsByOwner, View};
+use crate::launch::deployment::APPLIED_ANNOTATION;
+use crate::launch::record::RECORD_ANNOTATION;
+use crate::launch::rollout::Child;
 use crate::launch::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
@@ -59,6 +62,8 @@ const AT_ONCE: usize = 16;
 const AT_ONCE_OF_ONE: usize = 8;
 /// Requests for the same object within so long are one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Where `kubectl apply` keeps the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How long the API server may be silent on a connection.
 const SILENCE: Duration = Duration::from_mins(5);
 /// How long what is under way may take when the process is told to stop.
@@ -345,6 +350,26 @@ fn follow<Object>(
     }
 }
 
+/// Takes away what is not looked at: some kilobytes of every object.
+fn prune_object(object: &mut impl Resource) {
+    let metadata = object.meta_mut();
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+/// The same of a Deployment, of whose annotations and conditions few are looked at.
+fn prune_deployment(deployment: &mut Deployment) {
+    deployment.metadata.managed_fields = None;
+    if let Some(annotations) = &mut deployment.metadata.annotations {
+        annotations.retain(|key, _| [APPLIED_ANNOTATION, RECORD_ANNOTATION].contains(&key.as_str()));
+    }
+    if let Some(conditions) = deployment.status.as_mut().and_then(|status| status.conditions.as_mut()) {
+        conditions.retain(|condition| Child::CONDITIONS.contains(&condition.type_.as_str()));
+    }
+}
+
 /// The stores of objects and Deployments, and the requests that come of their events and of what is woken.
 fn queue(
     objects: Api<Guarded>,
@@ -358,7 +383,7 @@ fn queue(
     let failed = Arc::clone(metrics);
     let own = watcher(objects, watcher::Config::default())
         .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(prune_object)
         .reflect(writer)
         .inspect(move |event| follow(event, &read.objects, || failed.watch_failed("modeldeployments")))
         .touched_objects();
@@ -368,7 +393,7 @@ fn queue(
     let managed = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let children = watcher(deployments, managed)
         .default_backoff()
-        .modify(|deployment| deployment.managed_fields_mut().clear())
+        .modify(prune_deployment)
         .reflect(writer)
         .inspect(move |event| follow(event, &read.deployments, || failed.watch_failed("deployments")))
         .touched_objects();
@@ -447,5 +472,45 @@ where
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_a_deployment_is_kept_what_is_looked_at() {
+        let condition = |kind: &str| json!({"type": kind, "status": "True", "message": kind});
+        let mut deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {"name": "llama", "managedFields": [{"manager": "loadline-controller"}], "annotations": {
+                "loadline.dev/applied": "1f", "loadline.dev/record": "{}", "deployment.kubernetes.io/revision": "1"}},
+            "status": {"conditions": [condition("Available"), condition("ReplicaFailure"), condition("Progressing")]},
+        }))
+        .unwrap();
+        let child = Child::of(&deployment);
+        prune_deployment(&mut deployment);
+        assert_eq!(Child::of(&deployment), child);
+        let kept = serde_json::to_value(&deployment).unwrap();
+        let expected = json!({"name": "llama", "annotations": {"loadline.dev/applied": "1f", "loadline.dev/record": "{}"}});
+        assert_eq!(kept["metadata"], expected);
+        assert_eq!(
+            kept["status"]["conditions"],
+            json!([condition("ReplicaFailure"), condition("Progressing")])
+        );
+    }
+
+    #[test]
+    fn of_an_object_is_dropped_what_is_kept_twice() {
+        let mut object: Deployment = serde_json::from_value(json!({"metadata": {
+            "managedFields": [{"manager": "kubectl"}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "loadline.dev/roll": "2"},
+        }}))
+        .unwrap();
+        prune_object(&mut object);
+        let kept = serde_json::to_value(&object).unwrap();
+        assert_eq!(kept["metadata"], json!({"annotations": {"loadline.dev/roll": "2"}}));
     }
 }

@@ -32,9 +32,13 @@ impl NodeNames {
     /// One of them, in order.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&str> {
+        self.shared(index).map(AsRef::as_ref)
+    }
+
+    fn shared(&self, index: usize) -> Option<&Arc<str>> {
         // Every position left out that is not beyond the one sought moves it by one.
         let at = self.left_out.iter().fold(index, |at, left_out| if *left_out <= at { at + 1 } else { at });
-        self.all.get(at).map(AsRef::as_ref)
+        self.all.get(at)
     }
 
     /// The first.
@@ -45,7 +49,7 @@ impl NodeNames {
 
     /// The first, to be kept.
     pub(crate) fn shared_first(&self) -> Option<Arc<str>> {
-        self.first().map(Arc::from)
+        self.shared(0).map(Arc::clone)
     }
 
     /// All of them, in order.

@@ -2,6 +2,9 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 
+const REPLICA_FAILURE: &str = "ReplicaFailure";
+const PROGRESSING: &str = "Progressing";
+
 /// What has come of the workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rollout {
@@ -61,6 +64,9 @@ pub struct Child {
 }
 
 impl Child {
+    /// The conditions of a Deployment that are read.
+    pub const CONDITIONS: [&str; 2] = [REPLICA_FAILURE, PROGRESSING];
+
     /// Reads a Deployment.
     #[must_use]
     pub fn of(deployment: &Deployment) -> Self {
@@ -79,8 +85,8 @@ impl Child {
             replicas: status.replicas.unwrap_or(0),
             updated: status.updated_replicas.unwrap_or(0),
             ready: status.ready_replicas.unwrap_or(0),
-            failure: says("ReplicaFailure", "True", None),
-            overdue: says("Progressing", "False", Some("ProgressDeadlineExceeded")),
+            failure: says(REPLICA_FAILURE, "True", None),
+            overdue: says(PROGRESSING, "False", Some("ProgressDeadlineExceeded")),
         }
     }
 
