@@ -227,7 +227,6 @@ impl Reading {
         match read {
             Read::Node(node) => self.nodes.push(*node),
             Read::Pod(pod) => self.pods.push(*pod),
-            Read::Nothing => {}
         }
     }
 
@@ -290,8 +289,6 @@ enum Content {
 enum Read {
     Node(Box<Node>),
     Pod(Box<Pod>),
-    /// A pod that holds nothing.
-    Nothing,
 }
 
 impl Read {
@@ -302,8 +299,7 @@ impl Read {
             return Ok(Self::Node(Box::new(Node::from_object(&node))));
         }
         let pod: core::Pod = typed("Pod", object, place)?;
-        let pod = Pod::from_object(&pod);
-        Ok(if pod.requests.is_empty() { Self::Nothing } else { Self::Pod(Box::new(pod)) })
+        Ok(Self::Pod(Box::new(Pod::from_object(&pod))))
     }
 }
 

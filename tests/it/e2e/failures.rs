@@ -132,8 +132,8 @@ fn host_memory_that_no_node_has_is_told() {
         s.apply("llama", &spec(&json!({})));
         s.wait_ready("llama", "True", "Available");
         s.apply("llama", &spec(&requesting(&json!({"memory": "4Ti"}))));
-        let object = s.wait_ready("llama", "False", "Unschedulable");
-        assert!(message(&object).contains("Insufficient memory"), "{}", message(&object));
+        let object = s.wait_ready("llama", "False", "ResourcesTooSmall");
+        assert!(message(&object).contains("memory"), "{}", message(&object));
         // What ran before serves on.
         assert_eq!(object["status"]["readyReplicas"], 1);
         eventually("the new pod beside the old", || Ok((s.pods("llama")?.len() == 2).then_some(())));
