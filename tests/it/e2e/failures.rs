@@ -103,8 +103,8 @@ fn what_the_scheduler_says_is_told_and_an_hour_of_it_is_stalled() {
     scenario("cpu", |s| {
         // No node has so many.
         s.apply("llama", &spec(&requesting(&json!({"cpu": "100"}))));
-        let object = s.wait_ready("llama", "False", "Unschedulable");
-        assert!(message(&object).contains("Insufficient cpu"), "{}", message(&object));
+        let object = s.wait_ready("llama", "False", "ResourcesTooSmall");
+        assert!(message(&object).contains("cpu"), "{}", message(&object));
         assert_eq!(condition_of(&object, "Stalled").unwrap()["status"], "False");
         // The hour that a Deployment waits has passed, as far as the controller manager knows.
         let deployment = s.get("deployment", "llama").unwrap();
