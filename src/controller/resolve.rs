@@ -102,7 +102,7 @@ pub fn resolve(
     };
     let record = Record::new(&object.spec, subject.roll, made);
     let is_new = running.and_then(|running| running.record.as_ref()) != Some(&record);
-    let waits = present.pods.iter().any(PodFacts::waits_for_a_node);
+    let waits = present.pods.iter().any(|pod| pod.waits_for(&made.demand.resource));
     let step = Step { is_new, waits };
     let replacement = replacement(object, &planned, inventory, present.deployment, step);
     let wanted = deployment(identity(object), made, &record, object.spec.replicas, replacement);

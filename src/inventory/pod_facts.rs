@@ -120,10 +120,13 @@ impl PodFacts {
         }
     }
 
-    /// Whether it finds no node, as kube-scheduler says, and is still to be bound.
+    /// Whether it is still to be bound, and kube-scheduler says that a node lacks free GPUs of this resource for it.
     #[must_use]
-    pub const fn waits_for_a_node(&self) -> bool {
-        self.unscheduled.is_some() && self.node.is_none() && self.deleted_at.is_none()
+    pub fn waits_for(&self, resource: &str) -> bool {
+        let lacks = format!("Insufficient {resource}");
+        self.node.is_none()
+            && self.deleted_at.is_none()
+            && self.unscheduled.as_ref().is_some_and(|said| said.message.contains(&lacks))
     }
 
     /// The namespace and name of the ModelDeployment that a pod serves, by its label.

@@ -231,8 +231,13 @@ fn new_pods_take_the_place_of_old_ones_in_a_way_that_ends() {
         ..gpu_pod(name, "l4", 1)
     };
     let others = |gpus: u64| gpu_pod("other", "l4", gpus);
-    let waits =
-        PodFacts { unscheduled: Some(crate::inventory::pod_facts::Said::default()), ..PodFacts::default() };
+    let waits = PodFacts {
+        unscheduled: Some(crate::inventory::pod_facts::Said {
+            reason: "Unschedulable".to_owned(),
+            message: "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.".to_owned(),
+        }),
+        ..PodFacts::default()
+    };
     for (case, pods, length, rollout, facts, expected) in [
         ("a GPU is free", vec![own("a"), others(2)], 4096, None, vec![], Replacement::Surge),
         ("none is", vec![own("a"), others(3)], 4096, None, vec![], Replacement::InPlace(1)),
