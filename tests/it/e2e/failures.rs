@@ -104,7 +104,7 @@ fn what_the_scheduler_says_is_told_and_an_hour_of_it_is_stalled() {
         // No node has so many.
         s.apply("llama", &spec(&requesting(&json!({"cpu": "100"}))));
         let object = s.wait_ready("llama", "False", "ResourcesTooSmall");
-        assert!(message(&object).contains("cpu"), "{}", message(&object));
+        assert!(message(&object).contains("64 CPU where 100 requested"), "{}", message(&object));
         assert_eq!(condition_of(&object, "Stalled").unwrap()["status"], "False");
         // The hour that a Deployment waits has passed, as far as the controller manager knows.
         let deployment = s.get("deployment", "llama").unwrap();
