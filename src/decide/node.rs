@@ -93,7 +93,8 @@ impl Offer {
     }
 }
 
-/// The pools of a node that are open to a policy: those that [`judge`] finds to fit, or busy, for some requirement.
+/// The pools of a node that are open to a policy: those that [`judge`] finds to fit, or busy, for some requirement. What pods
+/// were written with does not count: whatever is changed is written anew.
 pub(super) fn offers(group: &Group<'_>, policy: &Policy) -> Vec<Offer> {
     if selector_fault(group.node, policy).is_some() {
         return Vec::new();
@@ -109,7 +110,6 @@ pub(super) fn offers(group: &Group<'_>, policy: &Policy) -> Vec<Offer> {
         is_allowed(pool, policy)
             && sharing_fault(pool, one, policy).is_none()
             && node_fault(group.node, pool, policy).is_none()
-            && matches(&policy.written, group.node)
     };
     let offer = |pool: &Arc<GpuPool>| {
         let GpuPool { allocatable, free, .. } = **pool;
