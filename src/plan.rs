@@ -4,6 +4,7 @@
 mod alternatives;
 mod apply;
 mod check;
+mod permits;
 mod placement;
 mod prepared;
 mod source;
@@ -25,6 +26,7 @@ use crate::units::Margin;
 
 pub use alternatives::alternatives;
 pub use apply::apply;
+pub use permits::{Part, Permits, permitted};
 pub use prepared::{Decided, Prepared, prepare};
 pub use source::{ResolveError, SpecSource, published_size, repository, resolve_pure, spec_source};
 

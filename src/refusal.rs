@@ -32,6 +32,16 @@ pub enum Refusal {
         /// What to do instead.
         remedy: String,
     },
+    /// A field asks for what the cluster's settings do not let specs ask for.
+    #[error("spec.{field}: {problem}; {remedy}")]
+    NotAllowed {
+        /// The field below `spec`.
+        field: String,
+        /// What is not allowed, with the value.
+        problem: String,
+        /// What would be, or who could allow it.
+        remedy: String,
+    },
     /// An argument of the engine says otherwise than another field does.
     #[error(
         "spec.{field}: {said} contradicts {other}, which is {value}; remove one of the two; {other} alone is enough"
@@ -58,6 +68,7 @@ impl Refusal {
         match self {
             Self::Invalid { field, .. }
             | Self::NotSupported { field, .. }
+            | Self::NotAllowed { field, .. }
             | Self::Contradiction { field, .. } => Some(field),
             Self::Estimate(EstimateError::Invalid { field, .. }) => Some(field),
             Self::Name { .. } | Self::Estimate(EstimateError::Overflow(_)) => None,
@@ -72,6 +83,7 @@ impl Refusal {
                 Reason::InvalidSpec
             }
             Self::NotSupported { .. } => Reason::NotSupported,
+            Self::NotAllowed { .. } => Reason::NotAllowed,
         }
     }
 }
@@ -109,6 +121,17 @@ impl Refusal {
     /// A field that this version does not act on.
     pub(crate) fn not_supported(field: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::NotSupported { field: field.into(), remedy: remedy.into() }
+    }
+}
+
+impl Refusal {
+    /// A field that the cluster's settings rule out.
+    pub(crate) fn not_allowed(
+        field: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::NotAllowed { field: field.into(), problem: problem.into(), remedy: remedy.into() }
     }
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use super::connection::ConnectionArguments;
 use super::failure::ExitStatus;
 use super::hub::HubArguments;
+use super::permits::PermitArguments;
 use crate::controller::{self, Options};
 use crate::telemetry::logs::{self, LogFormat};
 
@@ -18,6 +19,8 @@ pub(super) struct ControllerArguments {
     connection: ConnectionArguments,
     #[command(flatten)]
     hub: HubArguments,
+    #[command(flatten)]
+    permits: PermitArguments,
     /// See to the ModelDeployments of this namespace only. Nodes and pods are read cluster-wide all the same
     #[arg(short, long, value_name = "NAMESPACE", env = "LOADLINE_NAMESPACE")]
     pub(super) namespace: Option<String>,
@@ -42,7 +45,8 @@ impl From<ControllerArguments> for Options {
         Self {
             metrics_address: arguments.metrics_address,
             label_grace: arguments.label_grace,
-            sources: arguments.hub.settings(),
+            permits: arguments.permits.permits(&arguments.hub),
+            sources: arguments.permits.settings(arguments.hub.settings()),
             namespace: arguments.namespace,
         }
     }

@@ -19,10 +19,21 @@ pub(super) struct HubArguments {
 impl HubArguments {
     /// The sources, for one command: someone is waiting for the answer.
     pub(super) fn sources(&self) -> anyhow::Result<Sources> {
+        Self::sources_of(self.settings())
+    }
+
+    /// The same, with settings of one's own.
+    pub(super) fn sources_of(settings: Settings) -> anyhow::Result<Sources> {
         // There is one user, and nobody to share with.
-        let settings =
-            Settings { attempts: 2, store_bytes: 512 << 20, store_share: u64::MAX, ..self.settings() };
+        let settings = Settings { attempts: 2, store_bytes: 512 << 20, store_share: u64::MAX, ..settings };
         Ok(Sources::new(settings)?)
+    }
+
+    /// The host of the Hub or its mirror.
+    pub(super) fn host(&self) -> Option<String> {
+        let rest = self.hub_endpoint.split("://").nth(1)?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        Some(authority.split(':').next().unwrap_or(authority).to_owned()).filter(|host| !host.is_empty())
     }
 
     /// The settings, for a process that has the time.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::decide::Verdict;
 use crate::inventory::{Inventory, Snapshot, Sources};
-use crate::plan::{Subject, check};
+use crate::plan::{Permits, Subject, check, permitted};
 use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table};
 use crate::units::shorten;
 
@@ -18,6 +18,7 @@ use super::hub::HubArguments;
 use super::input;
 use super::manifest::{Manifest, Manifests, Named};
 use super::nodes::{SnapshotArguments, from_file};
+use super::permits::PermitArguments;
 use super::printer::Printer;
 use super::resolve::Resolver;
 
@@ -42,6 +43,8 @@ pub(super) struct PlanArguments {
     from: SnapshotArguments,
     #[command(flatten)]
     hub: HubArguments,
+    #[command(flatten)]
+    permits: PermitArguments,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -64,6 +67,7 @@ enum PlanFormat {
 }
 
 pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
+    let permits = arguments.permits.permits(&arguments.hub);
     // Files first: what is wrong with them is told even with no cluster.
     let mut given =
         if arguments.filename.is_empty() { Given::default() } else { read_files(arguments, printer)? };
@@ -76,20 +80,29 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
         }
         Some(path) => from_file(path)?,
         // What is wrong with every object by itself is told with no cluster at hand.
-        None if !given.objects.is_empty() && given.objects.iter().all(is_refused) => Snapshot::default(),
+        None if !given.objects.is_empty()
+            && given.objects.iter().all(|object| is_refused(object, &permits)) =>
+        {
+            Snapshot::default()
+        }
         None => block_on(live(arguments, &mut namespace, &mut given, printer))?,
     };
     let inventory = Inventory::new(snapshot, &Sources::default());
-    let resolver = Resolver { sources: arguments.hub.sources()?, config_maps: given.config_maps, namespace };
-    let outcomes: Vec<Outcome> =
-        given.objects.into_iter().map(|manifest| outcome(manifest, &resolver, &inventory)).collect();
+    let sources = HubArguments::sources_of(arguments.permits.settings(arguments.hub.settings()))?;
+    let resolver = Resolver { sources, config_maps: given.config_maps, namespace };
+    let outcomes: Vec<Outcome> = given
+        .objects
+        .into_iter()
+        .map(|manifest| outcome(manifest, &permits, &resolver, &inventory))
+        .collect();
     print(&outcomes, arguments.output, printer)?;
     Ok(status(&outcomes))
 }
 
 /// Whether an object is wrong by itself, whatever the cluster.
-fn is_refused(object: &Manifest) -> bool {
-    object.spec.as_ref().map_or(true, |spec| check(spec).is_err())
+fn is_refused(object: &Manifest, permits: &Permits) -> bool {
+    let spec = object.spec.as_ref();
+    spec.map_or(true, |spec| check(spec).and_then(|()| permitted(spec, permits)).is_err())
 }
 
 /// What was given to be planned.
@@ -228,14 +241,14 @@ fn files(path: &Path, recursive: bool) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn outcome(manifest: Manifest, resolver: &Resolver, inventory: &Inventory) -> Outcome {
+fn outcome(manifest: Manifest, permits: &Permits, resolver: &Resolver, inventory: &Inventory) -> Outcome {
     let namespace = manifest.namespace.unwrap_or_else(|| resolver.namespace.clone());
     let found = match &manifest.spec {
         Err(faults) => Found::Malformed(faults.clone()),
         Ok(spec) => {
             let subject =
                 Subject { namespace: &namespace, name: &manifest.name, spec, roll: None, running: None };
-            Found::of(subject, inventory, || resolver.resolve(&namespace, spec))
+            Found::of(subject, permits, inventory, || resolver.resolve(&namespace, spec))
         }
     };
     Outcome { namespace, name: manifest.name, origin: manifest.origin, found }

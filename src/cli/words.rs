@@ -47,7 +47,9 @@ pub(super) fn explained(refusal: Refusal) -> Failure {
         Failure::error(format!("{}: {problem}", flag(field))).hint(remedy)
     };
     match refusal {
-        Refusal::Invalid { field, problem, remedy } => named(&field, &problem, remedy),
+        Refusal::Invalid { field, problem, remedy } | Refusal::NotAllowed { field, problem, remedy } => {
+            named(&field, &problem, remedy)
+        }
         Refusal::Name { problem, remedy } => named("metadata.name", &problem, remedy),
         Refusal::NotSupported { field, remedy } => named(&field, "not supported yet", remedy),
         Refusal::Contradiction { field, said, other, value } => {

@@ -13,7 +13,7 @@ use super::error::{Error, within};
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::KeyRef;
 use crate::model::ModelShape;
-use crate::plan::{self, ResolveError};
+use crate::plan::{self, Permits, ResolveError};
 use crate::refusal::Refusal;
 use crate::source::{self, SourceError, SourceRef, Sources, Token};
 use crate::units::shorten;
@@ -55,6 +55,8 @@ pub struct Places<'a> {
     pub models: &'a Models,
     /// ConfigMaps that have been read.
     pub config_maps: &'a ConfigMaps,
+    /// What specs may ask for.
+    pub permits: &'a Permits,
 }
 
 /// Finds the shape. `generation` is that of the spec.
@@ -72,7 +74,7 @@ pub async fn gather(
         places.config_maps.forget(key);
     }
     // What is wrong with the spec itself is told whether or not its model can be had.
-    if let Err(refusal) = plan::check(spec) {
+    if let Err(refusal) = plan::check(spec).and_then(|()| plan::permitted(spec, places.permits)) {
         return Ok(Gathered::Refused(refusal));
     }
     if let Some(gathered) = from_spec(places.models.sources(), key, spec) {

@@ -49,6 +49,7 @@ use crate::launch::deployment::APPLIED_ANNOTATION;
 use crate::launch::record::RECORD_ANNOTATION;
 use crate::launch::rollout::Child;
 use crate::launch::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::plan::Permits;
 use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
 use crate::world::tasks::Tasks;
@@ -78,6 +79,8 @@ pub struct Options {
     pub label_grace: Duration,
     /// Where models are read from.
     pub sources: Settings,
+    /// What specs may ask for.
+    pub permits: Permits,
     /// The one namespace whose ModelDeployments are seen to; by default all.
     pub namespace: Option<String>,
 }
@@ -196,6 +199,7 @@ where
         deployments: child_store,
         deployments_read: deployments_read.clone(),
         config_maps: ConfigMaps::default(),
+        permits: options.permits,
         records: Records::default(),
         recorder: Recorder::new(client, reporter),
         wake,

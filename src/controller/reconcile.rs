@@ -30,6 +30,7 @@ use crate::launch::Running;
 use crate::launch::deployment::Replacement;
 use crate::launch::rollout::{Child, Rollout};
 use crate::model::ModelShape;
+use crate::plan::Permits;
 use crate::render::{Found, Origin, Outcome};
 use crate::world::{Key, Tracked, Turns, World};
 
@@ -62,6 +63,8 @@ pub struct Writer {
     pub deployments_read: watch::Receiver<bool>,
     /// The ConfigMaps that describe models.
     pub config_maps: ConfigMaps,
+    /// What specs may ask for.
+    pub permits: Permits,
     /// What is remembered of what was written.
     pub records: Records,
     /// Who publishes events.
@@ -120,8 +123,12 @@ impl Context {
         let (world, writer) = (&self.world, &self.writer);
         writer.deployments_read.clone().wait_for(|read| *read).await.map_err(|_| Error::Stopping)?;
         let gathered = {
-            let places =
-                Places { client: &writer.client, models: &world.models, config_maps: &writer.config_maps };
+            let places = Places {
+                client: &writer.client,
+                models: &world.models,
+                config_maps: &writer.config_maps,
+                permits: &writer.permits,
+            };
             gather::gather(places, key, object.metadata.generation, &object.spec).await?
         };
         let seen = writer.deployments.get(&ObjectRef::new(&key.1).within(&key.0));

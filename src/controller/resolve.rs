@@ -153,6 +153,7 @@ fn is_written_for(object: &ModelDeployment) -> bool {
     let unwritten = [
         Reason::InvalidSpec.as_str(),
         Reason::NotSupported.as_str(),
+        Reason::NotAllowed.as_str(),
         Reason::ModelNotResolved.as_str(),
         Reason::EstimatePending.as_str(),
         Reason::NeverFits.as_str(),

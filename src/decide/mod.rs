@@ -127,6 +127,8 @@ named! {
         InvalidSpec = "InvalidSpec",
         /// The specification asks for what this version does not do.
         NotSupported = "NotSupported",
+        /// The specification asks for what the settings of this cluster rule out.
+        NotAllowed = "NotAllowed",
         /// What was asked for cannot be run: the engine cannot load it, or nothing says where the weights are.
         CannotRun = "CannotRun",
         /// No GPU that is made has the memory.

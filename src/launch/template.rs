@@ -49,6 +49,12 @@ impl Template {
         Ok(Some(template))
     }
 
+    /// The pod that it describes.
+    #[must_use]
+    pub const fn pod(&self) -> &PodSpec {
+        &self.spec
+    }
+
     /// The container that serves the model: the one of that name, or the first.
     fn served_by(&self) -> Option<&Container> {
         self.spec.containers.get(self.serving)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::decide::{Reason, Verdict};
 use crate::inventory::Inventory;
 use crate::model::ModelShape;
-use crate::plan::{Plan, ResolveError, Subject, check, plan};
+use crate::plan::{Permits, Plan, ResolveError, Subject, check, permitted, plan};
 use crate::refusal::Refusal;
 
 use super::planned;
@@ -54,10 +54,11 @@ impl Found {
     #[must_use]
     pub fn of(
         subject: Subject<'_>,
+        permits: &Permits,
         inventory: &Inventory,
         shape: impl FnOnce() -> Result<Arc<ModelShape>, Self>,
     ) -> Self {
-        if let Err(refusal) = check(subject.spec) {
+        if let Err(refusal) = check(subject.spec).and_then(|()| permitted(subject.spec, permits)) {
             return Self::Refused(refusal);
         }
         match shape().map(|shape| plan(subject, &shape, inventory)) {

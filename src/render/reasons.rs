@@ -61,6 +61,9 @@ pub const fn meaning(reason: Reason) -> &'static str {
         Reason::NotSupported => {
             "The spec asks for something that this version does not do. It is refused rather than ignored."
         }
+        Reason::NotAllowed => {
+            "The spec asks for something that whoever runs this cluster has turned off, or has not opened: a pod template, an image, a Secret, an address or a scheduler. Pods of an earlier spec serve on."
+        }
         Reason::CannotRun => {
             "What the object asks for cannot be run, whatever the nodes: the engine cannot load the model in that precision from where it comes from, nothing says where the weights are, or the engine has no image. Pods of an earlier spec serve on."
         }
@@ -118,6 +121,9 @@ pub const fn remedy(reason: Reason) -> &'static str {
         }
         Reason::InvalidSpec => "Change the field that the message names.",
         Reason::NotSupported => "Change or remove the field that the message names.",
+        Reason::NotAllowed => {
+            "Do without what the message names, or ask whoever installed Loadline to open it: the table in the chart's README says which value does, and what it opens."
+        }
         Reason::CannotRun => {
             "See the message: name a repository that holds the precision, choose one that the engine can make as it loads (fp8 for vLLM), set model.huggingFace or engine.image; or set engine.name: none to ask for the estimate alone."
         }

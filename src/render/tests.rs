@@ -395,7 +395,7 @@ fn a_checkpoint_that_is_elsewhere_is_named() {
         let spec = serde_json::from_value(spec).unwrap();
         let subject =
             crate::plan::Subject { namespace: "a", name: "m", spec: &spec, roll: None, running: None };
-        let found = Found::of(subject, &inventory, || {
+        let found = Found::of(subject, &crate::plan::Permits::default(), &inventory, || {
             crate::plan::resolve_pure(&spec).unwrap().map(Arc::new).map_err(Found::from)
         });
         let Found::Planned(plan) = found else { panic!("{found:?}") };

@@ -10,7 +10,7 @@ use loadline::decide::Reason;
 use loadline::inventory::Inventory;
 use loadline::launch::Launch;
 use loadline::model::ModelShape;
-use loadline::plan::{Subject, check, resolve_pure};
+use loadline::plan::{Permits, Subject, check, resolve_pure};
 use loadline::render::{Found, Origin, Outcome};
 use proptest::collection::vec;
 use proptest::option;
@@ -267,7 +267,7 @@ fn shape(spec: &ModelDeploymentSpec) -> Result<Arc<ModelShape>, Found> {
 /// What `loadline plan` prints of it.
 fn planned(name: &str, spec: &ModelDeploymentSpec, inventory: &Inventory) -> Found {
     let subject = Subject { namespace: NAMESPACE, name, spec, roll: None, running: None };
-    Found::of(subject, inventory, || shape(spec))
+    Found::of(subject, &Permits::default(), inventory, || shape(spec))
 }
 
 /// What the controller does of it.

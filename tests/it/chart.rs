@@ -53,14 +53,22 @@ fn values_decide_what_is_rendered() {
             "ClusterRoleBinding/loadline",
             "Service/loadline-metrics",
             "Deployment/loadline",
+            "ValidatingAdmissionPolicy/loadline-authors",
+            "ValidatingAdmissionPolicyBinding/loadline-authors",
         ],
     );
     check(
-        &["--set", "crds.install=false,rbac.create=false,rbac.aggregate=false,serviceAccount.create=false"],
+        &[
+            "--set",
+            "crds.install=false,rbac.create=false,rbac.aggregate=false,serviceAccount.create=false,tenants.policy.enabled=false",
+        ],
         &["Service/loadline-metrics", "Deployment/loadline"],
     );
     check(
-        &["--set", "crds.install=false,rbac.aggregate=false,fullnameOverride=fit"],
+        &[
+            "--set",
+            "crds.install=false,rbac.aggregate=false,fullnameOverride=fit,tenants.policy.enabled=false",
+        ],
         &[
             "ServiceAccount/fit",
             "ClusterRole/fit",
@@ -68,6 +76,64 @@ fn values_decide_what_is_rendered() {
             "Service/fit-metrics",
             "Deployment/fit",
         ],
+    );
+}
+
+/// What the controller is told of what specs may ask for.
+fn told_of_tenants(values: &[&str]) -> Vec<String> {
+    let objects = objects(values);
+    let (_, deployment) = objects.iter().find(|(name, _)| name == "Deployment/loadline").expect("rendered");
+    let arguments = deployment.pointer("/spec/template/spec/containers/0/args").and_then(Value::as_array);
+    let arguments = arguments.expect("arguments").iter().filter_map(Value::as_str);
+    let of_tenants = |argument: &&str| argument.starts_with("--refuse") || argument.starts_with("--allow");
+    arguments.filter(of_tenants).map(str::to_owned).collect()
+}
+
+#[test]
+fn where_nobody_judges_the_authors_the_controller_refuses() {
+    assert_eq!(told_of_tenants(&[]), Vec::<String>::new());
+    let all = ["--refuse=args,config-map,image,service-account,template,token-secret"];
+    assert_eq!(told_of_tenants(&["--set", "tenants.policy.enabled=false"]), all);
+    // The later flag wins.
+    assert_eq!(told_of_tenants(&["--kube-version=1.29.3"]), all);
+    let names: Vec<_> = objects(&["--kube-version=1.29.3"]).into_iter().map(|(name, _)| name).collect();
+    assert!(!names.iter().any(|name| name.starts_with("ValidatingAdmissionPolicy")), "{names:?}");
+    assert_eq!(
+        told_of_tenants(&[
+            "--set",
+            "tenants.policy.enabled=false,tenants.allow.template=true,tenants.allow.ggufUrl=false"
+        ]),
+        ["--refuse=args,config-map,gguf-url,image,service-account,token-secret"]
+    );
+    assert_eq!(
+        told_of_tenants(&[
+            "--set",
+            "tenants.registries={r.example,ghcr.io/team},tenants.hosts={models.example},tenants.schedulers={volcano},tenants.priorityClasses={batch},tenants.hostNamespaces=true",
+        ]),
+        [
+            "--allowed-registries=r.example,ghcr.io/team",
+            "--allowed-hosts=models.example",
+            "--allowed-schedulers=volcano",
+            "--allowed-priority-classes=batch",
+            "--allow-host-namespaces",
+        ]
+    );
+}
+
+#[test]
+fn the_policy_is_bound_to_the_namespaces_that_are_selected() {
+    let binding = |values: &[&str]| {
+        let all = objects(values);
+        let found =
+            all.into_iter().find(|(name, _)| name == "ValidatingAdmissionPolicyBinding/loadline-authors");
+        found.expect("rendered").1
+    };
+    assert_eq!(binding(&[]).pointer("/spec/matchResources"), None);
+    let values = "tenants.policy.namespaceSelector.matchLabels.tenant=yes";
+    let selector = binding(&["--set-string", values]);
+    assert_eq!(
+        selector.pointer("/spec/matchResources/namespaceSelector/matchLabels/tenant"),
+        Some(&"yes".into())
     );
 }
 
@@ -136,6 +202,8 @@ fn wrong_values_are_refused_by_name() {
     check("controller.logformat=json", "additional properties 'logformat' not allowed");
     check("crds.install=perhaps", "/crds/install");
     check("service.port=0", "/service/port");
+    check("tenants.allow.template=perhaps", "/tenants/allow/template");
+    check("tenants.registries={a b}", "/tenants/registries");
 }
 
 #[test]

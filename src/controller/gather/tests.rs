@@ -23,7 +23,8 @@ async fn gathered(
     let (models, _told) = Models::new(Sources::new(settings).unwrap(), Secrets(client.clone()));
     let config_maps = ConfigMaps::default();
     let key = ("team-a".to_owned(), "llama".to_owned());
-    let places = Places { client: &client, models: &models, config_maps: &config_maps };
+    let places =
+        Places { client: &client, models: &models, config_maps: &config_maps, permits: &Permits::default() };
     let mut found = gather(places, &key, Some(1), &spec).await;
     // What is read beside is there soon.
     while matches!(found, Ok(Gathered::Pending)) {
@@ -69,7 +70,8 @@ async fn a_config_map_is_read_again_only_when_it_is_another() {
     let settings = Settings { offline: true, ..Settings::default() };
     let (models, _told) = Models::new(Sources::new(settings).unwrap(), Secrets(client.clone()));
     let config_maps = ConfigMaps::default();
-    let places = Places { client: &client, models: &models, config_maps: &config_maps };
+    let places =
+        Places { client: &client, models: &models, config_maps: &config_maps, permits: &Permits::default() };
     let key = ("team-a".to_owned(), "llama".to_owned());
     let mut shapes = Vec::new();
     for (generation, change, expected) in
@@ -93,7 +95,8 @@ async fn what_was_found_for_a_source_is_forgotten_with_it() {
     let settings = Settings { offline: true, ..Settings::default() };
     let (models, mut told) = Models::new(Sources::new(settings).unwrap(), Secrets(client.clone()));
     let config_maps = ConfigMaps::default();
-    let places = Places { client: &client, models: &models, config_maps: &config_maps };
+    let places =
+        Places { client: &client, models: &models, config_maps: &config_maps, permits: &Permits::default() };
     let key = ("team-a".to_owned(), "llama".to_owned());
     let spec = |source: Value| serde_json::from_value(json!({"model": source})).unwrap();
     let (hub, catalog) =
@@ -183,7 +186,7 @@ async fn a_model_that_is_far_away_is_asked_for_with_its_token() {
     }
     for source in [
         json!({"huggingFace": {"repository": "org/name"}}),
-        json!({"gguf": {"url": "https://example.com/x.gguf"}}),
+        json!({"gguf": {"url": "https://huggingface.co/a/b/resolve/main/x.gguf"}}),
     ] {
         let (result, calls) = gathered(source, unreachable).await;
         let Ok(Gathered::Unresolved(unresolved)) = result else { panic!("{result:?}") };

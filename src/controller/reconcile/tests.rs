@@ -9,6 +9,7 @@ use crate::controller::gather::Secrets;
 use crate::controller::testing::{Answer, Recorded, cluster, object, refusal};
 use crate::inventory::testing::{golden, gpu_node};
 use crate::inventory::{Inventory, Node};
+use crate::plan::Permits;
 use crate::source::{Settings, Sources};
 use crate::world::{Decisions, Models, Planner};
 
@@ -60,6 +61,7 @@ impl Harness {
             deployments: children.as_reader(),
             deployments_read: watch::channel(true).1,
             config_maps: ConfigMaps::default(),
+            permits: Permits::default(),
             records: Records::default(),
             recorder: Recorder::new(client, Reporter { controller: "loadline".to_owned(), instance: None }),
             wake,
@@ -275,7 +277,12 @@ async fn a_change_of_the_cluster_while_an_object_is_planned_is_not_missed() {
     let old = seen(1, golden());
     harness.views.send_replace(Some(seen(2, Vec::new())));
     let (world, writer) = (&harness.context.world, &harness.context.writer);
-    let places = Places { client: &writer.client, models: &world.models, config_maps: &writer.config_maps };
+    let places = Places {
+        client: &writer.client,
+        models: &world.models,
+        config_maps: &writer.config_maps,
+        permits: &writer.permits,
+    };
     let shape = match gather::gather(places, &name(), Some(3), &llama().0.unwrap().spec).await.unwrap() {
         Gathered::Model(shape, _) => shape,
         other => panic!("{other:?}"),

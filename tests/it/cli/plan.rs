@@ -51,6 +51,46 @@ fn results(run: &Run) -> Vec<Value> {
     document["results"].as_array().expect("results").clone()
 }
 
+/// The controller is told by the same flags, and says the same: `e2e::tenants`.
+#[test]
+fn what_the_clusters_settings_rule_out_is_said_beforehand() {
+    let nodes = cluster(&[node("l4", "23034")]);
+    let template = || object("m", json!({"template": {"spec": {"schedulerName": "volcano"}}}));
+    let image = || object("m", json!({"engine": {"name": "vllm", "image": "registry.example/team/vllm:1"}}));
+    let url = || object("m", json!({"model": {"gguf": {"url": "https://models.example/m.gguf"}}}));
+    for (object, arguments, expected) in [
+        (template(), "", Some("spec.template.spec.schedulerName: \"volcano\"")),
+        (template(), "--allowed-schedulers=other,volcano", None),
+        (template(), "--allowed-schedulers=volcano --refuse=args,template", Some("spec.template: ")),
+        (image(), "", None),
+        (image(), "--refuse=image", Some("is not the engine's own image")),
+        (
+            image(),
+            "--allowed-registries=registry.example/other",
+            Some("use one of registry.example/other, or ask"),
+        ),
+        (image(), "--allowed-registries=registry.example/team", None),
+        (url(), "", Some("use an https address at huggingface.co, hf.co; or give")),
+        (
+            url(),
+            "--allowed-hosts=models.example --refuse=gguf-url",
+            Some("spec.model.gguf.url: the settings"),
+        ),
+    ] {
+        let run = planned(std::slice::from_ref(&object), &nodes, &format!("-o json {arguments}"));
+        let result = &results(&run)[0];
+        match expected {
+            Some(words) => {
+                assert_eq!((run.code, &result["reason"]), (1, &json!("NotAllowed")), "{object} {arguments}");
+                assert!(result["message"].as_str().unwrap().contains(words), "{result}");
+            }
+            None => assert_eq!(result["reason"], "FitsNow", "{object} {arguments}: {result}"),
+        }
+    }
+    let run = run("plan -f examples/llama-8b-int4.yaml --snapshot examples/cluster.snapshot --refuse=pods");
+    assert!(run.code == 2 && run.stderr.contains("token-secret"), "{}", run.stderr);
+}
+
 #[test]
 fn the_exit_code_is_the_verdict() {
     let (l4, t4) = (node("l4", "23034"), node("t4", "15360"));

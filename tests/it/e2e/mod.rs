@@ -15,3 +15,4 @@ mod placement;
 mod reasons;
 mod rollout;
 mod scenario;
+mod tenants;
