@@ -68,9 +68,51 @@ pub fn is_repository(text: &str) -> bool {
     fits && text.split_once('/').is_some_and(|(organisation, name)| part(organisation) && part(name))
 }
 
+/// Whether a text can be the name of a ConfigMap or Secret: a DNS subdomain, as Kubernetes has it.
+#[must_use]
+pub fn is_object_name(text: &str) -> bool {
+    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let part = |part: &str| {
+        part.starts_with(is_end) && part.ends_with(is_end) && part.chars().all(|c| is_end(c) || c == '-')
+    };
+    text.len() <= NAME.most && text.split('.').all(part)
+}
+
+/// Whether a text can be a key of a ConfigMap or Secret.
+#[must_use]
+pub fn is_key(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fits = (NAME.least..=NAME.most).contains(&text.len());
+    fits && text.chars().all(is_part) && text != "." && !text.starts_with("..")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_repository;
+    use super::{is_key, is_object_name, is_repository};
+
+    #[test]
+    fn names_and_keys_are_as_kubernetes_has_them() {
+        for (text, is_name, is_a_key) in [
+            ("hub", true, true),
+            ("hub-token.v1", true, true),
+            ("0", true, true),
+            ("Hub_Token", false, true),
+            ("config.json", true, true),
+            (".dockerconfigjson", false, true),
+            ("a b", false, false),
+            ("../../other/secrets/theirs", false, false),
+            ("a..b", false, true),
+            ("-a", false, true),
+            ("a-", false, true),
+            (".", false, false),
+            ("..a", false, false),
+            ("", false, false),
+            ("ü", false, false),
+        ] {
+            assert_eq!((is_object_name(text), is_key(text)), (is_name, is_a_key), "{text}");
+        }
+        assert!(!is_object_name(&"a".repeat(254)) && !is_key(&"a".repeat(254)));
+    }
 
     #[test]
     fn a_repository_is_an_organisation_and_a_name() {

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use tracing::debug;
 
 use super::config_maps::ConfigMaps;
 use super::error::{Error, within};
@@ -174,6 +175,9 @@ fn of_the_spec(error: &SourceError) -> String {
     }
 }
 
+/// Says of a Secret that its token is for the Hub. No other leaves the cluster.
+const HUB_TOKEN_LABEL: &str = "loadline.dev/hub-token";
+
 /// Access tokens, from the Secrets of the API server.
 pub struct Secrets(pub Client);
 
@@ -187,23 +191,26 @@ impl Tokens for Secrets {
 async fn token(secrets: Api<Secret>, reference: KeyRef) -> Result<Token, Unread> {
     let (name, key) = (shorten(&reference.name), shorten(&reference.key));
     let field = "spec.model.huggingFace.tokenSecretRef";
+    // The same words whatever it is: others than the author read a status, and need not learn which Secrets there are.
+    let none = |why: &str| {
+        debug!(secret = name, key, why, "no access token");
+        Err(Unread::Secret(format!(
+            "{field}: no access token is to be had from Secret {name}, key {key}; it has to be in this namespace, with the label {HUB_TOKEN_LABEL}: \"true\" and the token under that key, and the controller has to be let `get` it"
+        )))
+    };
     let secret = match within("Secret", secrets.get_opt(&reference.name)).await {
         Ok(Some(secret)) => secret,
-        Ok(None) => {
-            return Err(Unread::Secret(format!("{field}: there is no Secret {name} in this namespace")));
-        }
-        Err(error) if error.is_forbidden() => {
-            return Err(Unread::Secret(format!(
-                "{field}: the controller may not read Secret {name}; grant it `get` on that Secret in this namespace"
-            )));
-        }
+        Ok(None) => return none("it is not there"),
+        Err(error) if error.is_forbidden() => return none("it may not be read"),
         Err(error) => return Err(Unread::Unreachable(format!("{field}: {error}"))),
     };
+    let label = secret.metadata.labels.as_ref().and_then(|labels| labels.get(HUB_TOKEN_LABEL));
+    if label.is_none_or(|value| value != "true") {
+        return none("it has not the label");
+    }
     let bytes = secret.data.as_ref().and_then(|data| data.get(&reference.key));
     let token = bytes.and_then(|bytes| std::str::from_utf8(&bytes.0).ok()).and_then(Token::new);
-    token.ok_or_else(|| {
-        Unread::Secret(format!("{field}: Secret {name} has no key {key} that holds an access token"))
-    })
+    token.map_or_else(|| none("the key holds no token"), Ok)
 }
 
 #[cfg(test)]

@@ -107,7 +107,8 @@ fn lengths(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
     };
     let key = |field: &str, key: Option<&KeyRef>| {
         text(&format!("{field}.name"), key.map(|key| &key.name), limits::NAME)?;
-        text(&format!("{field}.key"), key.map(|key| &key.key), limits::NAME)
+        text(&format!("{field}.key"), key.map(|key| &key.key), limits::NAME)?;
+        key.map_or(Ok(()), |key| names(field, key))
     };
     let hub = |field: &str, hub: Option<&HuggingFaceRef>| {
         text(&format!("{field}.repository"), hub.map(|hub| &hub.repository), limits::REPOSITORY)?;
@@ -149,6 +150,25 @@ fn lengths(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
             text(&format!("training.loraTargets[{index}]"), Some(target), limits::LORA_TARGET)?;
         }
         range("training.offload", training.offload.as_ref().map(Vec::len), limits::OFFLOADS, "parts")?;
+    }
+    Ok(())
+}
+
+/// Refuses what can be the name of no ConfigMap or Secret, or of no key in one.
+fn names(field: &str, key: &KeyRef) -> Result<(), Refusal> {
+    if !limits::is_object_name(&key.name) {
+        return Err(Refusal::invalid(
+            format!("{field}.name"),
+            format!("\"{}\" is no name of an object", shorten(&key.name)),
+            "write small letters, digits, '-' and '.', such as hub-token",
+        ));
+    }
+    if !limits::is_key(&key.key) {
+        return Err(Refusal::invalid(
+            format!("{field}.key"),
+            format!("\"{}\" is no key of a ConfigMap or Secret", shorten(&key.key)),
+            "write letters, digits, '-', '_' and '.', such as token",
+        ));
     }
     Ok(())
 }

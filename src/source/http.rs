@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::DefaultConnector;
 
-use super::address::refusal;
+use super::address::{literal, refusal};
 use super::error::SourceError;
 use super::guard::{Guard, RefusedAddress};
 use super::in_flight::Meter;
@@ -248,8 +247,7 @@ impl Client {
         let host = uri.host().unwrap_or_default().to_owned();
         // The resolver is not asked for an address that is written out, nor when there is a proxy.
         let trust = self.settings.trust(&uri, &self.endpoint);
-        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        if let Some(problem) = literal.ok().and_then(|address| refusal(address, trust)) {
+        if let Some(problem) = literal(&host).and_then(|address| refusal(address, trust)) {
             return Attempt::Failed(SourceError::Refused {
                 of: request.of.to_owned(),
                 host,

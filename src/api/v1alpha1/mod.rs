@@ -233,7 +233,7 @@ pub struct HuggingFaceRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = limits::FILE.least, max = limits::FILE.most))]
     pub file: Option<String>,
-    /// A Secret of the same namespace that holds an access token for a gated or private repository.
+    /// A Secret of the same namespace that holds an access token for a gated or private repository. It needs the label `loadline.dev/hub-token: "true"`: no other Secret is sent to the Hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "KeyRef")]
     pub token_secret_ref: Option<KeyRef>,
@@ -260,9 +260,11 @@ pub struct GgufRef {
 #[serde(rename_all = "camelCase")]
 pub struct KeyRef {
     /// The name of the ConfigMap or Secret.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("name must be as Kubernetes has it: small letters, digits, '-' and '.', such as hub-token"))]
     #[schemars(length(min = limits::NAME.least, max = limits::NAME.most))]
     pub name: String,
     /// The key in it.
+    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message("key must be as Kubernetes has it: letters, digits, '-', '_' and '.', such as token"))]
     #[schemars(length(min = limits::NAME.least, max = limits::NAME.most))]
     pub key: String,
 }

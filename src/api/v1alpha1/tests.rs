@@ -41,6 +41,16 @@ fn wrong_specs_are_refused_with_the_remedy() {
         ("model: {huggingFace: {repository: llama}}", "organisation/name"),
         ("model: {gguf: {url: \"http://models.example/a.gguf\"}}", "https://"),
         ("model: {gguf: {}}", "exactly one of url and huggingFace"),
+        ("model: {configMapRef: {name: \"a b\", key: k}}", "name must be as Kubernetes has it"),
+        (
+            "model: {configMapRef: {name: ../../other/configmaps/cm, key: k}}",
+            "name must be as Kubernetes has it",
+        ),
+        ("model: {configMapRef: {name: cm, key: \"a b\"}}", "key must be as Kubernetes has it"),
+        (
+            "model: {huggingFace: {repository: a/b, tokenSecretRef: {name: Hub, key: t}}}",
+            "name must be as Kubernetes has it",
+        ),
         (
             "model: {parameters: 8B}\ntraining: {method: lora}\ncontext: {length: 8192}",
             "training.sequenceLength",

@@ -170,12 +170,18 @@ async fn what_the_spec_says_needs_no_call() {
 async fn a_model_that_is_far_away_is_asked_for_with_its_token() {
     let gated =
         json!({"huggingFace": {"repository": "org/name", "tokenSecretRef": {"name": "hub", "key": "token"}}});
-    let secret = |key: &str| (200, json!({"data": {key: base64(b"hf_abc\n")}}));
+    let labelled = |data: Value| {
+        (200, json!({"metadata": {"labels": {"loadline.dev/hub-token": "true"}}, "data": data}))
+    };
+    let secret = |key: &str| labelled(json!({key: base64(b"hf_abc\n")}));
+    // Which of them it is, nobody learns who reads a status.
+    let none = "no access token is to be had from Secret hub, key token; it has to be in this namespace, with the label loadline.dev/hub-token";
     for (answer, words) in [
-        (refusal(404, "NotFound", ""), "there is no Secret hub"),
-        (refusal(403, "Forbidden", ""), "may not read Secret hub; grant it `get`"),
-        (secret("other"), "Secret hub has no key token"),
-        ((200, json!({"data": {"token": base64(b" ")}})), "Secret hub has no key token"),
+        (refusal(404, "NotFound", ""), none),
+        (refusal(403, "Forbidden", ""), none),
+        (secret("other"), none),
+        ((200, json!({"data": {"token": base64(b"hf_abc")}})), none),
+        (labelled(json!({"token": base64(b" ")})), none),
         (secret("token"), "offline mode is on"),
     ] {
         let (result, calls) = gathered(gated.clone(), move |_: &str, _: &Value| answer.clone()).await;
