@@ -271,7 +271,7 @@ impl Case<'_> {
         let words = render::planned(plan);
         match nothing {
             Nothing::NoEngine if self.engine == Engine::None => Ok(()),
-            Nothing::NoCheckpoint { repository, precision, engine, elsewhere } => {
+            Nothing::NoCheckpoint { repository, precision, engine, elsewhere, .. } => {
                 let is_true = *repository == self.entry.repository
                     && *precision == self.precision
                     && *engine == self.engine;
