@@ -169,7 +169,9 @@ impl Context {
         let apply =
             apply::Writer { client: &writer.client, metrics: &world.metrics, memory: &writer.records };
         let rollout = apply::workload(apply, object, &resolved.desired, seen.as_deref()).await?;
-        if resolved.desired == Desired::AsItIs {
+        // What cannot be written anew can be scaled all the same.
+        let is_refused = matches!(rollout, Rollout::Rejected { .. } | Rollout::Denied { .. });
+        if resolved.desired == Desired::AsItIs || is_refused {
             self.scale(object, seen.as_deref()).await?;
         }
         if stands {

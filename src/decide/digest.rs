@@ -71,7 +71,7 @@ fn seen(class: &ClassVerdict, hasher: &mut Fnv) {
     let Some(pool) = &class.pool else { return };
     (pool.vendor, &pool.product, pool.allocatable).hash(hasher);
     if class.verdict() == Verdict::Fits {
-        (pool.free, &pool.memory).hash(hasher);
+        (pool.free, class.held_by_own, &pool.memory).hash(hasher);
     }
 }
 

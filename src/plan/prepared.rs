@@ -268,7 +268,7 @@ impl Prepared {
 impl<'a> Subject<'a> {
     /// The record of the pods that run, where they are of this spec: then they stay as they were written.
     fn kept(&self) -> Option<&'a Record> {
-        let record = self.running?.record.as_ref()?;
+        let record = self.running.filter(|running| !running.is_at_rest)?.record.as_ref()?;
         record.is_of(self.spec, self.roll).then_some(record)
     }
 }

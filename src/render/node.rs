@@ -14,9 +14,7 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
     clip(match &class.finding {
         Finding::FitsNow { needed, has } => {
             let (needs, holds) = compared(*needed, *has);
-            let free = pool.map_or_else(String::new, |pool| {
-                format!("; {} of {} free", pool.free, counted(pool.allocatable, "GPU"))
-            });
+            let free = pool.map_or_else(String::new, |pool| free(class, pool));
             let spare = Bytes(has.0.saturating_sub(needed.0));
             format!("{product} has {holds} per GPU, {needs} needed, {spare} to spare{free}")
         }
@@ -106,6 +104,16 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
             format!("{needs} per GPU needed; no GPU that is made has so much (at most {holds})")
         }
     })
+}
+
+/// How many GPUs are free to the object. What its own pods hold is free to it, and to nobody else.
+fn free(class: &ClassVerdict, pool: &GpuPool) -> String {
+    let own = match class.held_by_own {
+        0 => String::new(),
+        held if class.count() == 1 => format!(", of which its own pods hold {held}"),
+        held => format!(" (its own pods hold {held} on {} such nodes)", class.count()),
+    };
+    format!("; {} of {} free{own}", pool.free, counted(pool.allocatable, "GPU"))
 }
 
 /// To whom GPUs are promised.

@@ -2,7 +2,6 @@
 
 use super::message;
 use super::text::{clip, printable, quoted};
-use crate::decide::Verdict;
 use crate::engine;
 use crate::launch::Nothing;
 use crate::launch::deployment::Replacement;
@@ -55,6 +54,16 @@ pub fn nothing(nothing: &Nothing) -> String {
     }
 }
 
+/// What runs by an earlier spec, where nothing new can be made of this one.
+#[must_use]
+pub fn serves_on(ready: i32) -> String {
+    match ready {
+        ..=0 => String::new(),
+        1 => "; 1 ready pod of an earlier spec serves on".to_owned(),
+        ready => format!("; {ready} ready pods of an earlier spec serve on"),
+    }
+}
+
 /// The message of Ready.
 #[must_use]
 pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, rollout: &Rollout) -> String {
@@ -63,9 +72,7 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
     let child = rollout.child();
     let ready = child.map_or(0, |child| child.ready);
     let counted = format!("{} of {replicas} replicas ready", ready.min(replicas));
-    // What runs by an earlier spec, where nothing new can be made of this one.
-    let serves_on =
-        if ready > 0 { format!("; {ready} ready pods of an earlier spec serve on") } else { String::new() };
+    let serves_on = serves_on(ready);
     let old = child.map_or(0, |child| child.replicas.saturating_sub(child.updated));
     let beside_old = if old > 0 { "; the old pods serve on" } else { "" };
     let text = match standing {
@@ -80,7 +87,7 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
         Standing::Predecessor => {
             format!("waiting for the Deployment of the earlier ModelDeployment {name} to be deleted")
         }
-        Standing::Rejected(why) => format!("the API server refuses the Deployment: {why}"),
+        Standing::Rejected(why) => format!("the API server refuses the Deployment: {why}{serves_on}"),
         Standing::Denied(why) => format!("the Deployment is not allowed now, and is tried again: {why}"),
         Standing::ScaledToZero => format!("spec.replicas is 0, and nothing runs; {}", message(plan)),
         // Of room for some the plan's own message says for how many.
@@ -143,7 +150,7 @@ pub fn up_to_date(plan: &Plan, name: &str) -> String {
         );
     }
     clip(format!(
-        "the pods were given {} per GPU on {}, and the model {} by now; they are left as they are: `kubectl annotate modeldeployment {name} {ROLL_ANNOTATION}=now --overwrite` makes them anew",
+        "the pods were given {} per GPU on {}, and the model {} by now; they are left as they are: `kubectl annotate modeldeployment {name} {ROLL_ANNOTATION}=\"$(date +%s)\" --overwrite` in its namespace makes them anew",
         given.per_gpu,
         super::text::counted(given.gpus, "GPU"),
         super::needs(&plan.estimate, plan.margin, &plan.requirement)
@@ -157,9 +164,7 @@ pub fn planned(plan: &Plan) -> String {
         Some(obstacle) if plan.launch.impossibility().is_some() => {
             clip(format!("{}; {}", nothing(obstacle), message(plan)))
         }
-        Some(obstacle) if plan.decision.verdict() == Verdict::Fits => {
-            clip(format!("{}; {}", message(plan), nothing(obstacle)))
-        }
-        _ => message(plan),
+        Some(obstacle) => clip(format!("{}; {}", message(plan), nothing(obstacle))),
+        None => message(plan),
     }
 }
