@@ -64,10 +64,22 @@ pub fn rows() -> &'static [MeasuredRow] {
     &ALL
 }
 
-/// The rows of a model, by its repository; a quantised copy of another organisation counts as the model.
+/// What a model is called by that was trained further and is as large as before.
+const TUNED: &[&str] = &["-instruct", "-it", "-chat", "-hf", "-base"];
+
+/// A model's name without its organisation, and without what makes no difference to its memory.
+fn name(repository: &str) -> String {
+    let name = repository.trim().rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let mut name = name.strip_prefix("meta-").unwrap_or(&name);
+    while let Some(shorter) = TUNED.iter().find_map(|tuned| name.strip_suffix(tuned)) {
+        name = shorter;
+    }
+    name.to_owned()
+}
+
+/// The rows of a model, by its repository: those of its copies, and of what it was tuned from or to, count.
 pub(super) fn of(repository: &str) -> Vec<&'static MeasuredRow> {
-    let name = |text: &str| text.rsplit('/').next().unwrap_or(text).to_ascii_lowercase();
-    let wanted = name(repository.trim());
+    let wanted = name(repository);
     if wanted.is_empty() {
         return Vec::new();
     }
@@ -83,6 +95,7 @@ mod tests {
         assert_eq!(rows().len(), ROWS.lines().count());
         assert!(rows().iter().all(|row| row.source.starts_with("https://")));
         assert!(!of("google/gemma-2-27b-it").is_empty());
+        assert_eq!(of("meta-llama/Llama-3.1-8B"), of("unsloth/Meta-Llama-3.1-8B-Instruct"));
         assert!(of("").is_empty() && of("nobody/no-such-model").is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware;
 use axum::response::Response;
@@ -46,6 +46,8 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/objects", get(objects))
         .route("/api/v1/plan", post(plan))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; /openapi.json lists what is") })
+        // Bodies are bounded before they come here, each endpoint's by its own limit.
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::pass))
         .with_state(app)
 }

@@ -1,6 +1,6 @@
 // The cluster: its GPUs, what is to run there, and why a node is or is not for it.
 
-import { element, gib, marked, number } from "./draw.js";
+import { element, gib, number } from "./draw.js";
 import { get, newest, post } from "./server.js";
 import { spec } from "./state.js";
 
@@ -47,6 +47,7 @@ export async function startCluster(page) {
     (error) => {
       answer = null;
       $("verdict").textContent = error.message;
+      $("verdict-message").textContent = "";
       $("verdicts").replaceChildren();
       $("suggestions").replaceChildren();
     },
@@ -68,7 +69,8 @@ export async function startCluster(page) {
 
     if (answer) {
       const fitting = answer.nodes.filter((node) => node.verdict === "fits").length;
-      $("verdict").replaceChildren(tag(answer.verdict), " ", ...marked(`**${words.nodesFit(number(fitting), number(answer.nodes.length))}.** ${answer.message}`));
+      $("verdict").replaceChildren(tag(answer.verdict), ` ${words.nodesFit(number(fitting), number(answer.nodes.length))}`);
+      $("verdict-message").textContent = answer.message;
       $("suggestions").replaceChildren(...answer.suggestions.map((found) => element("li", {}, words.suggested(found.change, gib(found.requiredPerGpu), found.nodes))));
       const row = (node) =>
         element(

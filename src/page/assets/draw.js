@@ -1,6 +1,7 @@
 // What is drawn: the bar, the curve, and the image of an answer.
 
 const GIB = 2 ** 30;
+const MIB = 2 ** 20;
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An element with attributes and children. */
@@ -27,6 +28,7 @@ export const marked = (text) =>
 
 export const gib = (bytes) => {
   const amount = bytes / GIB;
+  if (bytes > 0 && amount < 0.1) return `${Math.ceil(bytes / MIB)} MiB`;
   return `${amount.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: amount < 10 ? 2 : 1 })} GiB`;
 };
 

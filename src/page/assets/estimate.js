@@ -170,14 +170,16 @@ export function startEstimate(page) {
     const list = $("cards");
     // The buttons stay, so that whoever is on one stays there; only what they say changes.
     if (list.children.length !== cards.length) {
-      list.replaceChildren(...cards.map((card) => element("li", {}, element("button", { type: "button", onclick: () => change({ card: page.state.card === card.name ? "" : card.name }) }, element("b"), element("small")))));
+      list.replaceChildren(...cards.map((card) => element("li", {}, element("button", { type: "button", onclick: () => change({ card: page.state.card === card.name ? "" : card.name }) }, element("b"), element("small"), element("span", { class: "quiet" })))));
     }
     cards.forEach((card, at) => {
       const button = list.children[at].firstChild;
       button.className = card.fits ? "fits" : "";
       button.setAttribute("aria-pressed", String(state.card === card.name));
-      button.firstChild.textContent = card.name;
-      button.lastChild.textContent = `${gib(card.memory)} · ${card.fits ? `✓ ${words.fits}` : words.tooSmall}`;
+      const [name, memory, says] = button.children;
+      name.textContent = card.name;
+      memory.textContent = gib(card.memory);
+      says.textContent = card.fits ? words.fits : words.tooSmall;
     });
   }
 

@@ -109,8 +109,9 @@ fn the_examples_of_other_calculators_are_answered() {
         &json!({"model": {"catalog": "llama-3.1-8b"}, "precision": "fp32", "training": {"method": "full", "sequenceLength": 512, "microBatch": 1}}),
     );
     let part = |name: &str| trained["components"][name].as_u64().expect("bytes");
-    assert_eq!(part("gradients"), part("weights"));
-    assert!(part("optimizer").abs_diff(2 * part("weights")) * 100 < part("weights"), "{trained}");
+    assert_eq!(part("gradients"), 8_030_261_248 * 4);
+    assert_eq!(part("optimizer"), 8_030_261_248 * 8);
+    assert!(part("weights") >= 8_030_261_248 * 4, "{trained}");
 
     // vram-calculator has 1,000 MiB of CUDA kernels, Adam's two moments at 4 bytes each, and no cache at all.
     let served = estimate(&ui, &json!({"model": {"catalog": "llama-3.1-8b"}, "context": {"length": 2048, "sequences": 4}}));
@@ -119,7 +120,9 @@ fn the_examples_of_other_calculators_are_answered() {
     // NyxKrage's table has 4.85 bits a weight for Q4_K_M.
     let spec = json!({"model": {"catalog": "llama-3.1-8b"}, "precision": "q4_k_m", "context": {"length": 8192}, "engine": {"name": "llama-cpp"}});
     let theirs = 8_030_261_248_u64 * 485 / 800;
-    assert!(weights(&spec).abs_diff(theirs) * 20 < theirs, "{} beside {theirs}", weights(&spec));
+    // The table of the tokens stays in host memory: of its 4.5 bits each nothing is on the GPU.
+    let found = weights(&spec) + 128_256 * 4096 * 9 / 16;
+    assert!(found.abs_diff(theirs) * 50 < theirs, "{found} beside {theirs}");
 
     // EXAONE-4.0-1.2B in bf16 allocates 2.38 GiB.
     let exaone = estimate(&ui, &json!({"model": {"catalog": "exaone-4.0-1.2b"}, "precision": "bf16"}));
