@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := test
-.PHONY: test nightly demo fmt lint unit e2e idle accuracy bench bench-scale fuzz controlplane
+.PHONY: test nightly demo fmt lint unit e2e idle accuracy bench bench-scale bench-page pictures fuzz controlplane page
 
 CARGO ?= cargo
 
@@ -14,6 +14,7 @@ CARGO ?= cargo
 # plane. That is built beside the lints: a fresh machine needs both.
 test:
 	$(CARGO) fmt --check
+	bash tests/page/install.sh
 	bash tests/controlplane/install.sh >/dev/null & controlplane=$$!
 	trap 'kill $$controlplane 2>/dev/null || true' EXIT
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -31,7 +32,7 @@ nightly: controlplane
 	$(MAKE) fuzz
 
 # All but what needs the control plane.
-unit:
+unit: page
 	$(CARGO) test --locked --lib --bins
 	$(CARGO) test --locked --test it -- --skip e2e:: --skip chart:: --skip controlplane::
 	$(CARGO) test --locked --doc
@@ -64,12 +65,26 @@ lint:
 accuracy:
 	$(CARGO) run --locked --release --example accuracy
 
+# What the tests of the page need: a Chromium, and axe-core.
+page:
+	bash tests/page/install.sh
+
+# The pictures of docs/page.md, taken anew: look at them.
+pictures: page
+	LOADLINE_PICTURES=1 $(CARGO) test --locked --test it -- page::pictures
+
 # Ten minutes of mutated headers and configs against every parser; an input that fails is kept in tests/fixtures/fuzz.
 fuzz:
 	$(CARGO) run --locked --release --example fuzz_parsers -- $${SECONDS_TO_RUN:-600}
 
 bench:
 	$(CARGO) bench --locked
+
+# What the page holds out, in requests and in slow connections.
+bench-page: page
+	$(CARGO) build --locked --release --bin loadline --example page
+	ulimit -n 4096
+	target/release/examples/page
 
 # Memory and time of 1,000 objects over 5,000 nodes, for the controller and for `loadline plan`.
 bench-scale:

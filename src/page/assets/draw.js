@@ -38,7 +38,7 @@ export const number = (value) => value.toLocaleString("en");
 export const PARTS = ["weights", "kvCache", "activations", "overhead", "gradients", "optimizer"];
 export const parts = (components) => PARTS.filter((part) => components[part] > 0);
 
-export function bar(target, estimate, words) {
+export function bar(target, legend, estimate, words) {
   const { perGpu, requiredPerGpu } = estimate;
   const pieces = parts(perGpu).map((part) => [part, perGpu[part]]);
   const said = pieces.map(([part, bytes]) => `${words[part]} ${gib(bytes)}`);
@@ -51,6 +51,8 @@ export function bar(target, estimate, words) {
       return piece;
     }),
   );
+  const entry = ([part, bytes]) => element("li", {}, element("span", { class: `swatch ${part}` }), `${words[part] ?? words.margin} ${gib(bytes)}`);
+  legend.replaceChildren(...pieces.map(entry));
 }
 
 /** Round numbers up to a largest one. */
@@ -79,7 +81,7 @@ export function curve(target, points, cards, here, words) {
   const line = (key) => points.map((point) => `${x(point.context).toFixed(1)},${y(point[key]).toFixed(1)}`).join(" ");
 
   const drawn = [];
-  for (const tick of ticks(highest / GIB, 5)) {
+  for (const tick of ticks(highest / GIB, 6)) {
     drawn.push(svg("line", { class: "axis", x1: left, x2: width - right, y1: y(tick * GIB), y2: y(tick * GIB) }));
     drawn.push(svg("text", { x: left - 8, y: y(tick * GIB) + 4, "text-anchor": "end" }, `${number(tick)}`));
   }

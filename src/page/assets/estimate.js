@@ -153,7 +153,7 @@ export function startEstimate(page) {
     $("confidence").textContent = words[`confidence${name}`];
     $("confidence").title = words[`${confidence}Says`];
     $("range").textContent = words.rangeSays(gib(perGpu.total), gib(view.range.low), gib(view.range.high), estimate.safetyMargin);
-    bar($("bar"), estimate, names());
+    bar($("bar"), $("legend"), estimate, names());
     showCards(view.cards, state);
     showFit(estimate, state);
     showParts(estimate);
@@ -224,7 +224,7 @@ export function startEstimate(page) {
         {},
         element("th", { scope: "row" }, element("span", { class: `swatch ${part}` }), words[part], ...formulas.map((term) => element("span", { class: "formula" }, `${term.formula} = ${gib(term.bytes)}`))),
         element("td", {}, gib(perGpu[part])),
-        element("td", {}, between ? `${gib(between.low)} – ${gib(between.high)}` : ""),
+        element("td", {}, between ? (between.low === between.high ? gib(between.low) : `${gib(between.low)} – ${gib(between.high)}`) : ""),
       );
     });
     const sum = (label, bytes, between) => element("tr", {}, element("th", { scope: "row" }, label), element("td", {}, element("b", {}, gib(bytes))), element("td", {}, between));

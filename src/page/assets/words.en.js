@@ -26,7 +26,7 @@ export default {
   own: "model’s own",
   standard: "default",
   engine: "Engine",
-  context: "Context, tokens",
+  context: "Context",
   contextSlider: "Context",
   sequences: "Sequences",
   sequencesSlider: "Sequences at once",

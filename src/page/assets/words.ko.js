@@ -26,7 +26,7 @@ export default {
   own: "모델 그대로",
   standard: "기본값",
   engine: "엔진",
-  context: "컨텍스트(토큰)",
+  context: "컨텍스트",
   contextSlider: "컨텍스트",
   sequences: "동시 시퀀스",
   sequencesSlider: "동시 시퀀스",

@@ -126,8 +126,9 @@ fn the_examples_of_other_calculators_are_answered() {
 
     // EXAONE-4.0-1.2B in bf16 allocates 2.38 GiB.
     let exaone = estimate(&ui, &json!({"model": {"catalog": "exaone-4.0-1.2b"}, "precision": "bf16"}));
-    let found = exaone["components"]["weights"].as_u64().expect("bytes");
-    assert!(found.abs_diff(GIB * 238 / 100) < GIB / 100, "{found}");
+    // Beside the tables that vLLM makes as it loads.
+    let found = exaone["terms"][0]["bytes"].as_u64().expect("bytes");
+    assert!(found.abs_diff(GIB * 238 / 100) <= GIB / 200, "{exaone}");
 }
 
 #[test]

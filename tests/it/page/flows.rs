@@ -32,8 +32,9 @@ fn hash(browser: &mut Browser) -> String {
 
 /// What is required of a GPU, as the page and the command line print it.
 fn required(arguments: &str) -> String {
-    let document: Value =
-        serde_json::from_str(&run(&format!("estimate -o json {arguments}")).stdout).expect(arguments);
+    let printed = run(&format!("estimate -o json {arguments}"));
+    assert_eq!(printed.code, 0, "{arguments}: {}", printed.stderr);
+    let document: Value = serde_json::from_str(&printed.stdout).expect("JSON");
     #[expect(clippy::cast_precision_loss)]
     let gib = document["requiredPerGpu"].as_u64().expect("bytes") as f64 / f64::from(1 << 30);
     if gib < 10.0 {
@@ -177,9 +178,9 @@ fn files_are_read_by_their_headers_and_a_config_can_be_pasted() {
     browser.wait_for(SENTENCE, &expected);
 
     // Larger than the first part that is sent: weights follow the header.
-    let mut bytes = llama_gguf(2, 200_000).bytes();
-    bytes.resize(bytes.len() + (3 << 20), 0);
-    let (_directory, path) = file("tiny.gguf", &bytes);
+    let (_directory, path) = file("tiny.gguf", llama_gguf(2, 200_000).bytes());
+    let whole = std::fs::OpenOptions::new().write(true).open(&path).expect("the file");
+    whole.set_len(256 << 20).expect("a file with holes");
     browser.choose("#engine", "llama-cpp");
     browser.give("#file", &path);
     browser.wait_for(SENTENCE, "tiny");

@@ -5,4 +5,5 @@ mod browser;
 mod endpoints;
 mod flows;
 mod generated;
+mod pictures;
 mod server;
