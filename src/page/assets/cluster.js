@@ -15,6 +15,7 @@ export async function startCluster(page) {
   let nodes = [];
   let problems = [];
   let answer = null;
+  let ready = false;
 
   const tag = (verdict) =>
     element("span", { class: `tag ${CLASSES[verdict] ?? "unsure"}` }, page.words[`verdict${verdict[0].toUpperCase()}${verdict.slice(1)}`] ?? verdict);
@@ -128,7 +129,7 @@ export async function startCluster(page) {
   $("whatif-form").addEventListener("submit", (event) => event.preventDefault());
 
   page.shows.push(() => {
-    if (page.state.view !== "cluster") return;
+    if (!ready || page.state.view !== "cluster") return;
     const kept = $("whatif-precision").value;
     $("whatif-precision").replaceChildren(element("option", { value: "" }, "–"), ...page.choices.precision.map((name) => element("option", { value: name }, name)));
     $("whatif-precision").value = kept;
@@ -142,5 +143,6 @@ export async function startCluster(page) {
     results = (await post("api/v1/plan", {})).results;
     chosen = 0;
   }
+  ready = true;
   if (page.state.view === "cluster") for (const show of page.shows) show();
 }

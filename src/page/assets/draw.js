@@ -28,8 +28,8 @@ export const marked = (text) =>
 
 export const gib = (bytes) => {
   const amount = bytes / GIB;
-  if (bytes > 0 && amount < 0.1) return `${Math.ceil(bytes / MIB)} MiB`;
-  return `${amount.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: amount < 10 ? 2 : 1 })} GiB`;
+  if (bytes > 0 && amount < 0.1) return `${Math.ceil(bytes / MIB)}\u00a0MiB`;
+  return `${amount.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: amount < 10 ? 2 : 1 })}\u00a0GiB`;
 };
 
 export const number = (value) => value.toLocaleString("en");

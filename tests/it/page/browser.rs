@@ -112,7 +112,7 @@ impl Browser {
     /// The text of an element, as it is shown.
     #[track_caller]
     pub(super) fn text(&mut self, selector: &str) -> String {
-        let text = self.value(&format!("document.querySelector({selector:?})?.innerText ?? ''"));
+        let text = self.value(&format!("(document.querySelector({selector:?})?.innerText ?? '').replaceAll('\\u00a0', ' ')"));
         text.as_str().expect("a text").to_owned()
     }
 
@@ -135,7 +135,7 @@ impl Browser {
     /// Waits until the text of an element has something in it.
     #[track_caller]
     pub(super) fn wait_for(&mut self, selector: &str, text: &str) {
-        self.wait(&format!("(document.querySelector({selector:?})?.innerText ?? '').includes({text:?})"));
+        self.wait(&format!("(document.querySelector({selector:?})?.innerText ?? '').replaceAll('\\u00a0', ' ').includes({text:?})"));
     }
 
     /// Opens an address, and waits until it has loaded.

@@ -38,6 +38,7 @@ fn the_page_can_be_pictured() {
 
     browser.scheme("light");
     browser.open(&format!("{}#view=cluster", ui.address));
+    browser.wait_for("#objects", "llama-8b-fp16");
     browser.wait_for("#verdicts", "l4-1");
     take(&mut browser, "cluster.png");
 
