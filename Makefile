@@ -1,4 +1,5 @@
-# What CI runs is `make test`. Needed: Rust (rust-toolchain.toml), Go, Python 3 and a C compiler; the control plane that
+# What CI runs is `make test`. Needed: Rust (rust-toolchain.toml), Go, Python 3, npm, a
+# Chromium (installed where apt is there) and a C compiler; the control plane that
 # the end-to-end tests and the demo run on is built once from pinned Go modules (tests/controlplane/) and cached.
 # deny.toml configures `cargo deny check` for those who have cargo-deny; it is not run here: it takes minutes to build.
 

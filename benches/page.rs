@@ -128,8 +128,11 @@ fn main() {
     let served = Served::start();
     let host = &served.host;
     let spec = |number: u32| {
-        let (context, model) = (1024 + number % 130_000, ["llama-3.1-8b", "llama-3.3-70b", "gpt-oss-20b"][number as usize % 3]);
-        format!(r#"{{"spec":{{"model":{{"catalog":"{model}"}},"context":{{"length":{context}}}}},"fit":"RTX-4090"}}"#)
+        let (context, model) =
+            (1024 + number % 130_000, ["llama-3.1-8b", "llama-3.3-70b", "gpt-oss-20b"][number as usize % 3]);
+        format!(
+            r#"{{"spec":{{"model":{{"catalog":"{model}"}},"context":{{"length":{context}}}}},"fit":"RTX-4090"}}"#
+        )
     };
     let mut one = connect(host);
     ask(&mut one, &request("/api/v1/estimate", &spec(0)));
@@ -146,7 +149,8 @@ fn main() {
 
     let slow: Vec<TcpStream> = (0..SLOW)
         .map(|_| {
-            let mut stream = TcpStream::connect(host).expect("a connection; `ulimit -n 4096` allows for so many");
+            let mut stream =
+                TcpStream::connect(host).expect("a connection; `ulimit -n 4096` allows for so many");
             let _ = stream.write_all(b"POST /api/v1/estimate HTTP/1.1\r\nHost: loc");
             stream
         })
@@ -169,7 +173,10 @@ fn main() {
         .map(|_| {
             browser.open(&format!("http://{host}/"));
             browser.wait_for("#sentence", "GiB");
-            browser.value("performance.getEntriesByName('first-contentful-paint')[0].startTime").as_f64().expect("a paint")
+            browser
+                .value("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+                .as_f64()
+                .expect("a paint")
         })
         .collect();
     paints.sort_by(f64::total_cmp);

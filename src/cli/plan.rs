@@ -65,8 +65,11 @@ enum PlanFormat {
 
 pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
     // Files first: what is wrong with them is told even with no cluster.
-    let mut given =
-        if arguments.filename.is_empty() { Given::default() } else { read_files(&arguments.filename, arguments.recursive, printer)? };
+    let mut given = if arguments.filename.is_empty() {
+        Given::default()
+    } else {
+        read_files(&arguments.filename, arguments.recursive, printer)?
+    };
     let mut namespace = arguments.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let snapshot = match &arguments.from.snapshot {
         Some(_) if arguments.filename.is_empty() => {

@@ -73,7 +73,8 @@ pub(super) fn run(arguments: &UiArguments, printer: Printer) -> anyhow::Result<E
 fn cluster(arguments: &UiArguments, printer: Printer) -> anyhow::Result<Option<Cluster>> {
     let Some(path) = &arguments.snapshot else { return Ok(None) };
     let inventory = Inventory::new(from_file(path)?, &Sources::default());
-    let manifests = if arguments.filename.is_empty() { Vec::new() } else { objects(&arguments.filename, printer)? };
+    let manifests =
+        if arguments.filename.is_empty() { Vec::new() } else { objects(&arguments.filename, printer)? };
     let object = |manifest: super::manifest::Manifest| Object {
         namespace: manifest.namespace.unwrap_or_else(|| "default".to_owned()),
         name: manifest.name,

@@ -101,9 +101,7 @@ pub(super) fn view(models: &Models, request: &EstimateRequest) -> Result<ViewDoc
     let sizing = Sizing { shape: &shape, asked: &asked, estimate: &estimate, margin: margin(spec)? };
     let repository = match &spec.model {
         ModelSource { hugging_face: Some(hub), .. } => Some(hub.repository.clone()),
-        ModelSource { catalog: Some(name), .. } => {
-            catalog::find(name).map(|entry| entry.repository.clone())
-        }
+        ModelSource { catalog: Some(name), .. } => catalog::find(name).map(|entry| entry.repository.clone()),
         _ => None,
     };
     Ok(ViewDocument {
@@ -133,7 +131,8 @@ fn shape(models: &Models, request: &EstimateRequest) -> Result<std::sync::Arc<Mo
 }
 
 fn answer(shape: &ModelShape, request: &EstimateRequest) -> Result<Answer, Problem> {
-    let fit = request.fit.as_deref().filter(|text| !text.trim().is_empty()).map(str::parse::<Gpu>).transpose();
+    let fit =
+        request.fit.as_deref().filter(|text| !text.trim().is_empty()).map(str::parse::<Gpu>).transpose();
     let fit = fit.map_err(|error| Problem::of_field("fit", error))?;
     let question = Question {
         fit: fit.as_ref(),

@@ -35,7 +35,8 @@ impl Asset {
     /// The answer to a request for it.
     pub(super) fn answer(&self, request: &HeaderMap) -> Response {
         let tag = format!("\"{:016x}\"", fnv1a(self.text.as_bytes()));
-        let known = request.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+        let known =
+            request.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
         let tagged = [
             (header::ETAG, HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))),
             // Always asked for, so that an upgrade shows at once; it costs a round trip and no body.
@@ -61,7 +62,8 @@ mod tests {
                 let address: String = asset.text[at..].chars().take_while(|c| !c.is_whitespace()).collect();
                 // A namespace is a name; the Hub's address is an example that is shown.
                 assert!(
-                    address.starts_with("http://www.w3.org/") || address.starts_with("https://huggingface.co"),
+                    address.starts_with("http://www.w3.org/")
+                        || address.starts_with("https://huggingface.co"),
                     "{}: {address}",
                     asset.path
                 );
@@ -75,7 +77,7 @@ mod tests {
             let asset = ASSETS.iter().find(|asset| asset.path == path).expect("a file");
             let line = |line: &str| {
                 let (key, _) = line.strip_prefix("  ")?.split_once(':')?;
-                key.chars().all(|c| c.is_alphanumeric()).then(|| key.to_owned())
+                key.chars().all(char::is_alphanumeric).then(|| key.to_owned())
             };
             asset.text.lines().filter_map(line).collect()
         };

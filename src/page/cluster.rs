@@ -114,8 +114,7 @@ impl Cluster {
             Err(faults) => Found::Malformed(faults.clone()),
             Ok(spec) => {
                 let subject = Subject { namespace, name, spec, roll: None, running: None };
-                let shape =
-                    || models.shape(spec).map_err(|problem| Found::Unresolved(problem.problem));
+                let shape = || models.shape(spec).map_err(|problem| Found::Unresolved(problem.message));
                 Found::of(subject, &self.inventory, shape)
             }
         };

@@ -10,17 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response, StatusCode};
 use axum::response::IntoResponse;
+use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
 use super::{JSON_BYTES, UPLOAD_BYTES, UPLOADS};
@@ -31,6 +32,8 @@ const MOST_CONNECTIONS: usize = 512;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest for a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The bytes of all bodies that are there at once.
+const BODIES_BYTES: usize = 96 << 20;
 /// The largest header of a request, in bytes.
 const HEADER_BYTES: usize = 16 << 10;
 
@@ -73,6 +76,7 @@ impl Connections {
 /// Answers on a listener until `stop` is done.
 pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let connections = Arc::new(Connections::default());
+    let memory = Arc::new(Semaphore::new(BODIES_BYTES));
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -85,10 +89,10 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
             continue;
         };
         let Some((number, connection)) = connections.admit() else { continue };
-        let (router, connections) = (router.clone(), Arc::clone(&connections));
+        let (router, connections, memory) = (router.clone(), Arc::clone(&connections), Arc::clone(&memory));
         tokio::spawn(async move {
             tokio::select! {
-                () = answer(stream, peer, router, &connection) => {}
+                () = answer(stream, peer, router, &connection, &memory) => {}
                 () = connection.close.notified() => {}
             }
             connections.lock().1.remove(&number);
@@ -96,12 +100,18 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
     }
 }
 
-async fn answer(stream: TcpStream, peer: SocketAddr, router: Router, connection: &Connection) {
+async fn answer(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    connection: &Connection,
+    memory: &Arc<Semaphore>,
+) {
     let _ = stream.set_nodelay(true);
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
         let router = router.clone();
-        async move { Ok::<_, std::convert::Infallible>(one(request, peer, router, connection).await) }
+        async move { Ok::<_, std::convert::Infallible>(one(request, peer, router, connection, memory).await) }
     });
     // What goes wrong with a connection is the other side's to know.
     let _ = http1::Builder::new()
@@ -118,17 +128,18 @@ async fn one(
     peer: SocketAddr,
     router: TowerToHyperService<Router>,
     connection: &Connection,
+    memory: &Arc<Semaphore>,
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
     let limit = if parts.uri.path() == UPLOADS { UPLOAD_BYTES } else { JSON_BYTES };
-    let body = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(Body::new(body), limit)).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => {
-            let problem = format!("the body is larger than {limit} bytes, or breaks off");
-            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, problem).into_response();
-        }
+    let read = tokio::time::timeout(BODY_TIMEOUT, whole(body, limit, memory)).await;
+    // What the body takes is given back when it is answered.
+    let (body, _held) = match read {
+        Ok(Ok(read)) => read,
+        Ok(Err(problem)) => return problem.into_response(),
         Err(_) => {
-            return Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time").into_response();
+            return Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
+                .into_response();
         }
     };
     parts.extensions.insert(ConnectInfo(peer));
@@ -139,6 +150,36 @@ async fn one(
         Ok(response) => response,
         Err(never) => match never {},
     }
+}
+
+/// A body, and its share of the memory for all of them: as much as has really come, whatever was announced.
+async fn whole(
+    body: Incoming,
+    limit: usize,
+    memory: &Arc<Semaphore>,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
+    let mut parts = Body::new(body).into_data_stream();
+    let mut bytes = Vec::new();
+    let mut held: Option<OwnedSemaphorePermit> = None;
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Problem::malformed("the body breaks off"))?;
+        if bytes.len() + part.len() > limit {
+            let problem = format!("the body is larger than {limit} bytes");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, problem));
+        }
+        let share = u32::try_from(part.len())
+            .ok()
+            .and_then(|share| Arc::clone(memory).try_acquire_many_owned(share).ok());
+        let Some(share) = share else {
+            return Err(Problem::busy("too much is being sent at once; send it again in a second"));
+        };
+        match &mut held {
+            Some(held) => held.merge(share),
+            None => held = Some(share),
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok((bytes, held))
 }
 
 #[cfg(test)]

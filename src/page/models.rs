@@ -98,10 +98,14 @@ impl Models {
             // It is read; but what is wrong with the reference itself is said now.
             return resolve_pure(spec).map(|refused| refused.map(Arc::new).map_err(Problem::from));
         }
-        Some(self.sources.described(OWNER, "page", text, || match resolve_pure(spec) {
-            Some(shape) => shape.map_err(Unresolved::from),
-            None => Err(Unresolved(Problem::of_field("model", "it has no source"))),
-        }).map_err(|Unresolved(problem)| problem))
+        Some(
+            self.sources
+                .described(OWNER, "page", text, || match resolve_pure(spec) {
+                    Some(shape) => shape.map_err(Unresolved::from),
+                    None => Err(Unresolved(Problem::of_field("model", "it has no source"))),
+                })
+                .map_err(|Unresolved(problem)| problem),
+        )
     }
 
     /// Reads a config.json, or the header of a safetensors or GGUF file, and remembers it for a while.
@@ -111,7 +115,8 @@ impl Models {
         let shape = read.map_err(|error| Problem::of_field("model", upload_words(&error)))?;
         let (architecture, parameters) = (shape.architecture.clone(), shape.parameters);
         // A config is small, and can be in the spec and in an address: that outlives this process.
-        let config = serde_json::from_slice::<serde_json::Value>(bytes).ok().filter(serde_json::Value::is_object);
+        let config =
+            serde_json::from_slice::<serde_json::Value>(bytes).ok().filter(serde_json::Value::is_object);
         let as_config = config.map(|config| ModelSource { config: Some(config), ..ModelSource::default() });
         let is_config = |model: &ModelSource| {
             let spec = ModelDeploymentSpec { model: model.clone(), ..ModelDeploymentSpec::default() };
@@ -135,7 +140,9 @@ impl Models {
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         uploads.retain(|upload| upload.key != key);
         uploads.push_back(Upload { key: key.clone(), bytes: bytes.len(), shape });
-        while uploads.len() > MOST_UPLOADS || uploads.iter().map(|upload| upload.bytes).sum::<usize>() > MOST_BYTES {
+        while uploads.len() > MOST_UPLOADS
+            || uploads.iter().map(|upload| upload.bytes).sum::<usize>() > MOST_BYTES
+        {
             if uploads.pop_front().is_none() {
                 break;
             }
@@ -147,7 +154,10 @@ impl Models {
         let uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         let found = uploads.iter().find(|upload| key.name == UPLOADED && upload.key == key.key);
         found.map(|upload| Arc::clone(&upload.shape)).ok_or_else(|| {
-            Problem::of_field("model.configMapRef", "the file that was given is no longer remembered: give it again")
+            Problem::of_field(
+                "model.configMapRef",
+                "the file that was given is no longer remembered: give it again",
+            )
         })
     }
 }

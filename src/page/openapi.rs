@@ -134,7 +134,8 @@ pub fn document() -> Value {
     let problem = json!({"description": "Why it is not answered", "content": content(writing.subschema_for::<Problem>())});
     let mut paths = Map::new();
     for endpoint in ENDPOINTS {
-        let answer = json!({"description": endpoint.summary, "content": content((endpoint.writes)(&mut writing))});
+        let answer =
+            json!({"description": endpoint.summary, "content": content((endpoint.writes)(&mut writing))});
         let mut operation = json!({
             "summary": endpoint.summary,
             "operationId": endpoint.path.rsplit('/').next().unwrap_or(endpoint.path),
@@ -148,7 +149,8 @@ pub fn document() -> Value {
                 "get"
             }
             Reads::File => {
-                operation["requestBody"] = json!({"required": true, "content": {"application/octet-stream": {}}});
+                operation["requestBody"] =
+                    json!({"required": true, "content": {"application/octet-stream": {}}});
                 "post"
             }
             Reads::Document(of) => {

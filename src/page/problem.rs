@@ -19,7 +19,8 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) field: Option<String>,
     /// What is wrong, with the value and what would be right.
-    pub(super) problem: String,
+    #[serde(rename = "problem")]
+    pub(super) message: String,
     #[serde(skip)]
     pub(super) status: u16,
 }
@@ -27,7 +28,7 @@ pub(super) struct Problem {
 impl Problem {
     /// What a request is refused for, with the status that says so.
     pub(super) fn new(status: StatusCode, problem: impl Into<String>) -> Self {
-        Self { field: None, problem: problem.into(), status: status.as_u16() }
+        Self { field: None, message: problem.into(), status: status.as_u16() }
     }
 
     /// It is no request that is understood.

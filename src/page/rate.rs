@@ -41,7 +41,8 @@ impl Limiter {
     pub(super) fn admits(&self, address: IpAddr, now: Instant) -> bool {
         let full = u64::from(self.rate.burst) * 1000;
         let filled = |bucket: &Bucket| {
-            let millis = u64::try_from(now.saturating_duration_since(bucket.since).as_millis()).unwrap_or(u64::MAX);
+            let millis =
+                u64::try_from(now.saturating_duration_since(bucket.since).as_millis()).unwrap_or(u64::MAX);
             bucket.left.saturating_add(millis.saturating_mul(self.rate.per_second.into())).min(full)
         };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,16 +1,16 @@
 //! Which function answers which address.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::answers::{self, EstimateRequest};
 use super::assets::ASSETS;
@@ -23,17 +23,31 @@ use crate::render::json;
 type Answer = Result<Response, Problem>;
 type Shared = State<Arc<App>>;
 
+/// What never changes while the process runs, printed once.
+type Printed = LazyLock<Bytes>;
+static OPENAPI: Printed = LazyLock::new(|| bytes(&openapi::document()));
+static MODELS: Printed = LazyLock::new(|| bytes(&answers::models()));
+
+fn bytes<T: Serialize>(document: &T) -> Bytes {
+    json::print(document).unwrap_or_default().into()
+}
+
+fn printed(text: &Printed) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], Bytes::clone(text)).into_response()
+}
+
 /// Every address.
 pub(super) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for asset in ASSETS {
-        router = router.route(asset.path, get(move |headers: HeaderMap| async move { asset.answer(&headers) }));
+        router =
+            router.route(asset.path, get(move |headers: HeaderMap| async move { asset.answer(&headers) }));
     }
     router
         .route(guard::HEALTH, get(|| async { "ok\n" }))
-        .route("/openapi.json", get(|| async { json_text(&openapi::document()) }))
+        .route("/openapi.json", get(|| async { printed(&OPENAPI) }))
         .route("/api/v1/about", get(|State(app): Shared| async move { json_text(&app.about) }))
-        .route("/api/v1/models", get(|State(app): Shared| app.work(Pace::Quick, |_| Ok(json_text(&answers::models())))))
+        .route("/api/v1/models", get(|| async { printed(&MODELS) }))
         .route("/api/v1/gpus", get(|| async { json_text(&answers::gpus()) }))
         .route("/api/v1/choices", get(|| async { json_text(&answers::choices()) }))
         .route("/api/v1/measured", get(measured_rows))
@@ -45,7 +59,9 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/doctor", get(doctor))
         .route("/api/v1/objects", get(objects))
         .route("/api/v1/plan", post(plan))
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here; /openapi.json lists what is") })
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "there is nothing here; /openapi.json lists what is")
+        })
         // Bodies are bounded before they come here, each endpoint's by its own limit.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::pass))

@@ -8,7 +8,9 @@ use crate::model::ModelShape;
 use crate::plan::{alternatives, requirement_of};
 use crate::precision::Precision;
 use crate::render::change_fields;
-use crate::render::json::{CardDocument, CardFitDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
+use crate::render::json::{
+    CardDocument, CardFitDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument,
+};
 use crate::units::{Bytes, Margin};
 
 use super::gpu::{Card, Gpu, ladder};

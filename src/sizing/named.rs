@@ -95,10 +95,7 @@ mod tests {
                 "https://huggingface.co/someone/something/tree/v2",
                 json!({"huggingFace": {"repository": "someone/something", "revision": "v2"}}),
             ),
-            (
-                "https://example.com/model.gguf",
-                json!({"gguf": {"url": "https://example.com/model.gguf"}}),
-            ),
+            ("https://example.com/model.gguf", json!({"gguf": {"url": "https://example.com/model.gguf"}})),
         ];
         for (text, expected) in cases {
             let source = named(text).map(|source| serde_json::to_value(source).expect("JSON"));
@@ -108,7 +105,9 @@ mod tests {
 
     #[test]
     fn what_names_none_is_refused_with_what_would() {
-        for text in ["", "llama-3.1-8", "https://huggingface.co/", "https://huggingface.co/datasets", "a b/c", "-8B"] {
+        for text in
+            ["", "llama-3.1-8", "https://huggingface.co/", "https://huggingface.co/datasets", "a b/c", "-8B"]
+        {
             let error = named(text).expect_err(text).to_string();
             assert!(error.contains(text) && error.contains("spec.model"), "{error}");
         }

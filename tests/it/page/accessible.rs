@@ -23,17 +23,24 @@ fn check(browser: &mut Browser, axe: &str, view: &str) {
         browser.value(&format!("{axe}; 0"));
     }
     let found = browser.value("axe.run(document).then((result) => ({ passes: result.passes.length, violations: result.violations.map((v) => ({ id: v.id, impact: v.impact, nodes: v.nodes.slice(0, 4).map((n) => n.html + ' ' + n.failureSummary) })) }))");
-    assert!(found["passes"].as_u64().is_some_and(|passes| passes > 10), "{view}: axe-core has not looked: {found}");
+    assert!(
+        found["passes"].as_u64().is_some_and(|passes| passes > 10),
+        "{view}: axe-core has not looked: {found}"
+    );
     let violations = found["violations"].as_array().expect("violations");
-    let grave: Vec<&Value> =
-        violations.iter().filter(|one| matches!(one["impact"].as_str(), Some("serious" | "critical"))).collect();
+    let grave: Vec<&Value> = violations
+        .iter()
+        .filter(|one| matches!(one["impact"].as_str(), Some("serious" | "critical")))
+        .collect();
     assert!(grave.is_empty(), "{view}: {grave:#?}");
 }
 
 #[test]
 fn axe_finds_nothing_serious_on_any_view() {
     let axe = axe();
-    let ui = Ui::start("--offline --snapshot examples/cluster.snapshot -f examples/llama-8b-fp16.yaml -f examples/too-large.yaml");
+    let ui = Ui::start(
+        "--offline --snapshot examples/cluster.snapshot -f examples/llama-8b-fp16.yaml -f examples/too-large.yaml",
+    );
     let mut browser = Browser::start();
     for scheme in ["light", "dark"] {
         browser.scheme(scheme);

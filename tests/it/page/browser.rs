@@ -36,8 +36,19 @@ impl Browser {
         // The protocol is on the descriptors 3 and 4, which a shell can give it.
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null", &program])
-            .args(["--headless=new", "--remote-debugging-pipe", "--disable-gpu", "--hide-scrollbars", "--mute-audio"])
-            .args(["--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-sync"])
+            .args([
+                "--headless=new",
+                "--remote-debugging-pipe",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--mute-audio",
+            ])
+            .args([
+                "--no-first-run",
+                "--disable-extensions",
+                "--disable-background-networking",
+                "--disable-sync",
+            ])
             // As root there is no sandbox to be had; what is shown is this project's own page.
             .args(["--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb", "--lang=en-US"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -59,8 +70,8 @@ impl Browser {
             _turn: turn,
         };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
-        let attached = browser
-            .call("Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true}));
+        let attached =
+            browser.call("Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true}));
         attached["sessionId"].as_str().expect("a session").clone_into(&mut browser.session);
         browser.call("Page.enable", json!({}));
         browser.call("Runtime.enable", json!({}));
@@ -112,7 +123,9 @@ impl Browser {
     /// The text of an element, as it is shown.
     #[track_caller]
     pub(super) fn text(&mut self, selector: &str) -> String {
-        let text = self.value(&format!("(document.querySelector({selector:?})?.innerText ?? '').replaceAll('\\u00a0', ' ')"));
+        let text = self.value(&format!(
+            "(document.querySelector({selector:?})?.innerText ?? '').replaceAll('\\u00a0', ' ')"
+        ));
         text.as_str().expect("a text").to_owned()
     }
 
@@ -181,7 +194,9 @@ impl Browser {
     /// Types into an element, in place of what is there.
     #[track_caller]
     pub(super) fn fill(&mut self, selector: &str, text: &str) {
-        self.value(&format!("(() => {{ const e = document.querySelector({selector:?}); e.focus(); e.select(); }})()"));
+        self.value(&format!(
+            "(() => {{ const e = document.querySelector({selector:?}); e.focus(); e.select(); }})()"
+        ));
         if text.is_empty() {
             self.value(&format!(
                 "(() => {{ const e = document.querySelector({selector:?}); e.value = ''; e.dispatchEvent(new Event('input', {{bubbles: true}})); }})()"
@@ -216,7 +231,8 @@ impl Browser {
     /// Gives a file to an element that takes one.
     #[track_caller]
     pub(super) fn give(&mut self, selector: &str, path: &str) {
-        let found = self.call("Runtime.evaluate", json!({"expression": format!("document.querySelector({selector:?})")}));
+        let found = self
+            .call("Runtime.evaluate", json!({"expression": format!("document.querySelector({selector:?})")}));
         let object = found["result"]["objectId"].clone();
         self.call("DOM.setFileInputFiles", json!({"objectId": object, "files": [path]}));
     }

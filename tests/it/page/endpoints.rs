@@ -55,7 +55,11 @@ fn an_estimate_is_what_the_command_line_prints() {
         assert_eq!(copied, expected, "{command}");
         // And what it has at its own context is a point of the curve.
         let context = &expected["workload"]["context"];
-        let point = view["curve"]["points"].as_array().expect("points").iter().find(|point| point["context"] == *context);
+        let point = view["curve"]["points"]
+            .as_array()
+            .expect("points")
+            .iter()
+            .find(|point| point["context"] == *context);
         assert_eq!(point.expect("the context")["requiredPerGpu"], expected["requiredPerGpu"], "{flags}");
     }
     let compared = ui
@@ -85,7 +89,11 @@ fn the_examples_of_other_calculators_are_answered() {
     let cards = |spec: &Value| -> Vec<String> {
         let view = ui.post("api/v1/view", &json!({"spec": spec})).json();
         let cards = view["cards"].as_array().expect("cards").clone();
-        cards.iter().filter(|card| card["fits"] == true).map(|card| card["name"].as_str().expect("a name").to_owned()).collect()
+        cards
+            .iter()
+            .filter(|card| card["fits"] == true)
+            .map(|card| card["name"].as_str().expect("a name").to_owned())
+            .collect()
     };
     // The quick rule: 8B at FP16 is 16 GB, at INT4 4 GB; a 24 GB card and an 8 GB one.
     let sized = |precision: &str| json!({"model": {"parameters": "8B"}, "precision": precision, "context": {"length": 2048}});
@@ -95,7 +103,10 @@ fn the_examples_of_other_calculators_are_answered() {
     let fp16 = cards(&sized("fp16"));
     assert!(fp16.contains(&"RTX-4090".to_owned()) && !fp16.contains(&"T4".to_owned()), "{fp16:?}");
     let int4 = cards(&sized("int4"));
-    assert!(int4.iter().any(|card| card == "RTX-4060" || card == "RTX-3070" || card == "RTX-2080"), "{int4:?}");
+    assert!(
+        int4.iter().any(|card| card == "RTX-4060" || card == "RTX-3070" || card == "RTX-2080"),
+        "{int4:?}"
+    );
 
     // accelerate's estimate-memory divides 32-bit weights: of a checkpoint at half of it, the same to the byte but for what it
     // leaves out. Its Adam at batch 1 is four times the model: what a full run in fp32 keeps of it here.
@@ -114,7 +125,10 @@ fn the_examples_of_other_calculators_are_answered() {
     assert!(part("weights") >= 8_030_261_248 * 4, "{trained}");
 
     // vram-calculator has 1,000 MiB of CUDA kernels, Adam's two moments at 4 bytes each, and no cache at all.
-    let served = estimate(&ui, &json!({"model": {"catalog": "llama-3.1-8b"}, "context": {"length": 2048, "sequences": 4}}));
+    let served = estimate(
+        &ui,
+        &json!({"model": {"catalog": "llama-3.1-8b"}, "context": {"length": 2048, "sequences": 4}}),
+    );
     assert_eq!(served["components"]["kvCache"], 131_072_u64 * 2048 * 4);
 
     // NyxKrage's table has 4.85 bits a weight for Q4_K_M.
@@ -146,9 +160,19 @@ fn what_is_wrong_is_refused_with_its_field() {
         (json!({"spec": {"model": model, "safetyMargin": "0.5"}}), 422, "safetyMargin", "0.5"),
         (json!({"spec": {"model": model}, "fit": "L5"}), 422, "fit", "L5"),
         (json!({"spec": {"model": model}, "compare": "optimizer"}), 422, "", "training"),
-        (json!({"spec": {"model": {"configMapRef": {"name": "uploaded", "key": "0"}}}}), 422, "model.configMapRef", "again"),
+        (
+            json!({"spec": {"model": {"configMapRef": {"name": "uploaded", "key": "0"}}}}),
+            422,
+            "model.configMapRef",
+            "again",
+        ),
         (json!({"spec": {"model": {"huggingFace": {"repository": "a/b"}}}}), 422, "model", "offline"),
-        (json!({"spec": {"model": {"huggingFace": {"repository": "../etc"}}}}), 422, "model.huggingFace.repository", "../etc"),
+        (
+            json!({"spec": {"model": {"huggingFace": {"repository": "../etc"}}}}),
+            422,
+            "model.huggingFace.repository",
+            "../etc",
+        ),
         (json!({"model": "8B"}), 400, "", "spec"),
         (json!({"spec": {"model": model}, "else": 1}), 400, "", "else"),
     ] {
@@ -181,13 +205,30 @@ fn hostile_configs_are_refused_and_nothing_else() {
         json!({"model_type": "x".repeat(500_000)}),
     ] {
         let answer = ui.post("api/v1/view", &json!({"spec": {"model": {"config": config}}}));
-        assert!((400..500).contains(&answer.status), "{}: {}", answer.status, &answer.text[..answer.text.len().min(300)]);
+        assert!(
+            (400..500).contains(&answer.status),
+            "{}: {}",
+            answer.status,
+            &answer.text[..answer.text.len().min(300)]
+        );
         let bytes = config.to_string();
         let answer = ui.send("api/v1/uploads?name=config", "application/octet-stream", bytes.as_bytes());
-        assert!((400..500).contains(&answer.status), "{}: {}", answer.status, &answer.text[..answer.text.len().min(300)]);
+        assert!(
+            (400..500).contains(&answer.status),
+            "{}: {}",
+            answer.status,
+            &answer.text[..answer.text.len().min(300)]
+        );
         assert!(answer.text.len() < 4096, "an answer is no echo: {} bytes", answer.text.len());
     }
-    for bytes in [&b""[..], b"GGUF", b"GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f", b"\xff\xff\xff\xff\xff\xff\xff\x7f{", b"PK\x03\x04", &[0; 4096]] {
+    for bytes in [
+        &b""[..],
+        b"GGUF",
+        b"GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"\xff\xff\xff\xff\xff\xff\xff\x7f{",
+        b"PK\x03\x04",
+        &[0; 4096],
+    ] {
         let answer = ui.send("api/v1/uploads", "application/octet-stream", bytes);
         assert_eq!(answer.status, 422, "{}", answer.text);
     }
@@ -203,7 +244,8 @@ fn what_is_uploaded_can_be_asked_about() {
     // A config is small and outlives the server: it stands in the spec.
     assert_eq!(uploaded["model"]["config"]["model_type"], "gpt_oss");
     let asked = json!({"spec": {"model": uploaded["model"], "context": {"length": 4096}}});
-    let expected = printed("estimate -o json --config tests/fixtures/configs/openai__gpt-oss-20b.json --context 4096");
+    let expected =
+        printed("estimate -o json --config tests/fixtures/configs/openai__gpt-oss-20b.json --context 4096");
     assert_eq!(ui.post("api/v1/estimate", &asked).json()["requiredPerGpu"], expected["requiredPerGpu"]);
 
     let header = gguf();
@@ -229,7 +271,10 @@ fn a_name_is_found_whatever_it_is() {
     for (text, expected) in [
         ("8B", json!({"parameters": "8B"})),
         ("llama-3.1-8b", json!({"catalog": "llama-3.1-8b"})),
-        ("https://huggingface.co/someone/new/tree/main", json!({"huggingFace": {"repository": "someone/new"}})),
+        (
+            "https://huggingface.co/someone/new/tree/main",
+            json!({"huggingFace": {"repository": "someone/new"}}),
+        ),
     ] {
         assert_eq!(ui.post("api/v1/named", &json!({"text": text})).json()["model"], expected);
     }
@@ -336,7 +381,9 @@ fn slow_connections_leave_the_others_alone() {
             let _ = if number % 2 == 0 {
                 stream.write_all(b"GET /healthz HT")
             } else {
-                stream.write_all(b"POST /api/v1/estimate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
+                stream.write_all(
+                    b"POST /api/v1/estimate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{",
+                )
             };
             stream
         })

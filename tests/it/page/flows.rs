@@ -95,15 +95,17 @@ fn sliders_answer_as_they_move_and_the_address_keeps_what_was_asked() {
     browser.wait_for(SENTENCE, &required("--model llama-3.1-8b --context 131072"));
     browser.press("Home");
     browser.wait_for(SENTENCE, "512 tokens");
-    assert_eq!(browser.value("document.querySelector('#context-slider').getAttribute('aria-valuetext')"), "512");
+    assert_eq!(
+        browser.value("document.querySelector('#context-slider').getAttribute('aria-valuetext')"),
+        "512"
+    );
     browser.fill("#context", "5000");
     browser.fill("#sequences", "3");
     browser.fill("#tensor", "2");
     browser.choose("#cache", "fp8");
     browser.choose("#engine", "sglang");
     browser.fill("#margin", "1.3");
-    let expected =
-        "--model llama-3.1-8b --context 5000 --sequences 3 --tensor 2 --cache-precision fp8 --engine sglang --margin 1.3";
+    let expected = "--model llama-3.1-8b --context 5000 --sequences 3 --tensor 2 --cache-precision fp8 --engine sglang --margin 1.3";
     browser.wait_for(SENTENCE, &required(expected));
     browser.wait_for(SENTENCE, "each of 2 GPUs");
     let address = browser.value("location.href");
@@ -124,7 +126,8 @@ fn training_is_answered_as_by_the_command_line() {
     let mut browser = opened(&ui, "");
     browser.click("[name=task][value=train] + span");
     browser.wait_for(SENTENCE, "Training llama-3.1-8b");
-    browser.wait_for(SENTENCE, &required("--model llama-3.1-8b --training lora --context 2048 --sequences 1"));
+    browser
+        .wait_for(SENTENCE, &required("--model llama-3.1-8b --training lora --context 2048 --sequences 1"));
     browser.choose("#method", "full");
     browser.choose("#optimizer", "adamw-8bit");
     browser.fill("#length", "1024");
@@ -190,7 +193,8 @@ fn files_are_read_by_their_headers_and_a_config_can_be_pasted() {
     browser.fill("#model", &text.split_whitespace().collect::<Vec<_>>().join(" "));
     browser.press("Enter");
     browser.choose("#engine", "vllm");
-    browser.wait_for(SENTENCE, &required("--config tests/fixtures/configs/Qwen__Qwen3-8B.json --context 8192"));
+    browser
+        .wait_for(SENTENCE, &required("--config tests/fixtures/configs/Qwen__Qwen3-8B.json --context 8192"));
 
     let (_directory, path) = file("notes.gguf", "not a model at all");
     browser.give("#file", &path);
@@ -207,7 +211,10 @@ fn a_repository_and_its_address_are_read_from_the_hub() {
     browser.press("Enter");
     browser.wait_for(SENTENCE, "org/model");
     let endpoint = hub.url();
-    browser.wait_for(SENTENCE, &required(&format!("--model org/model --hub-endpoint {endpoint} --context 8192")));
+    browser.wait_for(
+        SENTENCE,
+        &required(&format!("--model org/model --hub-endpoint {endpoint} --context 8192")),
+    );
     // Only the server asks the Hub: the browser asks nobody else.
     let elsewhere = browser.value(
         "performance.getEntriesByType('resource').map((e) => e.name).filter((name) => !name.startsWith(location.origin))",
@@ -237,7 +244,8 @@ fn wrong_inputs_are_said_beside_what_is_wrong_and_forgotten_when_right() {
         ("#card", "L5", "L5", "L4"),
     ] {
         browser.fill(selector, wrong);
-        browser.wait(&format!("document.querySelector({selector:?}).getAttribute('aria-invalid') === 'true'"));
+        browser
+            .wait(&format!("document.querySelector({selector:?}).getAttribute('aria-invalid') === 'true'"));
         browser.wait(&format!(
             "[...document.querySelectorAll('.problem')].some((p) => p.innerText.includes({said:?}))"
         ));
@@ -286,7 +294,13 @@ fn an_answer_is_shared_as_link_yaml_command_json_and_image() {
     assert_eq!(planned.code, 0, "{}{}", planned.stdout, planned.stderr);
     browser.click("[data-copy=image]");
     browser.wait("document.querySelector('#dialog-image').naturalWidth === 1200");
-    assert!(browser.value("document.querySelector('#dialog-image').alt").as_str().expect("a text").contains("GiB"));
+    assert!(
+        browser
+            .value("document.querySelector('#dialog-image').alt")
+            .as_str()
+            .expect("a text")
+            .contains("GiB")
+    );
     browser.click("#dialog-close");
     browser.wait("!document.querySelector('#dialog').open");
     assert_eq!(browser.complaints(), Vec::<String>::new());
@@ -332,7 +346,9 @@ fn the_page_speaks_korean_and_keeps_light_and_dark() {
 
 #[test]
 fn a_cluster_says_which_nodes_fit_why_and_what_if() {
-    let ui = Ui::start("--offline --snapshot examples/cluster.snapshot -f examples/llama-8b-fp16.yaml -f examples/too-large.yaml");
+    let ui = Ui::start(
+        "--offline --snapshot examples/cluster.snapshot -f examples/llama-8b-fp16.yaml -f examples/too-large.yaml",
+    );
     let mut browser = opened(&ui, "");
     browser.click("#to-cluster");
     browser.wait_for("#verdicts", "l4-1");
@@ -379,7 +395,22 @@ fn everything_is_reached_by_keyboard_and_fits_a_phone() {
         let id = browser.value("document.activeElement.id || document.activeElement.name || document.activeElement.dataset.copy || document.activeElement.className || document.activeElement.tagName");
         reached.push(id.as_str().expect("a text").to_owned());
     }
-    for wanted in ["model", "file", "link", "image", "task", "precision", "context", "context-slider", "tensor", "args", "margin", "card", "language", "theme"] {
+    for wanted in [
+        "model",
+        "file",
+        "link",
+        "image",
+        "task",
+        "precision",
+        "context",
+        "context-slider",
+        "tensor",
+        "args",
+        "margin",
+        "card",
+        "language",
+        "theme",
+    ] {
         assert!(reached.iter().any(|id| id == wanted), "{wanted} is not reached: {reached:?}");
     }
     browser.value("document.querySelector('[name=task]').focus()");
@@ -387,7 +418,8 @@ fn everything_is_reached_by_keyboard_and_fits_a_phone() {
     browser.wait_for(SENTENCE, "Training");
     for width in [320, 390, 768, 1024] {
         browser.size(width, 800);
-        let wide = browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+        let wide =
+            browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
         assert_eq!(wide, 0, "at {width} pixels it scrolls sideways");
     }
 }

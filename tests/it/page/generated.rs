@@ -31,7 +31,9 @@ fn address(source: &str) -> Option<String> {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn bytes(row: &Row, column: &str, unit: u64) -> Option<Bytes> {
-    row.number(column).filter(|amount| *amount > 0.0).map(|amount| Bytes((amount * unit as f64).round() as u64))
+    row.number(column)
+        .filter(|amount| *amount > 0.0)
+        .map(|amount| Bytes((amount * unit as f64).round() as u64))
 }
 
 fn text(row: &Row, column: &str) -> Option<String> {
@@ -108,8 +110,7 @@ fn the_measured_rows_are_those_of_the_fixtures() {
     made.extend(rows("training.csv").iter().filter_map(trained));
     made.retain(|row| row.weights.is_some() || row.kv_cache.is_some() || row.peak.is_some());
     assert!(made.len() > 300, "{}", made.len());
-    let lines: String =
-        made.iter().map(|row| serde_json::to_string(row).expect("JSON") + "\n").collect();
+    let lines: String = made.iter().map(|row| serde_json::to_string(row).expect("JSON") + "\n").collect();
     check("src/page/measured.jsonl", &lines);
     assert!(measured_rows() == made, "it was written anew: build again");
 }

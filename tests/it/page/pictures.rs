@@ -20,7 +20,9 @@ fn take(browser: &mut Browser, name: &str) {
 
 #[test]
 fn the_page_can_be_pictured() {
-    let ui = Ui::start("--offline --snapshot examples/cluster.snapshot -f examples/llama-8b-fp16.yaml -f examples/too-large.yaml");
+    let ui = Ui::start(
+        "--offline --snapshot examples/cluster.snapshot -f examples/llama-8b-fp16.yaml -f examples/too-large.yaml",
+    );
     let mut browser = Browser::start();
     browser.size(1280, 1010);
     browser.scheme("light");
@@ -32,7 +34,10 @@ fn the_page_can_be_pictured() {
     take(&mut browser, "parts.png");
 
     browser.scheme("dark");
-    browser.open(&format!("{}#model=llama-3.1-8b&task=train&method=full&length=4096&batch=2&gpus=8&sharding=zero3", ui.address));
+    browser.open(&format!(
+        "{}#model=llama-3.1-8b&task=train&method=full&length=4096&batch=2&gpus=8&sharding=zero3",
+        ui.address
+    ));
     browser.wait_for("#sentence", "Training");
     take(&mut browser, "training-dark.png");
 
