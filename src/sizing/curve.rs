@@ -9,8 +9,8 @@ use super::fit::Sizing;
 const SHORTEST: u64 = 512;
 /// Where the model does not say how long its contexts are.
 const LONGEST: u64 = 131_072;
-/// Points of a curve: more than the eye can tell from a line.
-const STEPS: u64 = 32;
+/// Points of a curve, which is straight between most of them: each costs an estimate whenever a slider moves.
+const STEPS: u64 = 16;
 
 /// What the model needs at contexts from short to its longest, or to the one that was asked for, in even steps.
 pub(crate) fn curve(sizing: &Sizing<'_>) -> CurveDocument {
