@@ -26,10 +26,12 @@ test:
 	$(CARGO) test --locked --doc
 
 # What is too long for every change: each property over 10,000 cases instead of some hundreds, every model of the catalog at
-# every precision with every engine, the ten quiet minutes, and ten minutes of mutated headers against every parser.
+# every precision with every engine, the ten quiet minutes, 200 random edits of a running object, and ten minutes of
+# mutated headers against every parser.
 nightly: controlplane
 	LOADLINE_SWEEP=all PROPTEST_CASES=$${PROPTEST_CASES:-10000} $(CARGO) test --locked --all-targets
 	LOADLINE_IDLE_SECONDS=600 $(CARGO) test --locked --test it -- e2e::idle
+	LOADLINE_EDITS=200 $(CARGO) test --locked --test it -- e2e::edits --nocapture
 	$(MAKE) fuzz
 
 # All but what needs the control plane.

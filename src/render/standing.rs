@@ -3,6 +3,7 @@
 use super::message;
 use super::text::{clip, printable, quoted};
 use crate::decide::Verdict;
+use crate::engine;
 use crate::launch::Nothing;
 use crate::launch::deployment::Replacement;
 use crate::launch::failure::FailureKind;
@@ -10,6 +11,7 @@ use crate::launch::record::ROLL_ANNOTATION;
 use crate::launch::rollout::Rollout;
 use crate::launch::standing::{Standing, Wanted};
 use crate::plan::Plan;
+use crate::precision::Engine;
 
 /// Why nothing runs, and what would make something run.
 #[must_use]
@@ -21,13 +23,24 @@ pub fn nothing(nothing: &Nothing) -> String {
         Nothing::NoImage(engine) => format!(
             "cannot run: {engine} has no image of its own; set engine.image or a template, or engine.name: none to ask for the estimate alone"
         ),
-        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: Some(other) } => format!(
+        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: Some(other), .. } => format!(
             "cannot run: {engine} cannot load {} as {precision}; {} holds {}: set model.huggingFace.repository, or set another precision",
             quoted(repository),
             other.repository,
             if other.base == repository { "it".to_owned() } else { format!("{} in that format", other.base) }
         ),
-        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: None } => format!(
+        Nothing::NoCheckpoint { repository, precision, engine, loads: false, .. } => {
+            let others: Vec<&str> = engine::loaders(*precision).map(Engine::as_str).collect();
+            let other = match others.as_slice() {
+                [] => String::new(),
+                others => format!(", or engine.name: {}", others.join(" or ")),
+            };
+            format!(
+                "cannot run: {engine} cannot load {} as {precision}, for it loads no such checkpoints; set another precision{other}",
+                quoted(repository)
+            )
+        }
+        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: None, .. } => format!(
             "cannot run: {engine} cannot load {} as {precision}; name a repository that holds {precision} (model.huggingFace), or set another precision",
             quoted(repository)
         ),
@@ -70,7 +83,10 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
         Standing::Rejected(why) => format!("the API server refuses the Deployment: {why}"),
         Standing::Denied(why) => format!("the Deployment is not allowed now, and is tried again: {why}"),
         Standing::ScaledToZero => format!("spec.replicas is 0, and nothing runs; {}", message(plan)),
-        Standing::Available | Standing::Progressing => format!("{counted}; {}", message(plan)),
+        // Of room for some the plan's own message says for how many.
+        Standing::Available | Standing::Progressing | Standing::RoomForSome { .. } => {
+            format!("{counted}; {}", message(plan))
+        }
         Standing::CreationFailed(why) => format!("{counted}; {}{beside_old}", printable(why)),
         Standing::Overdue(why) => {
             format!("{counted} when the deadline passed: {}{beside_old}", printable(why))
@@ -99,9 +115,6 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
                 FailureKind::Scheduling => format!("kube-scheduler finds no node: {said}"),
             };
             format!("{counted}{overdue}; {what}{beside_old}")
-        }
-        Standing::RoomForSome { slots } => {
-            format!("{counted}, {slots} of {replicas} replicas find room; {}", message(plan))
         }
         Standing::Replacing(how) => {
             let what = match how {
