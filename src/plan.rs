@@ -170,6 +170,14 @@ pub fn judge(spec: &ModelDeploymentSpec, estimate: &Estimate, margin: Margin) ->
     engine::check_fraction(engine.name, arguments, margin, Some(estimate))
 }
 
+/// The safety margin that a spec asks for.
+///
+/// # Errors
+/// [`Refusal::Invalid`] for what is no margin.
+pub fn margin(spec: &ModelDeploymentSpec) -> Result<Margin, Refusal> {
+    check::margin(spec)
+}
+
 /// What the nodes must have for an estimate.
 fn required(estimate: &Estimate, margin: Margin) -> Result<Requirement, Refusal> {
     let per_gpu = margin.apply(estimate.total_per_gpu).map_err(EstimateError::Overflow)?;

@@ -70,8 +70,11 @@ enum PlanFormat {
 
 pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
     // Files first: what is wrong with them is told even with no cluster.
-    let mut given =
-        if arguments.filename.is_empty() { Given::default() } else { read_files(arguments, printer)? };
+    let mut given = if arguments.filename.is_empty() {
+        Given::default()
+    } else {
+        read_files(&arguments.filename, arguments.recursive, printer)?
+    };
     let mut namespace = arguments.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let snapshot = match &arguments.from.snapshot {
         Some(_) if arguments.filename.is_empty() => {
@@ -160,14 +163,19 @@ async fn live(
     cluster.snapshot().await
 }
 
+/// The ModelDeployments of files.
+pub(super) fn objects(paths: &[PathBuf], printer: Printer) -> anyhow::Result<Vec<Manifest>> {
+    Ok(read_files(paths, false, printer)?.objects)
+}
+
 /// Reads every file that was named, and says what of them was passed over. One that cannot be read does not hide the
 /// others' verdicts, unless it was named itself.
-fn read_files(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<Given> {
+fn read_files(paths: &[PathBuf], recursive: bool, printer: Printer) -> anyhow::Result<Given> {
     let mut given = Given::default();
     let (mut without_kind, mut templates) = (Vec::new(), Vec::new());
-    for path in &arguments.filename {
+    for path in paths {
         let named = if path.is_dir() { Named::ByDirectory } else { Named::ByItself };
-        for file in files(path, arguments.recursive)? {
+        for file in files(path, recursive)? {
             let name = input::name(&file);
             let text = match (input::text(&file), named) {
                 (Ok(text), _) => text,
@@ -199,7 +207,7 @@ fn read_files(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<Giv
         }
     }
     if given.objects.is_empty() {
-        let named: Vec<String> = arguments.filename.iter().map(|path| input::name(path)).collect();
+        let named: Vec<String> = paths.iter().map(|path| input::name(path)).collect();
         return Err(Failure::error(format!("no ModelDeployment in {}", named.join(", ")))
             .hint("an object has apiVersion: loadline.dev/v1alpha1 and kind: ModelDeployment; -R reads directories with all below them")
             .into());

@@ -31,6 +31,7 @@ mod weights;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Confidence, ModelShape};
@@ -41,7 +42,7 @@ pub use options::{Adapters, Draft, Options, Speculation, Techniques};
 pub use version::{EngineVersion, UnknownVersion, default_of as default_version};
 
 /// How a model is to be run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// How the weights are held; `None` is the model's own.
@@ -68,7 +69,7 @@ pub struct Workload {
 }
 
 /// How a model is to be trained.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Training {
     /// What is trained.

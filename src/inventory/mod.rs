@@ -233,7 +233,7 @@ pub enum Memory {
 pub type SourceName = std::borrow::Cow<'static, str>;
 
 /// How far a figure is to be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trust {
     /// Software on the node has asked the card's driver, or somebody has set what that would say.
