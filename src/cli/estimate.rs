@@ -6,7 +6,7 @@ use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{ContextSpec, EngineSpec, ParallelismSpec, TensorParallel, TrainingSpec};
 use crate::engine;
 use crate::estimate::{
-    AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding, Workload, estimate,
+    AttentionKernel, Checkpointing, Loss, Method, Offload, Optimizer, Sharding, Workload, estimate,
 };
 use crate::model::catalog;
 use crate::plan::{judge, workload};
@@ -81,9 +81,16 @@ struct ServingArguments {
     /// Stages that the layers are divided into [default: 1]
     #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, conflicts_with = "training")]
     pipeline: Option<u64>,
+    /// Groups of GPUs that each serve a share of the sequences, with vLLM or SGLang [default: 1]
+    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, conflicts_with = "training")]
+    data: Option<u64>,
     /// The engine, whose allocator and kernels decide activations and overhead
     #[arg(long, value_name = "ENGINE", value_parser = one_of::<Engine>(), ignore_case = true, default_value = "vllm", conflicts_with = "training")]
     engine: Engine,
+    /// The engine's version: a release such as 0.19.0; of llama.cpp a build such as b10481, or its date such as 2026-11-01
+    /// [default: that of the image that is run by default]
+    #[arg(long, value_name = "VERSION", conflicts_with = "training")]
+    engine_version: Option<String>,
     /// The engine's own arguments, as its command line has them, such as `-- --enable-lora --max-lora-rank 64`: what changes
     /// memory is counted
     #[arg(
@@ -125,6 +132,18 @@ struct TrainingArguments {
     /// What is kept in host memory
     #[arg(long, value_name = "WHAT", value_parser = one_of::<Offload>(), ignore_case = true, value_delimiter = ',', requires = "training")]
     offload: Vec<Offload>,
+    /// How the loss is computed: fused is Liger's and cut cross entropy's way [default: plain]
+    #[arg(long, value_name = "LOSS", value_parser = one_of::<Loss>(), ignore_case = true, requires = "training")]
+    loss: Option<Loss>,
+    /// Samples are packed to one length
+    #[arg(long, requires = "training")]
+    packing: bool,
+    /// GPUs that share each sequence [default: 1]
+    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, requires = "training")]
+    sequence_parallel: Option<u64>,
+    /// With qlora: leave what is not quantised as it is, as litgpt, torchtune and Unsloth do; PEFT casts it to 32 bits
+    #[arg(long, requires = "training")]
+    no_cast_base: bool,
 }
 
 impl TrainingArguments {
@@ -250,10 +269,12 @@ fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
             parallelism: Some(ParallelismSpec {
                 tensor: serving.tensor.map(|ranks| TensorParallel::Ranks(number(ranks))),
                 pipeline: serving.pipeline.map(number),
+                data: serving.data.map(number),
             }),
             engine: Some(EngineSpec {
                 name: serving.engine,
                 image: None,
+                version: serving.engine_version.clone(),
                 args: (!serving.arguments.is_empty()).then(|| serving.arguments.clone()),
             }),
             ..spec
@@ -274,6 +295,10 @@ fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
             sharding: training.sharding,
             gpus: training.gpus.map(number),
             offload: (!training.offload.is_empty()).then(|| training.offload.clone()),
+            loss: training.loss,
+            packing: training.packing.then_some(true),
+            sequence_parallel: training.sequence_parallel.map(number),
+            cast_base: training.no_cast_base.then_some(false),
         }),
         ..spec
     }

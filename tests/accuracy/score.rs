@@ -168,6 +168,7 @@ pub(crate) fn workload(engine: Engine) -> Workload {
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine,
         batched_tokens: None,
         options: loadline::estimate::Options::default(),
@@ -194,6 +195,7 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
         cache_precision,
         tensor: row.count("tp").unwrap_or(1),
         pipeline: row.count("pp").unwrap_or(1),
+        data: 1,
         batched_tokens: row.count("max_num_batched_tokens"),
         options: Options {
             engine_version: row.text("engine_version").parse().ok(),
@@ -312,6 +314,7 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
             ..Options::default()
         },
         pipeline: if noted.contains("multi-GPU") && !noted.contains("MTL0") { 2 } else { 1 },
+        data: 1,
         ..workload(Engine::LlamaCpp)
     };
     let estimate = estimate(&shape, &workload).map_err(|error| error.to_string())?;
