@@ -60,8 +60,9 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-# The estimate beside the memory that real engines were measured to take.
+# What the command line prints beside the memory that real engines were measured to take.
 accuracy:
+	$(CARGO) build --locked --release --bin loadline
 	$(CARGO) run --locked --release --example accuracy
 
 # Ten minutes of mutated headers and configs against every parser; an input that fails is kept in tests/fixtures/fuzz.

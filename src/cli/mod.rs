@@ -21,6 +21,7 @@ mod printer;
 mod reference;
 mod resolve;
 mod shape;
+mod training_config;
 mod values;
 mod words;
 

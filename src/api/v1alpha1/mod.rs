@@ -484,6 +484,30 @@ pub struct TrainingSpec {
     pub cast_base: Option<bool>,
 }
 
+impl TrainingSpec {
+    /// A run of which nothing more is said than what is trained.
+    #[must_use]
+    pub const fn new(method: Method) -> Self {
+        Self {
+            method,
+            optimizer: None,
+            micro_batch: None,
+            sequence_length: None,
+            lora_rank: None,
+            lora_targets: None,
+            gradient_checkpointing: None,
+            attention: None,
+            sharding: None,
+            gpus: None,
+            offload: None,
+            loss: None,
+            packing: None,
+            sequence_parallel: None,
+            cast_base: None,
+        }
+    }
+}
+
 const fn one() -> i32 {
     1
 }
