@@ -271,15 +271,13 @@ impl Reading<'_> {
         if let Some(length) = self.config.number(key)?.or(self.config.number(older)?) {
             return Ok(Some(length));
         }
-        match default {
-            Some(default) => self.number_or(key, default).map(Some),
-            None => {
-                self.notes.push(format!(
-                    "{key} is not in the file: samples are as long as they are; say how long with --context."
-                ));
-                Ok(None)
-            }
+        if let Some(default) = default {
+            return self.number_or(key, default).map(Some);
         }
+        self.notes.push(format!(
+            "{key} is not in the file: samples are as long as they are; say how long with --context."
+        ));
+        Ok(None)
     }
 
     /// What is trained, and how the base is quantised.
@@ -404,13 +402,13 @@ impl Reading<'_> {
             Framework::Torchtune => {
                 let attention = config.names("model.lora_attn_modules");
                 let renamed = |name: String| if name == "output_proj" { "o_proj".to_owned() } else { name };
-                let mut names: Vec<String> = attention.into_iter().map(renamed).collect();
+                let mut modules: Vec<String> = attention.into_iter().map(renamed).collect();
                 if config.any(&["model.apply_lora_to_mlp"]) {
-                    names.extend(["gate_proj", "up_proj", "down_proj"].map(str::to_owned));
+                    modules.extend(["gate_proj", "up_proj", "down_proj"].map(str::to_owned));
                 }
-                names.sort_unstable();
-                names.dedup();
-                names
+                modules.sort_unstable();
+                modules.dedup();
+                modules
             }
         };
         // PEFT's own choice is queries and values for most families.

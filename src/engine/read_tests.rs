@@ -149,9 +149,38 @@ fn options_that_change_memory_are_read() {
             &["--disable-cuda-graph", "--ep-size", "1"],
             Options { eager: true, ..Options::default() },
         ),
+        (Engine::LlamaCpp, &["-fa", "off"], Options { without_flash_attention: true, ..Options::default() }),
+        (Engine::LlamaCpp, &["-fa"], Options::default()),
+        (Engine::LlamaCpp, &["-ngl", "20"], Options { gpu_layers: Some(20), ..Options::default() }),
+        (Engine::LlamaCpp, &["-ngl=999"], Options::default()),
+        (Engine::LlamaCpp, &["-ngl", "-1"], Options::default()),
+        (
+            Engine::LlamaCpp,
+            &["--n-cpu-moe", "8"],
+            Options { host_expert_layers: Some(8), ..Options::default() },
+        ),
+        (
+            Engine::LlamaCpp,
+            &["-ot", ".ffn_.*_exps.=CPU"],
+            Options { host_expert_layers: Some(MOST), ..Options::default() },
+        ),
+        (Engine::LlamaCpp, &["-ot", "blk.1.ffn_.*_exps.=CPU"], Options::default()),
+        (
+            Engine::Tgi,
+            &["--speculate", "2", "--cuda-graphs", "0"],
+            Options { eager: true, ..guesses(2, Draft::Text) },
+        ),
+    ] {
+        assert_eq!(options(engine, args), expected, "{engine} {args:?}");
+    }
+}
+
+#[test]
+fn what_is_loaded_shared_and_kept_is_read() {
+    for (engine, args, expected) in [
         (
             Engine::Vllm,
-            &["--enable-prefix-caching"],
+            &["--enable-prefix-caching"][..],
             Options { prefix_caching: Some(true), ..Options::default() },
         ),
         (
@@ -181,27 +210,6 @@ fn options_that_change_memory_are_read() {
                 attention_groups: Some(AttentionGroups { head: true, whole_mlps: true }),
                 ..Options::default()
             },
-        ),
-        (Engine::LlamaCpp, &["-fa", "off"], Options { without_flash_attention: true, ..Options::default() }),
-        (Engine::LlamaCpp, &["-fa"], Options::default()),
-        (Engine::LlamaCpp, &["-ngl", "20"], Options { gpu_layers: Some(20), ..Options::default() }),
-        (Engine::LlamaCpp, &["-ngl=999"], Options::default()),
-        (Engine::LlamaCpp, &["-ngl", "-1"], Options::default()),
-        (
-            Engine::LlamaCpp,
-            &["--n-cpu-moe", "8"],
-            Options { host_expert_layers: Some(8), ..Options::default() },
-        ),
-        (
-            Engine::LlamaCpp,
-            &["-ot", ".ffn_.*_exps.=CPU"],
-            Options { host_expert_layers: Some(MOST), ..Options::default() },
-        ),
-        (Engine::LlamaCpp, &["-ot", "blk.1.ffn_.*_exps.=CPU"], Options::default()),
-        (
-            Engine::Tgi,
-            &["--speculate", "2", "--cuda-graphs", "0"],
-            Options { eager: true, ..guesses(2, Draft::Text) },
         ),
     ] {
         assert_eq!(options(engine, args), expected, "{engine} {args:?}");

@@ -71,12 +71,11 @@ impl Ranks {
     /// The ranks that share a tensor.
     pub(super) const fn sharing(&self, tensor: &Tensor) -> u64 {
         match tensor.role {
-            Role::Attention | Role::State | Role::Embedding => self.attention,
             Role::OutputHead => self.head,
             Role::Expert => self.experts,
             // The experts of a draft layer are shared as the others are.
             Role::Draft if tensor.count > 1 => self.experts,
-            Role::Draft => self.attention,
+            Role::Attention | Role::State | Role::Embedding | Role::Draft => self.attention,
             Role::SharedExpert => self.shared,
             Role::Mlp | Role::Router | Role::Norm | Role::Vision | Role::Projector => self.dense,
         }
@@ -99,17 +98,20 @@ pub(super) fn of_group(workload: &Workload, told_batch: Option<u64>, ranks: &Ran
         return workload.clone();
     }
     let mut group = workload.clone();
-    let share = |all: u64| all.div_ceil(ranks.groups);
-    group.sequences = share(workload.sequences);
-    group.options.sequence_cap = workload.options.sequence_cap.map(share);
+    group.sequences = share(workload.sequences, ranks);
+    group.options.sequence_cap = workload.options.sequence_cap.map(|cap| share(cap, ranks));
     // SGLang divides its batch among groups within the ranks; elsewhere each group is a server with a batch of its own.
     if workload.is_grouped_within() {
-        group.batched_tokens = workload.batched_tokens.map(share);
+        group.batched_tokens = workload.batched_tokens.map(|tokens| share(tokens, ranks));
     } else if told_batch.is_none() {
         let held = workload.context.unwrap_or(1).saturating_mul(group.running());
         group.batched_tokens = workload.batched_tokens.map(|tokens| tokens.min(held));
     }
     group
+}
+
+const fn share(all: u64, ranks: &Ranks) -> u64 {
+    all.div_ceil(ranks.groups)
 }
 
 #[cfg(test)]
