@@ -64,8 +64,9 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-# The estimate beside the memory that real engines were measured to take.
+# What the command line prints beside the memory that real engines were measured to take.
 accuracy:
+	$(CARGO) build --locked --release --bin loadline
 	$(CARGO) run --locked --release --example accuracy
 
 # What the tests of the page need: a Chromium, and axe-core.

@@ -18,6 +18,7 @@ mod printer;
 mod reference;
 mod resolve;
 mod shape;
+mod training_config;
 mod ui;
 mod values;
 mod words;

@@ -80,6 +80,7 @@ pub(crate) fn plan(object: &ModelDeployment, gib: u64, inventory: &Inventory) ->
         cache_precision: context.cache_precision.unwrap_or(CachePrecision::Auto),
         tensor,
         pipeline,
+        data: 1,
         engine: spec.engine.as_ref().map_or(Engine::Vllm, |engine| engine.name),
         batched_tokens: Some(8192),
         options: crate::estimate::Options::default(),

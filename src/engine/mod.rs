@@ -15,6 +15,7 @@ mod table;
 mod tables;
 mod tgi;
 mod transformers;
+mod version;
 mod vllm;
 mod write;
 
@@ -25,7 +26,8 @@ pub(crate) use read::{Said, read};
 pub use read::{remarks, uncounted};
 pub use start::Nothing;
 pub(crate) use start::{Launch, Question, Start, model_variables, start, stock_of};
-pub(crate) use write::check;
+pub(crate) use version::version;
+pub(crate) use write::{caps_each_group, check};
 
 #[cfg(test)]
 mod properties;

@@ -4,8 +4,8 @@ use super::combine::combine;
 use super::fraction;
 use super::loading::{Loading, Source, Stored, loadable, loads, made_by};
 use super::named::{self, Named};
-use super::tables;
-use super::write::{Weights, check_cache, own};
+use super::write::{Weights, check_cache, held, own};
+use super::{tables, version};
 use crate::api::ModelDeploymentSpec;
 use crate::estimate::{Estimate, Workload};
 use crate::model::ModelShape;
@@ -141,12 +141,16 @@ pub(crate) fn start(question: Question<'_>) -> Result<Launch, Refusal> {
         return Ok(Launch::Nothing(Nothing::NoImage(engine)));
     }
     check_method(&question, extra)?;
+    let own_image = match image {
+        None if !brought => version::image(spec.engine.as_ref(), engine)?,
+        image => image.or_else(|| table.image.map(str::to_owned)),
+    };
     let mut own = own(workload, &weights, loading)?;
     own.extend(fraction::told(table, extra, margin, &estimate.per_gpu, estimate.total_per_gpu));
-    let arguments = combine(own, extra, workload.sequences)?;
+    let arguments = combine(own, extra, held(table, workload))?;
     Ok(Launch::Run(Start {
         application,
-        image: image.or_else(|| table.image.map(str::to_owned)),
+        image: own_image,
         command: table.command.iter().map(|word| (*word).to_owned()).collect(),
         arguments: (!arguments.is_empty()).then_some(arguments),
         endpoint: table.endpoint,

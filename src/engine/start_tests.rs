@@ -18,6 +18,7 @@ fn started(spec: &Value, repository: Option<&str>) -> Result<Launch, Refusal> {
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine: spec.engine.as_ref().map_or(Engine::Vllm, |engine| engine.name),
         batched_tokens: None,
         options: Options::default(),

@@ -22,6 +22,7 @@ pub(super) const TABLE: Table = Table {
     flags: FLAGS,
     untold_caches: &[CachePrecision::Auto, CachePrecision::Fp16, CachePrecision::Bf16],
     stages: false,
+    cap_of_group: None,
     options,
     loads: Loads {
         files: Files::Safetensors,

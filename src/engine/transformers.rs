@@ -16,6 +16,7 @@ pub(super) const TABLE: Table = Table {
     flags: &[],
     untold_caches: CachePrecision::ALL,
     stages: true,
+    cap_of_group: None,
     options: |_| Ok(Options::default()),
     loads: Loads {
         files: Files::Safetensors,

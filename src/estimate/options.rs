@@ -44,6 +44,12 @@ pub struct Options {
     /// Whole experts are given to the tensor-parallel ranks, instead of a slice of each.
     #[serde(skip_serializing_if = "is_false")]
     pub expert_parallel: bool,
+    /// SGLang: data-parallel groups share attention and its cache among the tensor-parallel ranks (`--enable-dp-attention`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_groups: Option<AttentionGroups>,
+    /// llama.cpp: a tower is loaded from a file of its own (`--mmproj`).
+    #[serde(skip_serializing_if = "is_false")]
+    pub tower_file: bool,
     /// No CUDA graphs are captured.
     #[serde(skip_serializing_if = "is_false")]
     pub eager: bool,
@@ -85,6 +91,16 @@ impl Techniques {
     fn are_defaults(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What else a group of ranks holds by itself, where groups share the attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttentionGroups {
+    /// The output head (`--enable-dp-lm-head`).
+    pub head: bool,
+    /// Each rank holds the dense MLPs whole (`--moe-dense-tp-size 1`).
+    pub whole_mlps: bool,
 }
 
 /// Room for LoRA adapters: as many slots of the largest rank, whether they are used or not.

@@ -124,6 +124,7 @@ fn lengths(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
 
     if let Some(engine) = &spec.engine {
         text("engine.image", engine.image.as_ref(), limits::IMAGE)?;
+        text("engine.version", engine.version.as_ref(), limits::VERSION)?;
         range("engine.args", engine.args.as_ref().map(Vec::len), limits::ARGUMENTS, "arguments")?;
         for (index, arg) in engine.args.iter().flatten().enumerate() {
             text(&format!("engine.args[{index}]"), Some(arg), limits::ARGUMENT)?;

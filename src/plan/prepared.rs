@@ -72,7 +72,7 @@ pub fn prepare(subject: Subject<'_>, shape: &ModelShape) -> Result<Prepared, Ref
     });
     let kept = kept.transpose()?;
     let (choices, otherwise) = if tensor_auto {
-        let most = tensor::MOST_GPUS.max(asked.pipeline);
+        let most = tensor::MOST_GPUS.max(asked.pipeline.saturating_mul(asked.data));
         let choices: Vec<Arc<Choice>> = tensor::candidates(shape)
             .filter_map(|tensor| choice(Workload { tensor, ..asked.clone() }).ok())
             .filter(|choice| choice.requirement.gpus <= most)
@@ -80,7 +80,7 @@ pub fn prepare(subject: Subject<'_>, shape: &ModelShape) -> Result<Prepared, Ref
         // The smallest that a GPU of any make would do, for an autoscaler to bring; else one.
         let made = choices.iter().find(|choice| choice.requirement.per_gpu <= LARGEST_GPU_MADE);
         let otherwise = made.map(|made| Ok(Arc::clone(made)));
-        (choices, otherwise.unwrap_or_else(|| choice(Workload { tensor: 1, ..asked })))
+        (choices, otherwise.unwrap_or_else(|| choice(Workload { tensor: asked.fewest_tensor(), ..asked })))
     } else {
         (Vec::new(), Ok(choice(asked)?))
     };

@@ -28,7 +28,7 @@ pub const fn meaning(reason: Reason) -> &'static str {
             "Every GPU that the object may use has less memory than the estimate times the safety margin."
         }
         Reason::TooFewGpus => {
-            "The GPUs have the memory, and the node hands out fewer of them than one replica takes (tensor x pipeline). A replica is never spread over nodes."
+            "The GPUs have the memory, and the node hands out fewer of them than one replica takes (data x tensor x pipeline). A replica is never spread over nodes."
         }
         Reason::NoGpus => {
             "The node hands out no GPU: its allocatable names none of the GPU resources that Loadline knows."

@@ -87,6 +87,7 @@ fn estimate() -> Estimate {
             cache_precision: CachePrecision::Bf16,
             tensor: 1,
             pipeline: 1,
+            data: 1,
             engine: Engine::Vllm,
             batched_tokens: None,
             options: crate::estimate::Options::default(),

@@ -13,7 +13,9 @@ pub(crate) const FLAGS: &[(&str, &str)] = &[
     ("context.cachePrecision", "--cache-precision"),
     ("parallelism.tensor", "--tensor"),
     ("parallelism.pipeline", "--pipeline"),
+    ("parallelism.data", "--data"),
     ("engine", "--engine"),
+    ("engine.version", "--engine-version"),
     ("engine.name", "--engine"),
     ("training", "--training"),
     ("training.method", "--training"),
@@ -27,6 +29,10 @@ pub(crate) const FLAGS: &[(&str, &str)] = &[
     ("training.sharding", "--sharding"),
     ("training.gpus", "--gpus"),
     ("training.offload", "--offload"),
+    ("training.loss", "--loss"),
+    ("training.packing", "--packing"),
+    ("training.sequenceParallel", "--sequence-parallel"),
+    ("training.castBase", "--no-cast-base"),
     ("safetyMargin", "--margin"),
 ];
 
