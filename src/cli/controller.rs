@@ -32,6 +32,11 @@ pub(super) struct ControllerArguments {
     /// How long the labels of a node's GPUs may be gone before that counts, such as 30s or 5m; 0s counts at once
     #[arg(long, value_name = "DURATION", env = "LOADLINE_LABEL_GRACE", default_value = "2m", value_parser = duration)]
     pub(super) label_grace: Duration,
+    /// The Lease, as NAMESPACE/NAME, whose holder alone writes: for several replicas. Every replica serves metrics and webhooks
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "LOADLINE_LEASE", value_parser = qualified)]
+    pub(super) lease: Option<(String, String)>,
+    #[command(flatten)]
+    pub(super) admission: super::admission::AdmissionArguments,
     /// How log lines are written: text or json. What is logged is set by LOADLINE_LOG, such as debug
     #[arg(long, value_name = "FORMAT", env = "LOADLINE_LOG_FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
@@ -39,13 +44,38 @@ pub(super) struct ControllerArguments {
 
 impl From<ControllerArguments> for Options {
     fn from(arguments: ControllerArguments) -> Self {
+        let lease = arguments.lease.map(|(namespace, name)| controller::lease::Options {
+            namespace,
+            name,
+            identity: identity(),
+        });
         Self {
+            lease,
+            admission: arguments.admission.options(),
             metrics_address: arguments.metrics_address,
             label_grace: arguments.label_grace,
             sources: arguments.hub.settings(),
             namespace: arguments.namespace,
         }
     }
+}
+
+/// A name that no other replica has: that of the machine or pod, and something that a process of the same name lacks.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "loadline".to_owned());
+    // The keys of a hasher are random.
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    format!("{host}_{random:016x}")
+}
+
+/// `NAMESPACE/NAME`.
+pub(super) fn qualified(text: &str) -> Result<(String, String), String> {
+    let parts = text
+        .split_once('/')
+        .filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/'));
+    let (namespace, name) =
+        parts.ok_or_else(|| format!("\"{}\" is not NAMESPACE/NAME", crate::units::shorten(text)))?;
+    Ok((namespace.to_owned(), name.to_owned()))
 }
 
 /// Runs the controller, on a runtime of its own.
@@ -66,7 +96,7 @@ pub(super) fn run(arguments: ControllerArguments) -> anyhow::Result<ExitStatus> 
 }
 
 /// Whole hours, minutes, seconds or milliseconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_hours(24);
     let wrong = || {
         format!(

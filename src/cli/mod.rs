@@ -2,6 +2,7 @@
 //!
 //! Invariants: data goes to standard output, words about it to standard error; the exit code is the verdict.
 
+mod admission;
 mod compare;
 mod completion;
 mod connection;

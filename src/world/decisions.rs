@@ -169,6 +169,12 @@ impl Decisions {
         inner.handed_on.remove(key);
         inner.reasons.remove(key)
     }
+
+    /// Forgets all objects; the reasons that they had.
+    pub fn forget_all(&self) -> Vec<Reason> {
+        let forgotten = std::mem::take(&mut *self.inner());
+        forgotten.reasons.into_values().collect()
+    }
 }
 
 /// Judges each of many, on several threads where they are many: one that takes long holds up no other, and one that panics

@@ -12,7 +12,7 @@ pub mod turns;
 
 use std::sync::Arc;
 
-use crate::cluster::{PodsByOwner, View, Views};
+use crate::cluster::{Modes, PodsByOwner, View, Views};
 use crate::inventory::PodFacts;
 use crate::telemetry::{Health, Metrics};
 
@@ -30,6 +30,8 @@ pub struct World {
     pub views: Views,
     /// The pods of each object, as their watch shows them.
     pub pods: PodsByOwner,
+    /// What each namespace wants done where nothing fits.
+    pub modes: Modes,
     /// Models, as far as they have been read.
     pub models: Models,
     /// What was decided of each object.
@@ -53,6 +55,13 @@ impl World {
     #[must_use]
     pub fn view(&self) -> Option<Arc<View>> {
         self.views.borrow().clone()
+    }
+
+    /// Forgets what was decided of every object: another replica decides from now on.
+    pub fn forget_decisions(&self) {
+        for reason in self.decisions.forget_all() {
+            self.metrics.decided(Some(reason), None);
+        }
     }
 
     /// Forgets an object that is gone.

@@ -45,26 +45,41 @@ fn values_decide_what_is_rendered() {
     check(
         &[],
         &[
+            "PodDisruptionBudget/loadline",
             "ServiceAccount/loadline",
             CRD,
             "ClusterRole/loadline-view",
             "ClusterRole/loadline-edit",
+            "ClusterRole/loadline-admission",
             "ClusterRole/loadline",
+            "ClusterRoleBinding/loadline-admission",
             "ClusterRoleBinding/loadline",
+            "Role/loadline",
+            "RoleBinding/loadline",
+            "Service/loadline-webhooks",
             "Service/loadline-metrics",
             "Deployment/loadline",
+            "ValidatingWebhookConfiguration/loadline",
         ],
     );
     check(
-        &["--set", "crds.install=false,rbac.create=false,rbac.aggregate=false,serviceAccount.create=false"],
-        &["Service/loadline-metrics", "Deployment/loadline"],
+        &[
+            "--set",
+            "crds.install=false,rbac.create=false,rbac.aggregate=false,serviceAccount.create=false,admission.enabled=false",
+        ],
+        &["PodDisruptionBudget/loadline", "Service/loadline-metrics", "Deployment/loadline"],
     );
     check(
-        &["--set", "crds.install=false,rbac.aggregate=false,fullnameOverride=fit"],
+        &[
+            "--set",
+            "crds.install=false,rbac.aggregate=false,fullnameOverride=fit,admission.enabled=false,replicas=1",
+        ],
         &[
             "ServiceAccount/fit",
             "ClusterRole/fit",
             "ClusterRoleBinding/fit",
+            "Role/fit",
+            "RoleBinding/fit",
             "Service/fit-metrics",
             "Deployment/fit",
         ],
@@ -129,7 +144,10 @@ fn wrong_values_are_refused_by_name() {
         assert!(error.contains(expect), "{value}: {error}");
     }
     check("replica=1", "additional properties 'replica' not allowed");
-    check("replicas=2", "/replicas");
+    check("replicas=11", "/replicas");
+    check("admission.mode=Deny", "/admission/mode");
+    check("admission.timeoutSeconds=30", "/admission/timeoutSeconds");
+    check("admission.url=http://10.0.0.7", "/admission/url");
     check("image.pullPolicy=Sometimes", "/image/pullPolicy");
     check("image.digest=latest", "/image/digest");
     check("controller.labelGrace=soon", "/controller/labelGrace");

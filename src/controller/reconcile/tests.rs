@@ -49,6 +49,7 @@ impl Harness {
         let world = World {
             views: view,
             pods: PodsByOwner::default(),
+            modes: crate::cluster::Modes::default(),
             models,
             decisions: Decisions::default(),
             planner: Planner::default(),
