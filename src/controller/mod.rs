@@ -14,6 +14,7 @@ pub mod gather;
 pub mod lease;
 pub mod memory;
 pub mod reconcile;
+pub mod requirements;
 pub mod resolve;
 mod scale;
 mod shutdown;
@@ -46,6 +47,7 @@ use self::gather::Secrets;
 use self::lease::Candidate;
 use self::memory::Records;
 use self::reconcile::{Context, Guarded};
+use self::requirements::Requirements;
 use crate::admission::answer::Reviewer;
 use crate::admission::served::Served;
 use crate::admission::server::{Limits, Server};
@@ -322,6 +324,13 @@ where
     let (health, metrics) = (&world.health, &world.metrics);
     let client = fence.client(&leader.client);
     let mut tasks = Tasks::default();
+    let requirements = tokio::select! {
+        requirements = read_requirements(&client, namespace) => requirements,
+        () = stop.clone() => {
+            health.stopping();
+            return Ok(());
+        }
+    };
     let (wake, woken) = mpsc::unbounded_channel();
     leader.waker.wakes(wake.clone());
     let objects: Api<Guarded> = scoped(&client, namespace);
@@ -336,12 +345,17 @@ where
         deployments: child_store,
         deployments_read: deployments_read.clone(),
         config_maps: ConfigMaps::default(),
+        requirements,
         records: Records::default(),
         recorder: Recorder::new(client.clone(), reporter),
         wake,
     };
     let turns = Turns::new(AT_ONCE, AT_ONCE_OF_ONE);
     let context = Arc::new(Context { world: Arc::clone(world), writer, turns });
+    tasks.spawn(
+        "the task that forgets what is gone",
+        forget_what_is_gone(Arc::clone(&context), object_store.clone(), objects_read.clone()),
+    );
     let lists_read = say_when_read(Arc::clone(health), objects_read, deployments_read);
     tasks.spawn("the task that waits for the lists", lists_read);
     tasks.spawn(QUEUE, reconcile_all(context, object_store, queue.take_until(stop.clone()).boxed()));
@@ -369,6 +383,32 @@ where
         }
         _ => Ok(()),
     }
+}
+
+/// Reads what pods must demand, as it is written; waits for the API server.
+async fn read_requirements(client: &Client, namespace: Option<&str>) -> Requirements {
+    loop {
+        match Requirements::read(client.clone(), namespace).await {
+            Ok(requirements) => return requirements,
+            Err(error) => warn!(%error, "waiting"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Forgets the objects that went while no replica saw it.
+async fn forget_what_is_gone(
+    context: Arc<Context>,
+    objects: Store<Guarded>,
+    mut read: watch::Receiver<bool>,
+) {
+    if read.wait_for(|read| *read).await.is_ok() {
+        let is_there = |key: &Key| objects.get(&reconcile::reference(key)).is_some();
+        if let Err(error) = context.writer.requirements.keep_only(is_there).await {
+            warn!(%error, "what the pods of objects that are gone must demand is still written");
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// The task that ends when the process is told to stop and nothing is under way.
@@ -476,13 +516,19 @@ async fn reconcile_apart(object: Arc<Guarded>, context: Arc<Context>) -> Result<
 
 type Outcome = Result<(ObjectRef<Guarded>, Action), controller::Error<Error, watcher::Error>>;
 
-fn settle_result(result: Outcome, context: &Context) {
+fn settle_result(result: Outcome, context: &Arc<Context>) {
     match result {
         Ok((object, _)) => debug!(%object, "reconciled"),
         Err(controller::Error::ObjectNotFound(object)) => {
             let key = (object.namespace.clone().unwrap_or_default(), object.name.clone());
             context.forget(&key);
             debug!(%object, "gone");
+            let context = Arc::clone(context);
+            tokio::spawn(async move {
+                if let Err(error) = context.writer.requirements.require(&key, None, true).await {
+                    warn!(%error, "what its pods must demand is still written");
+                }
+            });
         }
         // It has been logged, and is tried again.
         Err(controller::Error::ReconcilerFailed(..)) => {}

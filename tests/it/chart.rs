@@ -37,6 +37,7 @@ fn lint() {
 #[test]
 fn values_decide_what_is_rendered() {
     const CRD: &str = "CustomResourceDefinition/modeldeployments.loadline.dev";
+    const REQUIREMENTS: &str = "CustomResourceDefinition/modelrequirements.loadline.dev";
     #[track_caller]
     fn check(values: &[&str], expect: &[&str]) {
         let names: Vec<_> = objects(values).into_iter().map(|(name, _)| name).collect();
@@ -48,6 +49,7 @@ fn values_decide_what_is_rendered() {
             "PodDisruptionBudget/loadline",
             "ServiceAccount/loadline",
             CRD,
+            REQUIREMENTS,
             "ClusterRole/loadline-view",
             "ClusterRole/loadline-edit",
             "ClusterRole/loadline-admission",
@@ -60,6 +62,8 @@ fn values_decide_what_is_rendered() {
             "Service/loadline-metrics",
             "Deployment/loadline",
             "ValidatingWebhookConfiguration/loadline",
+            "ValidatingAdmissionPolicy/loadline-pods",
+            "ValidatingAdmissionPolicyBinding/loadline-pods",
         ],
     );
     check(
@@ -76,7 +80,9 @@ fn values_decide_what_is_rendered() {
         ],
         &[
             "ServiceAccount/fit",
+            "ClusterRole/fit-admission",
             "ClusterRole/fit",
+            "ClusterRoleBinding/fit-admission",
             "ClusterRoleBinding/fit",
             "Role/fit",
             "RoleBinding/fit",
@@ -295,7 +301,7 @@ spec: {model: {parameters: 8B}, engine: {name: none}}
         cluster.kubectl(left.iter().copied().chain(["-l", "app.kubernetes.io/instance=loadline"])).unwrap();
     let left = left.json().unwrap();
     let left: Vec<_> = items(&left).iter().map(|object| text(object, "/kind")).collect();
-    assert_eq!(left, ["CustomResourceDefinition"]);
+    assert_eq!(left, ["CustomResourceDefinition", "CustomResourceDefinition"]);
     assert_eq!(text(&kept(), "/metadata/uid"), uid);
 
     cluster.install_chart(&[]).unwrap();

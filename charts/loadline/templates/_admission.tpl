@@ -51,3 +51,41 @@ service:
   port: 443
 {{- end -}}
 {{- end -}}
+
+{{- /* The version of the API by which the API server itself changes pods; empty where it does not, or is not to. */ -}}
+{{- define "loadline.pods.mutation" -}}
+{{- if eq .Values.admission.pods.give "policy" -}}
+{{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}v1
+{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy" -}}v1beta1
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What both policies of pods look at. What is not known of an object is required of nobody. */ -}}
+{{- define "loadline.pods.variables" -}}
+- name: name
+  expression: object.metadata.?labels[?'loadline.dev/model-deployment'].orValue('')
+- name: known
+  expression: variables.name in params.spec.models
+- name: required
+  expression: params.spec.models[variables.name]
+- name: terms
+  expression: >-
+    has(object.spec.affinity) && has(object.spec.affinity.nodeAffinity) &&
+    has(object.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution)
+    ? object.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms : []
+# Whether each term of the pod demands at least what one of the terms of what is required does, of every label.
+- name: placed
+  expression: >-
+    variables.known && size(variables.terms) > 0 && variables.terms.all(term, has(term.matchExpressions) &&
+    ([variables.required.terms] + variables.required.?earlier.orValue([])).exists(terms, terms.exists(own, own.all(at,
+    [params.spec.expressions[at]].exists(wanted, term.matchExpressions.exists(found, found.key == wanted.key && found.operator == wanted.operator &&
+    (wanted.operator == 'Gt' ? found.values[0].matches('^[0-9]{1,18}$') && int(found.values[0]) >= int(wanted.values[0]) :
+    wanted.operator == 'Lt' ? found.values[0].matches('^[0-9]{1,18}$') && int(found.values[0]) <= int(wanted.values[0]) :
+    wanted.operator == 'In' ? found.values.all(value, value in wanted.values) :
+    wanted.operator == 'NotIn' ? wanted.values.all(value, value in found.values) : true)))))))
+- name: requested
+  expression: >-
+    !variables.known ? 0 : object.spec.containers.map(one, has(one.resources) && has(one.resources.limits) && variables.required.resource in one.resources.limits ?
+    int(string(one.resources.limits[variables.required.resource])) : 0).sum()
+{{- end -}}

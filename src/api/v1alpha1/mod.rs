@@ -5,6 +5,7 @@
 // One `printcolumn` per column repeats the attribute's keys.
 #![allow(clippy::duplicated_attributes)]
 
+mod requirements;
 mod status;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer
 use crate::inventory::Vendor;
 use crate::precision::{CachePrecision, Engine, Precision};
 
+pub use requirements::{LabelExpression, ModelRequirements, ModelRequirementsSpec, RequiredOfPods};
 pub use status::{
     BestNode, EstimateStatus, ModelDeploymentStatus, NodeStatus, PlacementStatus, RejectedNodes,
     SuggestionStatus, SummaryStatus, UNOBSERVED,

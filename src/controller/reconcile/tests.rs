@@ -61,6 +61,7 @@ impl Harness {
             deployments: children.as_reader(),
             deployments_read: watch::channel(true).1,
             config_maps: ConfigMaps::default(),
+            requirements: Requirements::none(client.clone()),
             records: Records::default(),
             recorder: Recorder::new(client, Reporter { controller: "loadline".to_owned(), instance: None }),
             wake,

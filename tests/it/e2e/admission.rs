@@ -61,7 +61,7 @@ fn wait_until_asked(s: &Scenario) {
     eventually("the API server to ask", || {
         let wrong = model_deployment("probe", &with(small(), "parallelism", json!({"tensor": 3})));
         let ran = s.kubectl_with_input(["create", "--dry-run=server", "-f", "-"], &wrong.to_string())?;
-        Ok((!ran.success()).then_some(()))
+        Ok(ran.stderr.contains("denied the request").then_some(()))
     });
 }
 
@@ -306,8 +306,13 @@ fn no_admission_fails_while_the_certificate_is_made_anew() {
     replicas("rotation", &["--admission-certificate-lifetime=1830s"], |s, _, _| {
         let certificate = || {
             let get = ["get", "secret", SECRET, "-n", SYSTEM_NAMESPACE, "-o", "jsonpath={.data.tls\\.crt}"];
-            s.cluster.kubectl(get).unwrap().output().unwrap()
+            // While there is none, there is nothing to see.
+            s.cluster.kubectl(get).unwrap().stdout
         };
+        // The one that is there lasts.
+        s.cluster.kubectl(["delete", "secret", SECRET, "-n", SYSTEM_NAMESPACE]).unwrap().output().unwrap();
+        eventually("another certificate", || Ok((!certificate().is_empty()).then_some(())));
+        wait_until_asked(s);
         let load = Load::start(s, 50);
         let mut seen = vec![certificate()];
         until("two more certificates", Duration::from_secs(150), || {

@@ -9,6 +9,7 @@ mod definition;
 mod edits;
 mod failures;
 mod faults;
+mod guard;
 mod honesty;
 mod hub;
 mod idle;

@@ -1,5 +1,6 @@
 //! Many questions a second, and an address that several replicas are behind.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -97,7 +98,7 @@ pub(super) struct Counts {
     /// Those that were let through.
     pub(super) answered: usize,
     /// What was said of the others.
-    pub(super) failed: Vec<String>,
+    pub(super) failed: BTreeMap<String, usize>,
     /// The slowest.
     pub(super) slowest: Duration,
 }
@@ -140,7 +141,11 @@ impl Load {
                                     let parameters = PatchParams::apply("load").dry_run();
                                     let patch = Patch::Apply(&object);
                                     let answer = objects.patch("load", &parameters, &patch).await;
-                                    (answer.err().map(|error| error.to_string()), started.elapsed())
+                                    let said = answer.err().map(|error| match error {
+                                        kube::Error::Api(status) => status.message,
+                                        other => other.to_string(),
+                                    });
+                                    (said, started.elapsed())
                                 });
                             }
                         }
@@ -149,7 +154,7 @@ impl Load {
                             counts.slowest = counts.slowest.max(took);
                             match error {
                                 None => counts.answered += 1,
-                                Some(error) => counts.failed.push(error),
+                                Some(error) => *counts.failed.entry(error).or_default() += 1,
                             }
                         }
                     }
