@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := test
-.PHONY: test nightly demo fmt lint unit e2e idle accuracy bench bench-scale fuzz controlplane
+.PHONY: test nightly demo fmt lint unit e2e idle accuracy bench bench-scale bench-admission fuzz controlplane
 
 CARGO ?= cargo
 
@@ -77,3 +77,8 @@ bench:
 bench-scale:
 	$(CARGO) build --locked --release --bin loadline --example scale
 	target/release/examples/scale
+
+# What admission costs: the webhook beside no webhook, and pods beside no policies, on a real API server.
+bench-admission: controlplane
+	$(CARGO) build --locked --release --bin loadline --example bench_admission
+	target/release/examples/bench_admission

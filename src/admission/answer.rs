@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use hyper::body::Bytes;
 use tracing::error;
 
+use super::pods;
 use super::review::{Known, review};
 use super::server::{self, Reply};
 use super::wire::{self, Refused, Request, Response};
@@ -21,6 +22,8 @@ use crate::world::World;
 
 /// Where ModelDeployments are reviewed.
 pub const VALIDATE: &str = "/validate";
+/// Where pods that name a ModelDeployment are given what it needs.
+pub const PODS: &str = "/pods";
 /// A longer body is parsed where it holds up nobody else.
 const LONG: usize = 64 << 10;
 
@@ -35,9 +38,11 @@ pub struct Reviewer {
 impl server::Answer for Reviewer {
     fn answer(self: Arc<Self>, path: String, body: Bytes) -> BoxFuture<'static, Reply> {
         async move {
-            if path != VALIDATE {
-                return Reply::NoSuchPath;
-            }
+            let is_of_pods = match path.as_str() {
+                VALIDATE => false,
+                PODS => true,
+                _ => return Reply::NoSuchPath,
+            };
             let request = if body.len() < LONG {
                 wire::read(&body)
             } else {
@@ -47,6 +52,7 @@ impl server::Answer for Reviewer {
                 }
             };
             match request {
+                Ok(request) if is_of_pods => self.given(&request),
                 Ok(request) => self.reviewed(request).await,
                 Err(malformed) => Reply::Malformed(malformed.to_string()),
             }
@@ -56,6 +62,21 @@ impl server::Answer for Reviewer {
 }
 
 impl Reviewer {
+    /// What a pod is given: it takes no time, and no turn.
+    fn given(&self, request: &Request) -> Reply {
+        if (request.kind.group.as_str(), request.kind.kind.as_str()) != ("", "Pod") {
+            let kind = crate::units::shorten(&request.kind.kind);
+            return Reply::Malformed(format!("{kind} is not answered at {PODS}"));
+        }
+        let required = pods::names(request).and_then(|name| self.world.required.of(&request.namespace, name));
+        let pod = request.object.as_ref();
+        let patch = pod.zip(required).and_then(|(pod, required)| pods::give(pod, &required));
+        let word = if patch.is_some() { "given" } else { "nothing_to_give" };
+        self.world.metrics.admission.reviewed(word);
+        let response = Response { patch, ..Response::default() };
+        Reply::Json(wire::answer(&request.uid, &response).to_string().into_bytes())
+    }
+
     async fn reviewed(self: Arc<Self>, request: Request) -> Reply {
         if (request.kind.group.as_str(), request.kind.kind.as_str()) != ("loadline.dev", "ModelDeployment") {
             let kind = crate::units::shorten(&request.kind.kind);

@@ -1,6 +1,6 @@
 //! The webhooks that the API server asks, and what they need: certificates, and a server that nobody can wear out.
 //!
-//! [`wire`], [`review`] and [`certificate`] are pure. Every replica answers ([`answer`]) from its [`World`](crate::world::World)
+//! [`wire`], [`review`], [`pods`] and [`certificate`] are pure. Every replica answers ([`answer`]) from its [`World`](crate::world::World)
 //! alone; the leader keeps the certificate ([`keeper`]), and every replica serves the newest ([`reload`]).
 //!
 //! Invariant: nothing here is in the way of what names no ModelDeployment, and what is not known is never refused.
@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod certificate;
 pub mod keeper;
+pub mod pods;
 pub mod reload;
 pub mod review;
 pub mod served;
@@ -27,6 +28,8 @@ pub struct Options {
     pub address: SocketAddr,
     /// What is done where nothing fits and neither the object nor its namespace says.
     pub mode: AdmissionMode,
+    /// Whether pods that name an object are given what it needs here: where the API server does not do it by itself.
+    pub pods: bool,
     /// Where the certificate comes from.
     pub certificates: Certificates,
     /// How long the server answers still after it was told to stop: the API server learns of it later than we do.

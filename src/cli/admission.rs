@@ -24,6 +24,9 @@ pub(super) struct AdmissionArguments {
     /// What is done where nothing fits now, and neither the object nor its namespace's label loadline.dev/admission says: deny, warn or ignore
     #[arg(long, value_name = "MODE", env = "LOADLINE_ADMISSION_MODE", default_value = "warn", value_parser = mode)]
     admission_mode: AdmissionMode,
+    /// Give pods that carry the label loadline.dev/model-deployment what their object needs, by a webhook: where the API server does not do it by a policy
+    #[arg(long, env = "LOADLINE_ADMISSION_PODS")]
+    admission_pods: bool,
     /// A directory with the webhooks' tls.crt and tls.key, re-read when they change
     #[arg(
         long,
@@ -70,8 +73,8 @@ impl AdmissionArguments {
             }),
             (None, None) => return None,
         };
-        let (mode, drain) = (self.admission_mode, self.admission_drain);
-        Some(Options { address: self.admission_address?, mode, certificates, drain })
+        let (mode, pods, drain) = (self.admission_mode, self.admission_pods, self.admission_drain);
+        Some(Options { address: self.admission_address?, mode, pods, certificates, drain })
     }
 }
 

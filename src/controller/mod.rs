@@ -54,7 +54,7 @@ use crate::admission::server::{Limits, Server};
 use crate::admission::{self, Certificates};
 use crate::cluster::pods::PodFactsIndex;
 use crate::cluster::watch::Told;
-use crate::cluster::{self, Modes, PodsByOwner, View};
+use crate::cluster::{self, Modes, PodsByOwner, RequiredOfPods, View};
 use crate::launch::deployment::APPLIED_ANNOTATION;
 use crate::launch::record::RECORD_ANNOTATION;
 use crate::launch::rollout::Child;
@@ -200,6 +200,7 @@ where
         views,
         pods,
         modes: Modes::default(),
+        required: RequiredOfPods::default(),
         models,
         decisions: Decisions::default(),
         planner: Planner::default(),
@@ -262,6 +263,12 @@ where
         metrics.watch_failed("namespaces");
     });
     tasks.spawn("the watch of namespaces", namespaces);
+    if options.pods {
+        let metrics = Arc::clone(&world.metrics);
+        let failed = move || metrics.watch_failed("modelrequirements");
+        let required = cluster::requirements::run(client.clone(), world.required.clone(), failed);
+        tasks.spawn("the watch of what pods must demand", required);
+    }
     let reviewer = Arc::new(Reviewer { world: Arc::clone(world), mode: options.mode });
     let server = Server::new(Limits::default(), reviewer, world.metrics.admission.clone());
     Ok(tokio::spawn(server.run(listener, tls, stop, options.drain)))

@@ -65,12 +65,14 @@ fn written(template: &Value) -> Vec<Term> {
 }
 
 fn expressions(term: &Term) -> Vec<LabelExpression> {
-    term.expressions.iter().map(expression).collect()
+    term.expressions.iter().map(LabelExpression::from).collect()
 }
 
-fn expression(expression: &Expression) -> LabelExpression {
-    let Expression { key, operator, values } = expression;
-    LabelExpression { key: key.clone(), operator: operator.name().to_owned(), values: values.clone() }
+impl From<&Expression> for LabelExpression {
+    fn from(expression: &Expression) -> Self {
+        let Expression { key, operator, values } = expression;
+        Self { key: key.clone(), operator: operator.name().to_owned(), values: values.clone() }
+    }
 }
 
 impl Required {

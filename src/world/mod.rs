@@ -12,7 +12,7 @@ pub mod turns;
 
 use std::sync::Arc;
 
-use crate::cluster::{Modes, PodsByOwner, View, Views};
+use crate::cluster::{Modes, PodsByOwner, RequiredOfPods, View, Views};
 use crate::inventory::PodFacts;
 use crate::telemetry::{Health, Metrics};
 
@@ -32,6 +32,8 @@ pub struct World {
     pub pods: PodsByOwner,
     /// What each namespace wants done where nothing fits.
     pub modes: Modes,
+    /// What pods that name an object must demand, where a webhook is to give it to them.
+    pub required: RequiredOfPods,
     /// Models, as far as they have been read.
     pub models: Models,
     /// What was decided of each object.

@@ -61,6 +61,7 @@ fn values_decide_what_is_rendered() {
             "Service/loadline-webhooks",
             "Service/loadline-metrics",
             "Deployment/loadline",
+            "MutatingWebhookConfiguration/loadline",
             "ValidatingWebhookConfiguration/loadline",
             "ValidatingAdmissionPolicy/loadline-pods",
             "ValidatingAdmissionPolicyBinding/loadline-pods",

@@ -25,6 +25,9 @@
 - --admission-address=0.0.0.0:9443
 - --admission-mode={{ .Values.admission.mode }}
 - --admission-drain={{ .Values.admission.drain }}
+{{- if eq (include "loadline.pods.give" .) "webhook" }}
+- --admission-pods
+{{- end }}
 {{- if eq .Values.admission.certificates.source "own" }}
 - --admission-secret={{ .Release.Namespace }}/{{ include "loadline.admission.secret" . }}
 - --admission-certificate-lifetime={{ .Values.admission.certificates.lifetime }}
@@ -52,12 +55,23 @@ service:
 {{- end -}}
 {{- end -}}
 
-{{- /* The version of the API by which the API server itself changes pods; empty where it does not, or is not to. */ -}}
-{{- define "loadline.pods.mutation" -}}
-{{- if eq .Values.admission.pods.give "policy" -}}
+{{- /* The version of the API by which the API server itself changes pods; empty where it cannot. */ -}}
+{{- define "loadline.pods.version" -}}
 {{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" -}}v1
 {{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy" -}}v1beta1
 {{- end -}}
+{{- end -}}
+
+{{- /* Who gives pods that name an object what it needs: policy, webhook or none. */ -}}
+{{- define "loadline.pods.give" -}}
+{{- $can := include "loadline.pods.version" . -}}
+{{- if not .Values.admission.enabled -}}none
+{{- else if eq .Values.admission.pods.give "auto" -}}
+{{- ternary "policy" "webhook" (ne $can "") -}}
+{{- else if and (eq .Values.admission.pods.give "policy") (eq $can "") -}}
+{{- fail "admission.pods.give is policy, and this API server has no MutatingAdmissionPolicy: set auto, webhook or none" -}}
+{{- else -}}
+{{- .Values.admission.pods.give -}}
 {{- end -}}
 {{- end -}}
 

@@ -50,6 +50,7 @@ impl Harness {
             views: view,
             pods: PodsByOwner::default(),
             modes: crate::cluster::Modes::default(),
+            required: crate::cluster::RequiredOfPods::default(),
             models,
             decisions: Decisions::default(),
             planner: Planner::default(),

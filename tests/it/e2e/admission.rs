@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use self::load::{Balancer, Load};
+use super::guard;
 use super::scenario::{Scenario, eventually, model_deployment, scenario};
 use crate::cluster::{CONTROLLER, Controller, PATIENCE, SYSTEM_NAMESPACE, text};
 use crate::controlplane::harness::free_ports;
@@ -135,6 +136,25 @@ fn what_was_accepted_once_can_be_changed_and_deleted() {
         s.run(["label", "mdep", "old", "team=a"]);
         s.run(["scale", "mdep", "old", "--replicas=0"]);
         s.run(["delete", "mdep", "old", "--timeout=20s"]);
+    });
+}
+
+/// On servers that cannot change pods by a policy.
+#[test]
+fn bare_pods_are_given_what_they_lack_by_the_webhook() {
+    webhooks("pods", &["--set=admission.pods.give=webhook"], &["--admission-pods"], |s| {
+        s.apply("llama", &with(small(), "precision", json!("fp16")));
+        s.wait_ready("llama", "True", "Available");
+        guard::wait_until_given(s);
+        let names = guard::check_given(s, "webhook");
+        s.run(["delete", "pod", "--wait=false"].map(str::to_owned).into_iter().chain(names));
+        // With nobody to give, the policy refuses; pods that name nothing wait for nobody.
+        s.cluster.kill_controller();
+        let error = guard::create(s, &guard::pod("bare", json!({}))).expect_err("it lacks its terms");
+        assert!(error.contains("the pod names ModelDeployment llama"), "{error}");
+        let mut unnamed = guard::pod("unnamed", json!({}));
+        unnamed["metadata"] = json!({"name": "unnamed"});
+        guard::create(s, &unnamed).unwrap();
     });
 }
 

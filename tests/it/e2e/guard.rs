@@ -41,7 +41,7 @@ fn pods(s: &Scenario) -> Vec<Value> {
     items(&list).to_vec()
 }
 
-fn pod(name: &str, fields: Value) -> Value {
+pub(super) fn pod(name: &str, fields: Value) -> Value {
     let mut spec = json!({"containers": [{"name": "server", "image": "registry.example/engine:test"}]});
     for (key, value) in fields.as_object().unwrap() {
         spec[key] = value.clone();
@@ -54,7 +54,7 @@ fn with_gpus(count: &str) -> Value {
     json!([{"name": "server", "image": "registry.example/engine:test", "resources": {"limits": {"nvidia.com/gpu": count}}}])
 }
 
-fn create(s: &Scenario, object: &Value) -> Result<(), String> {
+pub(super) fn create(s: &Scenario, object: &Value) -> Result<(), String> {
     let ran = s.kubectl_with_input(["create", "-f", "-"], &object.to_string()).unwrap();
     if ran.success() { Ok(()) } else { Err(ran.stderr) }
 }
@@ -148,10 +148,9 @@ fn a_stripped_deployment_makes_no_pod_with_the_controller_down() {
             Ok(failure.map(|failure| text(failure, "/message").to_owned()))
         });
         assert!(why.contains("the pod names ModelDeployment llama, which needs "), "{why}");
-        for _ in 0..tries() {
-            strip(s);
-            s.run(["set", "env", "deployment/llama", &format!("TRY={}", std::process::id())]);
-            s.run(["rollout", "restart", "deployment/llama"]);
+        for at in 0..tries() {
+            // Each is another template, and another ReplicaSet.
+            s.run(["set", "env", "deployment/llama", &format!("TRY={at}")]);
         }
         s.cluster.run_controller(&["--label-grace=0s"]).unwrap();
         s.wait_ready("llama", "True", "Available");
@@ -173,72 +172,74 @@ fn a_stripped_deployment_makes_no_pod_with_the_controller_up() {
     });
 }
 
+/// A bare pod is given all that it lacks, and what was asked for stays; returns the names of the pods that were made.
+pub(super) fn check_given(s: &Scenario, phase: &str) -> [String; 2] {
+    let terms = terms(s);
+    let required = |pod: &Value| {
+        let affinity = &pod["spec"]["affinity"]["nodeAffinity"];
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"].clone()
+    };
+    let own = required(&json!({"spec": {"affinity": terms}}));
+    let (bare, theirs) = (format!("bare-{phase}"), format!("theirs-{phase}"));
+    create(s, &pod(&bare, json!({}))).unwrap();
+    let made = s.get("pod", &bare).unwrap();
+    assert_eq!(required(&made), own, "{phase}");
+    assert_eq!(made["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1");
+    assert_eq!(made["spec"]["containers"][0]["resources"]["requests"]["nvidia.com/gpu"], "1");
+    let tolerated = json!({"key": "nvidia.com/gpu", "operator": "Exists"});
+    assert!(made["spec"]["tolerations"].as_array().unwrap().contains(&tolerated));
+    // Each of the user's terms with each of ours.
+    let zone = json!({"key": "zone", "operator": "NotIn", "values": ["b"]});
+    let user = json!({"affinity": {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [zone]}, {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}]}},
+        "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname"}}]}},
+        "containers": [{"name": "server", "image": "registry.example/engine:test",
+            "resources": {"limits": {"cpu": "1"}}}]});
+    create(s, &pod(&theirs, user)).unwrap();
+    let made = s.get("pod", &theirs).unwrap();
+    let found = required(&made);
+    let found = found.as_array().unwrap();
+    assert_eq!(found.len(), 2 * own.as_array().unwrap().len());
+    assert_eq!(found[0]["matchExpressions"][0], zone);
+    assert_eq!(made["spec"]["containers"][0]["resources"]["limits"]["cpu"], "1");
+    assert_eq!(made["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1");
+    assert!(!made["spec"]["affinity"]["podAntiAffinity"].is_null());
+    [bare, theirs]
+}
+
+/// Waits until a bare pod is let in: somebody gives it what it lacks.
+pub(super) fn wait_until_given(s: &Scenario) {
+    eventually("pods to be given what they lack", || {
+        let create = ["create", "--dry-run=server", "-f", "-"];
+        Ok(s.kubectl_with_input(create, &pod("a", json!({})).to_string())?.success().then_some(()))
+    });
+}
+
 #[test]
 fn bare_pods_are_given_what_they_lack_with_the_controller_up_and_down() {
     guarded("given", "policy", |s| {
-        let terms = terms(s);
-        let required = |pod: &Value| {
-            let affinity = &pod["spec"]["affinity"]["nodeAffinity"];
-            affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"].clone()
-        };
-        let own =
-            terms["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-                .clone();
-        let zone = json!({"key": "zone", "operator": "NotIn", "values": ["b"]});
-        eventually("the policy to be in force", || {
-            let ran = s.kubectl_with_input(
-                ["create", "--dry-run=server", "-f", "-"],
-                &pod("a", json!({})).to_string(),
-            );
-            Ok(ran?.success().then_some(()))
-        });
+        wait_until_given(s);
         for phase in ["up", "down"] {
             if phase == "down" {
                 s.cluster.kill_controller();
             }
-            let bare = format!("bare-{phase}");
-            create(s, &pod(&bare, json!({}))).unwrap();
-            let made = s.get("pod", &bare).unwrap();
-            assert_eq!(required(&made), own, "{phase}");
-            assert_eq!(made["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1");
-            assert_eq!(made["spec"]["containers"][0]["resources"]["requests"]["nvidia.com/gpu"], "1");
-            let tolerated = json!({"key": "nvidia.com/gpu", "operator": "Exists"});
-            assert!(made["spec"]["tolerations"].as_array().unwrap().contains(&tolerated));
-            // What was asked for stays: each of the user's terms with each of ours.
-            let user = json!({"affinity": {
-                "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                    {"matchExpressions": [zone]}, {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}]}},
-                "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
-                    {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname"}}]}},
-                "containers": [{"name": "server", "image": "registry.example/engine:test",
-                    "resources": {"limits": {"cpu": "1"}}}]});
-            let theirs = format!("theirs-{phase}");
-            create(s, &pod(&theirs, user)).unwrap();
-            let made = s.get("pod", &theirs).unwrap();
-            let found = required(&made);
-            let found = found.as_array().unwrap();
-            assert_eq!(found.len(), 2 * own.as_array().unwrap().len());
-            assert_eq!(found[0]["matchExpressions"][0], zone);
-            assert_eq!(made["spec"]["containers"][0]["resources"]["limits"]["cpu"], "1");
-            assert_eq!(made["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1");
-            assert!(!made["spec"]["affinity"]["podAntiAffinity"].is_null());
+            let mut names = check_given(s, phase).to_vec();
             // Many at once: those that are bound are bound where they fit.
             let many: Vec<String> =
                 (0..tries()).map(|at| pod(&format!("{phase}-{at}"), json!({})).to_string()).collect();
             s.kubectl_with_input(["create", "-f", "-"], &many.join("\n")).unwrap().output().unwrap();
             let bound = eventually("a pod to be bound", || {
-                let bound = pods(s)
-                    .iter()
-                    .filter(|pod| text(pod, "/metadata/name").starts_with(phase))
-                    .filter(|pod| !text(pod, "/spec/nodeName").is_empty())
-                    .count();
-                Ok((bound > 0).then_some(bound))
+                let is_of = |pod: &&Value| text(pod, "/metadata/name").starts_with(phase);
+                let all = pods(s);
+                let bound = all.iter().filter(is_of).filter(|pod| !text(pod, "/spec/nodeName").is_empty());
+                Ok(Some(bound.count()).filter(|bound| *bound > 0))
             });
             eprintln!("{phase}: {} made, {bound} bound", tries());
-            let mut names: Vec<String> = (0..tries()).map(|at| format!("{phase}-{at}")).collect();
-            names.extend([bare, theirs]);
-            let delete = ["delete", "pod", "--wait=false", "--grace-period=0", "--force"].map(str::to_owned);
             assert!(pods(s).iter().all(|pod| !matches!(text(pod, "/spec/nodeName"), "t4" | "cpu")));
+            names.extend((0..tries()).map(|at| format!("{phase}-{at}")));
+            let delete = ["delete", "pod", "--wait=false", "--grace-period=0", "--force"].map(str::to_owned);
             s.run(delete.into_iter().chain(names));
         }
     });
