@@ -1,6 +1,7 @@
+use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::wire::Kind;
+use super::super::wire::{self, Kind};
 use super::*;
 use crate::inventory::testing::golden;
 use crate::inventory::{Node, Snapshot, Sources};
@@ -183,4 +184,117 @@ fn a_dry_run_gets_the_same_answer() {
     let real = ask(&asked, AdmissionMode::Deny, Some(&inventory));
     asked.dry_run = Some(true);
     assert_eq!(ask(&asked, AdmissionMode::Deny, Some(&inventory)), real);
+}
+
+/// JSON of any kind, with the odd values that readers trip over.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+        proptest::sample::select(vec![
+            "auto",
+            "8B",
+            "bf16",
+            "1.2",
+            "CREATE",
+            "-1",
+            "\u{0}",
+            "9999999999999999999999"
+        ])
+        .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::vec(("[a-z]{1,6}", inner), 0..4)
+                .prop_map(|fields| Value::from(fields.into_iter().collect::<serde_json::Map<_, _>>())),
+        ]
+    })
+}
+
+/// Puts something else somewhere: which of a value's parts, and of those' parts, is taken in turn.
+fn replace(value: &mut Value, way: &[usize], with: &Value) {
+    let Some((first, rest)) = way.split_first() else { return value.clone_from(with) };
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            let at = first % fields.len();
+            if let Some(part) = fields.values_mut().nth(at) {
+                replace(part, rest, with);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            let at = first % items.len();
+            replace(&mut items[at], rest, with);
+        }
+        other => other.clone_from(with),
+    }
+}
+
+fn whole(spec: &Value) -> Value {
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "7", "kind": {"group": "loadline.dev", "version": "v1alpha1", "kind": "ModelDeployment"},
+        "resource": {"group": "loadline.dev", "version": "v1alpha1", "resource": "modeldeployments"},
+        "namespace": "team-a", "name": "llama", "operation": "UPDATE", "userInfo": {"username": "a", "groups": ["b"]},
+        "object": object(spec.clone()), "oldObject": object(spec_of_all()), "dryRun": false,
+        "options": {"kind": "UpdateOptions", "fieldManager": "kubectl"}}})
+}
+
+/// Most fields, so that there is something to change.
+fn spec_of_all() -> Value {
+    spec(
+        json!({"parallelism": {"tensor": 2, "pipeline": 1}, "context": {"length": 4096, "sequences": 2, "cachePrecision": "fp8"},
+        "engine": {"name": "vllm", "version": "0.19", "args": ["--enforce-eager"]}, "safetyMargin": "1.3", "admission": "Deny",
+        "placement": {"sharing": "Exclusive", "nodeSelector": {"a": "b"}, "tolerations": [{"key": "k", "operator": "Exists"}]},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}),
+    )
+}
+
+proptest! {
+    /// Whatever is put wherever: an answer or a refusal to answer, and never the end of it.
+    #[test]
+    fn no_question_breaks_it(
+        changes in proptest::collection::vec((proptest::collection::vec(any::<usize>(), 0..7), anything()), 1..4)
+    ) {
+        let mut review = whole(&spec_of_all());
+        for (way, with) in &changes {
+            replace(&mut review, way, with);
+        }
+        if let Ok(request) = wire::read(review.to_string().as_bytes()) {
+            let inventory = cluster(golden());
+            for mode in [AdmissionMode::Deny, AdmissionMode::Ignore] {
+                let answer = ask(&request, mode, Some(&inventory));
+                prop_assert!(answer.warning().unwrap_or_default().len() <= 1024);
+                prop_assert!(answer.denial().unwrap_or_default().0.len() <= 1024);
+                // What the old object was has nothing to do with what a new one must be.
+                let mut new = request.clone();
+                (new.operation, new.old_object) = (Operation::Create, None);
+                let alone = ask(&new, mode, Some(&inventory));
+                prop_assert!(alone.denial().is_some() || answer.denial().is_none() || request.operation != Operation::Create);
+            }
+        }
+    }
+
+    /// What is wrong is not let through by what stands beside it.
+    #[test]
+    fn nothing_beside_a_wrong_spec_lets_it_through(
+        way in proptest::collection::vec(any::<usize>(), 1..4), with in anything()
+    ) {
+        let mut wrong = spec_of_all();
+        wrong["replicas"] = json!(-1);
+        let mut review = whole(&wrong);
+        replace(&mut review["request"], &way, &with);
+        let Ok(request) = wire::read(review.to_string().as_bytes()) else { return Ok(()) };
+        let is_asked = matches!(request.operation, Operation::Create | Operation::Update) && request.sub_resource.is_empty();
+        let is_wrong = request.object.as_ref().is_some_and(|object| object.get("spec") == Some(&wrong));
+        let is_going = request.object.as_ref().is_some_and(|object| !object["metadata"]["deletionTimestamp"].is_null());
+        let was_wrong = request.old_object.as_ref().is_some_and(|old| old.get("spec") != Some(&spec_of_all()));
+        if is_asked && is_wrong && !is_going && !was_wrong {
+            let answer = ask(&request, AdmissionMode::Ignore, Some(&cluster(golden())));
+            prop_assert!(answer.denial().is_some(), "{answer:?}");
+        }
+    }
 }
