@@ -86,9 +86,10 @@ impl Reviewer {
         let (world, mode) = (Arc::clone(&self.world), self.mode);
         let answered = self.world.planner.run(&namespace, move || {
             let view = world.view();
+            let inventory = view.as_ref().map(|view| view.inventory.promising(world.promised.current()));
             let known = Known {
                 mode: world.modes.of(&request.namespace).unwrap_or(mode),
-                inventory: view.as_ref().map(|view| &view.inventory),
+                inventory: inventory.as_ref(),
             };
             let answer =
                 review(&request, known, |object| shape(world.models.sources(), &request.namespace, object));

@@ -67,14 +67,14 @@ pub fn issue(names: &[String], now: i64, lifetime: i64) -> Result<Pair, IssueErr
     };
     let (not_before, not_after) =
         (time(now.saturating_sub(BACKDATED_SECONDS))?, time(now.saturating_add(lifetime))?);
-    let named = |name: &str| {
-        let mut names = DistinguishedName::new();
-        names.push(DnType::CommonName, name);
-        names
+    let called = |name: &str| {
+        let mut full = DistinguishedName::new();
+        full.push(DnType::CommonName, name);
+        full
     };
     let mut authority = CertificateParams::default();
     // Two authorities of one name could not be told apart by whoever looks for the issuer.
-    authority.distinguished_name = named(&format!("loadline webhook authority {now}"));
+    authority.distinguished_name = called(&format!("loadline webhook authority {now}"));
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     (authority.not_before, authority.not_after) = (not_before, not_after);
@@ -82,7 +82,7 @@ pub fn issue(names: &[String], now: i64, lifetime: i64) -> Result<Pair, IssueErr
     let authority_certificate = authority.self_signed(&authority_key)?;
 
     let mut leaf = CertificateParams::new(names.to_vec())?;
-    leaf.distinguished_name = named("loadline webhook");
+    leaf.distinguished_name = called("loadline webhook");
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;

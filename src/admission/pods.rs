@@ -33,10 +33,10 @@ pub fn give(pod: &Value, required: &Required) -> Option<Value> {
     place(pod, required, &mut patch);
     request(pod, required, &mut patch);
     tolerate(pod, required, &mut patch);
-    (!patch.is_empty()).then(|| Value::Array(patch))
+    (!patch.is_empty()).then_some(Value::Array(patch))
 }
 
-fn add(path: impl Into<String>, value: Value) -> Value {
+fn add(path: impl Into<String>, value: &Value) -> Value {
     json!({"op": "add", "path": path.into(), "value": value})
 }
 
@@ -49,7 +49,7 @@ fn place(pod: &Value, required: &Required, patch: &mut Vec<Value>) {
     }
     for path in [AFFINITY, NODE_AFFINITY] {
         if pod.pointer(path).is_none() {
-            patch.push(add(path, json!({})));
+            patch.push(add(path, &json!({})));
         }
     }
     let both = |own: &[Value], terms: &[LabelExpression]| {
@@ -63,7 +63,7 @@ fn place(pod: &Value, required: &Required, patch: &mut Vec<Value>) {
     let mine = if mine.is_empty() { vec![&[][..]] } else { mine };
     let terms: Vec<Value> =
         mine.iter().flat_map(|own| required.terms.iter().map(move |terms| both(own, terms))).collect();
-    patch.push(add(REQUIRED, json!({"nodeSelectorTerms": terms})));
+    patch.push(add(REQUIRED, &json!({"nodeSelectorTerms": terms})));
 }
 
 /// Whether each of the terms demands at least what is required.
@@ -88,16 +88,16 @@ fn request(pod: &Value, required: &Required, patch: &mut Vec<Value>) {
     let base = "/spec/containers/0/resources";
     let resources = container.get("resources");
     if resources.is_none() {
-        patch.push(add(base, json!({})));
+        patch.push(add(base, &json!({})));
     }
     let count = required.gpus.to_string();
     for kind in ["limits", "requests"] {
         let there = resources.and_then(|resources| resources.get(kind)).is_some();
         patch.push(if there {
             let key = required.resource.replace('~', "~0").replace('/', "~1");
-            add(format!("{base}/{kind}/{key}"), json!(count))
+            add(format!("{base}/{kind}/{key}"), &json!(count))
         } else {
-            add(format!("{base}/{kind}"), json!({required.resource.as_str(): count}))
+            add(format!("{base}/{kind}"), &json!({required.resource.as_str(): count}))
         });
     }
 }
@@ -113,9 +113,9 @@ fn tolerate(pod: &Value, required: &Required, patch: &mut Vec<Value>) {
         return;
     }
     if all.is_none() {
-        patch.push(add("/spec/tolerations", json!([])));
+        patch.push(add("/spec/tolerations", &json!([])));
     }
-    patch.push(add("/spec/tolerations/-", json!({"key": required.resource, "operator": "Exists"})));
+    patch.push(add("/spec/tolerations/-", &json!({"key": required.resource, "operator": "Exists"})));
 }
 
 #[cfg(test)]
@@ -160,8 +160,8 @@ mod tests {
     fn patched(pod: &Value, patch: Option<&Value>) -> Value {
         let mut pod = pod.clone();
         for step in patch.and_then(Value::as_array).into_iter().flatten() {
-            let path = step["path"].as_str().unwrap();
-            let (parent, key) = path.rsplit_once('/').unwrap();
+            let place = step["path"].as_str().unwrap();
+            let (parent, key) = place.rsplit_once('/').unwrap();
             let key = key.replace("~1", "/").replace("~0", "~");
             let parent = pod.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}"));
             match parent.as_array_mut() {

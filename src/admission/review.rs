@@ -48,7 +48,7 @@ pub fn review(
     // What is as wrong as it was is no reason to hold up what else is changed.
     let Some(old) = old else { return judged };
     let (before, _) = look(request, old, known.inventory, &shape);
-    if is_no_worse(found, object, &before, old) {
+    if is_no_worse(found, object, before.as_ref(), old) {
         return Answer::Warned { found: found.clone() };
     }
     judged
@@ -106,7 +106,7 @@ fn judge(found: Option<Found>, mode: AdmissionMode) -> Answer {
 }
 
 /// Whether what is wrong with an object was wrong with it before, and has not become more.
-fn is_no_worse(found: &Found, object: &Value, before: &Option<Found>, old: &Value) -> bool {
+fn is_no_worse(found: &Found, object: &Value, before: Option<&Found>, old: &Value) -> bool {
     match (found, before) {
         (Found::Malformed(faults), Some(Found::Malformed(known))) => {
             faults.iter().all(|fault| known.contains(fault))

@@ -11,6 +11,8 @@ use crate::admission::{Certificates, Options, Own};
 use crate::api::v1alpha1::AdmissionMode;
 
 /// The flags of the webhooks, of which there are none without an address.
+// Each is a flag of this name.
+#[allow(clippy::struct_field_names)]
 #[derive(Args, Clone, Debug)]
 pub(super) struct AdmissionArguments {
     /// Where the webhooks are served, over TLS; without it there are none

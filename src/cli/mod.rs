@@ -59,7 +59,7 @@ enum Command {
     /// Print the nodes and pods, pruned to what Loadline uses, for `--snapshot`.
     Snapshot(Box<nodes::WriteArguments>),
     /// Run the controller, until it is told to stop (SIGTERM, SIGINT).
-    Controller(controller::ControllerArguments),
+    Controller(Box<controller::ControllerArguments>),
     /// Print the custom resource definition as YAML.
     Crds,
     /// Print a completion script for a shell.
@@ -103,7 +103,7 @@ fn execute(command: Command, printer: Printer) -> anyhow::Result<ExitStatus> {
         Command::Nodes(arguments) => nodes::nodes(&arguments, printer),
         Command::Doctor(arguments) => nodes::doctor(&arguments, printer),
         Command::Snapshot(arguments) => nodes::snapshot(&arguments, printer),
-        Command::Controller(arguments) => controller::run(arguments),
+        Command::Controller(arguments) => controller::run(*arguments),
         Command::Crds => crds::run(printer),
         Command::Completion(arguments) => completion::run(&arguments, printer),
     }

@@ -92,6 +92,7 @@ impl Fence {
     }
 
     /// Stays open for so long after a moment; nothing if it is closed already. Whether it is open.
+    #[must_use]
     pub fn extend(&self, start: Moment, time: Duration) -> bool {
         let is_open = self.is_open();
         if is_open {

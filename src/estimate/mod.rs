@@ -7,6 +7,7 @@ mod activations;
 mod adapters;
 mod allocator;
 mod divisibility;
+mod figure;
 mod format;
 mod gguf_mix;
 mod ignored;

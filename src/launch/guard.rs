@@ -208,7 +208,7 @@ mod tests {
         let (a, b, c) = (required(10), required(20), required(30));
         assert_eq!(b.clone().after(Some(&a), true), b);
         let both = b.clone().after(Some(&a), false);
-        assert_eq!(both.earlier, [a.terms.clone()]);
+        assert_eq!(both.earlier, std::slice::from_ref(&a.terms));
         let three = c.clone().after(Some(&both), false);
         assert_eq!(three.earlier, [b.terms, a.terms.clone()]);
         // Back to what it was: that is no earlier one then.

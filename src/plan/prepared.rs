@@ -236,6 +236,7 @@ impl Prepared {
             requirement: choice.requirement,
             policy: self.kept.as_ref().filter(|_| is_kept).map_or(&self.policy, |(_, policy)| policy).clone(),
             decision,
+            replicas: u64::try_from(subject.spec.replicas).unwrap_or(0),
             launch,
             kept: record.map(|record| record.demand.requirement()),
         })

@@ -70,7 +70,10 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
         Standing::Rejected(why) => format!("the API server refuses the Deployment: {why}"),
         Standing::Denied(why) => format!("the Deployment is not allowed now, and is tried again: {why}"),
         Standing::ScaledToZero => format!("spec.replicas is 0, and nothing runs; {}", message(plan)),
-        Standing::Available | Standing::Progressing => format!("{counted}; {}", message(plan)),
+        // Of room for some the plan's own message says for how many.
+        Standing::Available | Standing::Progressing | Standing::RoomForSome { .. } => {
+            format!("{counted}; {}", message(plan))
+        }
         Standing::CreationFailed(why) => format!("{counted}; {}{beside_old}", printable(why)),
         Standing::Overdue(why) => {
             format!("{counted} when the deadline passed: {}{beside_old}", printable(why))
@@ -99,9 +102,6 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
                 FailureKind::Scheduling => format!("kube-scheduler finds no node: {said}"),
             };
             format!("{counted}{overdue}; {what}{beside_old}")
-        }
-        Standing::RoomForSome { slots } => {
-            format!("{counted}, {slots} of {replicas} replicas find room; {}", message(plan))
         }
         Standing::Replacing(how) => {
             let what = match how {

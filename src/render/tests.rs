@@ -29,6 +29,7 @@ fn pool(product: &str, mib: u64, free: u64) -> GpuPool {
         resource: "nvidia.com/gpu".to_owned(),
         allocatable: 4,
         free,
+        promised: 0,
         sharing: GpuSharing::Exclusive,
     }
 }
@@ -125,6 +126,7 @@ fn plan_found(finding: Finding, classes: Vec<ClassVerdict>, suggestions: Vec<Sug
         requirement,
         policy: Policy::default(),
         decision: Decision { finding, requirement, classes, slots: 3, suggestions },
+        replicas: 1,
         launch: Launch::Nothing(Nothing::NoEngine),
         kept: None,
     }

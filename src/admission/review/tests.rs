@@ -1,3 +1,6 @@
+// What is asked is written where it is asked.
+#![allow(clippy::needless_pass_by_value)]
+
 use proptest::prelude::*;
 use serde_json::json;
 

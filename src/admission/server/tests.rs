@@ -65,10 +65,10 @@ async fn start(limits: Limits, drain: Duration) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let metrics = Metrics::default();
-    let server = Server::new(limits, Arc::new(Echo), metrics.admission.clone());
+    let echo = Server::new(limits, Arc::new(Echo), metrics.admission.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async move { drop(stopped.await) };
-    let task = tokio::spawn(server.run(listener, served.config().unwrap(), stopped, drain));
+    let task = tokio::spawn(echo.run(listener, served.config().unwrap(), stopped, drain));
     Running { address, pair, served, stop: Some(stop), task, metrics }
 }
 

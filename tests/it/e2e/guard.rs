@@ -1,5 +1,8 @@
 //! Pods that name an object, whoever makes them: they get what it needs, or are not let in; with Loadline there or not.
 
+// What is asked is written where it is asked.
+#![allow(clippy::needless_pass_by_value)]
+
 use serde_json::{Value, json};
 
 use super::scenario::{Scenario, eventually, scenario};

@@ -16,6 +16,7 @@ mod idle;
 mod kubectl;
 mod numbers;
 mod placement;
+mod promises;
 mod reasons;
 mod rollout;
 mod scenario;
