@@ -2,7 +2,7 @@
 //! by itself, and pods with and without the policies, with 1,000 objects in the namespace. `make bench-admission` prints the
 //! figures that docs/performance.md has. `NODES=5000` puts so many nodes into the cluster first.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, clippy::needless_pass_by_value)]
 
 #[path = "../tests/controlplane/harness/mod.rs"]
 mod harness;
@@ -34,6 +34,8 @@ use harness::{ControlPlane, fleet, free_ports, loadline_binary};
 const SYSTEM: &str = "loadline-system";
 const PATIENCE: Duration = Duration::from_mins(5);
 const OBJECTS: usize = 1000;
+/// Of those who ask the webhook by itself.
+const CONNECTIONS: u32 = 10;
 
 fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -191,7 +193,6 @@ async fn direct(plane: &ControlPlane, port: u16, per_second: u32, time: Duration
         "POST /validate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{review}",
         review.len()
     ));
-    const CONNECTIONS: u32 = 10;
     let began = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..CONNECTIONS {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::controller::{duration, qualified};
+use super::times::{duration, qualified};
 use crate::admission::{Certificates, Options, Own};
 use crate::api::v1alpha1::AdmissionMode;
 

@@ -22,6 +22,7 @@ mod printer;
 mod reference;
 mod resolve;
 mod shape;
+mod times;
 mod values;
 mod words;
 
