@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := test
-.PHONY: test nightly demo fmt lint unit e2e idle accuracy bench bench-scale bench-page pictures fuzz controlplane page
+.PHONY: test nightly demo fmt lint unit e2e idle accuracy bench bench-scale bench-page bench-admission pictures fuzz controlplane page
 
 CARGO ?= cargo
 
@@ -94,3 +94,8 @@ bench-page: page
 bench-scale:
 	$(CARGO) build --locked --release --bin loadline --example scale
 	target/release/examples/scale
+
+# What admission costs: the webhook beside no webhook, and pods beside no policies, on a real API server.
+bench-admission: controlplane
+	$(CARGO) build --locked --release --bin loadline --example bench_admission
+	target/release/examples/bench_admission

@@ -1,5 +1,6 @@
 //! Loadline estimates the VRAM that a model needs, adds the safety margin, and lets it only onto Kubernetes nodes whose GPUs have it.
 
+pub mod admission;
 pub mod api;
 mod bounded;
 pub mod cli;

@@ -2,6 +2,7 @@
 //!
 //! Invariants: data goes to standard output, words about it to standard error; the exit code is the verdict.
 
+mod admission;
 mod completion;
 mod connection;
 mod controller;
@@ -18,6 +19,7 @@ mod printer;
 mod reference;
 mod resolve;
 mod shape;
+mod times;
 mod training_config;
 mod ui;
 mod values;
@@ -57,7 +59,7 @@ enum Command {
     /// Print the nodes and pods, pruned to what Loadline uses, for `--snapshot`.
     Snapshot(Box<nodes::WriteArguments>),
     /// Run the controller, until it is told to stop (SIGTERM, SIGINT).
-    Controller(controller::ControllerArguments),
+    Controller(Box<controller::ControllerArguments>),
     /// Serve the estimate as a page, and a cluster beside it, on this machine.
     Ui(Box<ui::UiArguments>),
     /// Print the custom resource definition as YAML.
@@ -103,7 +105,7 @@ fn execute(command: Command, printer: Printer) -> anyhow::Result<ExitStatus> {
         Command::Nodes(arguments) => nodes::nodes(&arguments, printer),
         Command::Doctor(arguments) => nodes::doctor(&arguments, printer),
         Command::Snapshot(arguments) => nodes::snapshot(&arguments, printer),
-        Command::Controller(arguments) => controller::run(arguments),
+        Command::Controller(arguments) => controller::run(*arguments),
         Command::Ui(arguments) => ui::run(&arguments, printer),
         Command::Crds => crds::run(printer),
         Command::Completion(arguments) => completion::run(&arguments, printer),

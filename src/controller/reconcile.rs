@@ -19,6 +19,7 @@ use super::error::{Error, within};
 use super::events::{self, Note};
 use super::gather::{self, Gathered, Places};
 use super::memory::Records;
+use super::requirements::{self, Requirements};
 use super::resolve::{self, Desired, Present, Resolved};
 use super::status::{self, Facts};
 use super::{apply, scale};
@@ -26,9 +27,9 @@ use crate::api::conditions::WorkloadReason;
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::View;
 use crate::inventory::PodFacts;
-use crate::launch::Running;
 use crate::launch::deployment::Replacement;
 use crate::launch::rollout::{Child, Rollout};
+use crate::launch::{Launch, Running, affinity, guard};
 use crate::model::ModelShape;
 use crate::plan::Plan;
 use crate::render::{Found, Origin, Outcome};
@@ -63,6 +64,8 @@ pub struct Writer {
     pub deployments_read: watch::Receiver<bool>,
     /// The ConfigMaps that describe models.
     pub config_maps: ConfigMaps,
+    /// What pods must demand, as the API server's policies read it.
+    pub requirements: Requirements,
     /// What is remembered of what was written.
     pub records: Records,
     /// Who publishes events.
@@ -101,6 +104,7 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     if object.meta().deletion_timestamp.is_some() {
         // What it owns goes with it.
         context.forget(&key);
+        context.writer.requirements.require(&key, None, true).await?;
         return Ok(Action::await_change());
     }
     let action = match &object.0 {
@@ -141,6 +145,7 @@ impl Context {
                 let question = Question { guarded, shape, view: &view, seen: seen.clone() };
                 let resolved = self.planned(key, question, Arc::clone(&pods)).await?;
                 self.track(key, resolved.tracked.clone(), &view);
+                self.require(key, object, &resolved.found, &view, seen.as_deref()).await?;
                 (resolved, false, look_again.unwrap_or(AGAIN).min(AGAIN))
             }
             Gathered::Refused(error) => {
@@ -233,6 +238,38 @@ impl Context {
                 Err(Error::Broken(broken.to_string()))
             }
         }
+    }
+
+    /// Writes what the pods of an object must demand, whoever makes them.
+    async fn require(
+        &self,
+        key: &Key,
+        object: &ModelDeployment,
+        found: &Found,
+        view: &View,
+        seen: Option<&Deployment>,
+    ) -> Result<(), Error> {
+        // Where there is no plan, what was written stands.
+        let Found::Planned(plan) = found else { return Ok(()) };
+        let placement = object.spec.placement.clone().unwrap_or_default();
+        let question = affinity::Question {
+            sources: view.inventory.sources(),
+            resource: plan.decision.resource(),
+            requirement: plan.requirement,
+            sharing: placement.sharing.unwrap_or_default(),
+            strategy: placement.strategy.unwrap_or_default(),
+        };
+        let required = guard::required(&plan.launch, question).unwrap_or_default();
+        // The Deployment as it is: what is about to be written into it may be another template.
+        let is_rolled_out = match (seen, &plan.launch) {
+            (None, _) | (_, Launch::Nothing(_)) => true,
+            (Some(seen), Launch::Run(pods)) => {
+                let written = Running::of(seen, None).record;
+                written.is_some_and(|record| record.template == pods.template)
+                    && requirements::is_rolled_out(seen)
+            }
+        };
+        self.writer.requirements.require(key, required, is_rolled_out).await
     }
 
     /// What is not planned is promised nothing.

@@ -8,6 +8,7 @@
 pub mod affinity;
 pub mod deployment;
 pub mod failure;
+pub mod guard;
 mod pods;
 pub mod record;
 pub mod rollout;

@@ -3,6 +3,7 @@
 //! Invariants: the status, the command line and a CI job say the same because they all call this; a message
 //! is at most 1,024 bytes; the numbers of a sum add up as printed; nothing from a label or a file can steer a terminal.
 
+mod admission;
 mod change;
 pub mod hints;
 pub mod json;
@@ -18,6 +19,7 @@ pub mod table;
 pub mod text;
 pub mod yaml;
 
+pub use admission::Answer;
 pub use change::{change, change_fields};
 pub use message::{components, message, needs, plan_error};
 pub use node::{fault_words, memory_problem, node_message, product, sharing_word, vendor_name};

@@ -175,6 +175,15 @@ impl Decisions {
         inner.handed_on.remove(key);
         inner.reasons.remove(key)
     }
+
+    /// Forgets all objects; which they were, and the reasons that they had.
+    pub fn forget_all(&self) -> Vec<(Key, Option<Reason>)> {
+        let mut forgotten = std::mem::take(&mut *self.inner());
+        let with_reasons: Vec<(Key, Option<Reason>)> =
+            forgotten.reasons.drain().map(|(key, reason)| (key, Some(reason))).collect();
+        let others = forgotten.tracked.into_keys().map(|key| (key, None));
+        with_reasons.into_iter().chain(others).collect()
+    }
 }
 
 /// Judges each of many, on several threads where they are many: one that takes long holds up no other, and one that panics

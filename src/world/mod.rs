@@ -13,7 +13,7 @@ pub mod turns;
 
 use std::sync::Arc;
 
-use crate::cluster::{PodsByOwner, View, Views};
+use crate::cluster::{Modes, PodsByOwner, RequiredOfPods, View, Views};
 use crate::inventory::PodFacts;
 use crate::telemetry::{Health, Metrics};
 
@@ -32,6 +32,10 @@ pub struct World {
     pub views: Views,
     /// The pods of each object, as their watch shows them.
     pub pods: PodsByOwner,
+    /// What each namespace wants done where nothing fits.
+    pub modes: Modes,
+    /// What pods that name an object must demand, where a webhook is to give it to them.
+    pub required: RequiredOfPods,
     /// Models, as far as they have been read.
     pub models: Models,
     /// What was decided of each object.
@@ -57,6 +61,14 @@ impl World {
     #[must_use]
     pub fn view(&self) -> Option<Arc<View>> {
         self.views.borrow().clone()
+    }
+
+    /// Forgets what was decided of every object: another replica decides from now on.
+    pub fn forget_decisions(&self) {
+        for (key, reason) in self.decisions.forget_all() {
+            self.promised.forget(&key);
+            self.metrics.decided(reason, None);
+        }
     }
 
     /// Forgets an object that is gone.

@@ -20,6 +20,9 @@ const PURE: &[&str] = &[
     "plan",
     "render",
     "sizing",
+    "admission/wire.rs",
+    "admission/review.rs",
+    "admission/pods.rs",
 ];
 
 /// What a pure module must not name, and why.

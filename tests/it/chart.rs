@@ -37,6 +37,7 @@ fn lint() {
 #[test]
 fn values_decide_what_is_rendered() {
     const CRD: &str = "CustomResourceDefinition/modeldeployments.loadline.dev";
+    const REQUIREMENTS: &str = "CustomResourceDefinition/modelrequirements.loadline.dev";
     #[track_caller]
     fn check(values: &[&str], expect: &[&str]) {
         let names: Vec<_> = objects(values).into_iter().map(|(name, _)| name).collect();
@@ -45,26 +46,47 @@ fn values_decide_what_is_rendered() {
     check(
         &[],
         &[
+            "PodDisruptionBudget/loadline",
             "ServiceAccount/loadline",
             CRD,
+            REQUIREMENTS,
             "ClusterRole/loadline-view",
             "ClusterRole/loadline-edit",
+            "ClusterRole/loadline-admission",
             "ClusterRole/loadline",
+            "ClusterRoleBinding/loadline-admission",
             "ClusterRoleBinding/loadline",
+            "Role/loadline",
+            "RoleBinding/loadline",
+            "Service/loadline-webhooks",
             "Service/loadline-metrics",
             "Deployment/loadline",
+            "MutatingWebhookConfiguration/loadline",
+            "ValidatingWebhookConfiguration/loadline",
+            "ValidatingAdmissionPolicy/loadline-pods",
+            "ValidatingAdmissionPolicyBinding/loadline-pods",
         ],
     );
     check(
-        &["--set", "crds.install=false,rbac.create=false,rbac.aggregate=false,serviceAccount.create=false"],
-        &["Service/loadline-metrics", "Deployment/loadline"],
+        &[
+            "--set",
+            "crds.install=false,rbac.create=false,rbac.aggregate=false,serviceAccount.create=false,admission.enabled=false",
+        ],
+        &["PodDisruptionBudget/loadline", "Service/loadline-metrics", "Deployment/loadline"],
     );
     check(
-        &["--set", "crds.install=false,rbac.aggregate=false,fullnameOverride=fit"],
+        &[
+            "--set",
+            "crds.install=false,rbac.aggregate=false,fullnameOverride=fit,admission.enabled=false,replicas=1",
+        ],
         &[
             "ServiceAccount/fit",
+            "ClusterRole/fit-admission",
             "ClusterRole/fit",
+            "ClusterRoleBinding/fit-admission",
             "ClusterRoleBinding/fit",
+            "Role/fit",
+            "RoleBinding/fit",
             "Service/fit-metrics",
             "Deployment/fit",
         ],
@@ -148,7 +170,10 @@ fn wrong_values_are_refused_by_name() {
         assert!(error.contains(expect), "{value}: {error}");
     }
     check("replica=1", "additional properties 'replica' not allowed");
-    check("replicas=2", "/replicas");
+    check("replicas=11", "/replicas");
+    check("admission.mode=Deny", "/admission/mode");
+    check("admission.timeoutSeconds=30", "/admission/timeoutSeconds");
+    check("admission.url=http://10.0.0.7", "/admission/url");
     check("image.pullPolicy=Sometimes", "/image/pullPolicy");
     check("image.digest=latest", "/image/digest");
     check("controller.labelGrace=soon", "/controller/labelGrace");
@@ -297,7 +322,7 @@ spec: {model: {parameters: 8B}, engine: {name: none}}
         cluster.kubectl(left.iter().copied().chain(["-l", "app.kubernetes.io/instance=loadline"])).unwrap();
     let left = left.json().unwrap();
     let left: Vec<_> = items(&left).iter().map(|object| text(object, "/kind")).collect();
-    assert_eq!(left, ["CustomResourceDefinition"]);
+    assert_eq!(left, ["CustomResourceDefinition", "CustomResourceDefinition"]);
     assert_eq!(text(&kept(), "/metadata/uid"), uid);
 
     cluster.install_chart(&[]).unwrap();

@@ -35,13 +35,22 @@ pub(crate) struct Cluster {
     controller: Option<Controller>,
     /// Whether the CRD may accept what the types do not.
     schema_is_open: bool,
+    /// Whether the webhooks are installed: only where a scenario is about them, for they refuse what others need to have.
+    has_webhooks: bool,
 }
 
-/// The running controller.
-struct Controller {
-    process: Process,
+/// A running controller.
+pub(crate) struct Controller {
+    pub(crate) process: Process,
     port: u16,
     options: Vec<String>,
+}
+
+impl Controller {
+    /// What it answers to a GET.
+    pub(crate) fn answer(&self, path: &str) -> Result<String> {
+        get(self.port, path)
+    }
 }
 
 /// So many clusters are there: the scenarios wait much and compute little, so two of them share two cores well.
@@ -103,7 +112,7 @@ pub(crate) fn exclusive() -> Exclusive {
 impl Cluster {
     fn start(index: usize) -> Result<Self> {
         let plane = ControlPlane::start(&format!("tests-{index}"))?;
-        let cluster = Self { plane, controller: None, schema_is_open: false };
+        let cluster = Self { plane, controller: None, schema_is_open: false, has_webhooks: false };
         cluster.kubectl(["create", "namespace", SYSTEM_NAMESPACE])?.output()?;
         let enforce = "pod-security.kubernetes.io/enforce=restricted";
         cluster.kubectl(["label", "namespace", SYSTEM_NAMESPACE, enforce])?.output()?;
@@ -121,7 +130,8 @@ impl Cluster {
     pub(crate) fn install_chart(&self, more: &[&str]) -> Result<String> {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/loadline");
         let arguments = ["upgrade", "--install", "loadline", chart, "--namespace", SYSTEM_NAMESPACE];
-        let output = self.plane.helm(arguments.iter().chain(more))?.output()?;
+        let without = ["--set=admission.enabled=false"];
+        let output = self.plane.helm(arguments.iter().chain(&without).chain(more))?.output()?;
         self.kubectl([
             "wait",
             "--for=condition=Established",
@@ -130,6 +140,14 @@ impl Cluster {
         ])?
         .output()?;
         Ok(output)
+    }
+
+    /// Installs the webhooks, which the API server finds at an address, with more values; until the next scenario.
+    pub(crate) fn install_webhooks(&mut self, url: &str, more: &[&str]) -> Result<()> {
+        self.has_webhooks = true;
+        let url = format!("--set=admission.enabled=true,admission.url={url}");
+        self.install_chart(&[&[url.as_str()], more].concat())?;
+        Ok(())
     }
 
     /// The nodes as every scenario finds them: what another scenario has changed is made anew.
@@ -188,9 +206,17 @@ impl Cluster {
             return Ok(());
         }
         self.controller = None;
+        let mut controller = self.spawn_controller("controller", options)?;
+        self.wait_for_controller(&mut controller)?;
+        self.controller = Some(controller);
+        Ok(())
+    }
+
+    /// Starts one more controller, which logs under a name of its own.
+    pub(crate) fn spawn_controller(&self, name: &str, options: &[&str]) -> Result<Controller> {
         let token = ["create", "token", "loadline", "--namespace", SYSTEM_NAMESPACE, "--duration=3h"];
         let token = self.kubectl(token)?.output()?;
-        let kubeconfig: PathBuf = self.plane.kubeconfig_for_token("controller", token.trim())?;
+        let kubeconfig: PathBuf = self.plane.kubeconfig_for_token(name, token.trim())?;
         let [port] = free_ports()?;
         let mut command = Command::new(loadline_binary()?);
         command
@@ -199,16 +225,21 @@ impl Cluster {
             .args(options)
             .env("LOADLINE_LOG", "info,loadline=debug")
             .env("RUST_BACKTRACE", "1");
-        let process = self.plane.spawn_client("controller", command, &kubeconfig)?;
+        let process = self.plane.spawn_client(name, command, &kubeconfig)?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut controller = Controller { process, port, options };
-        let log = self.plane.log_of("controller");
+        Ok(Controller { process, port, options })
+    }
+
+    /// Waits until a controller is ready.
+    pub(crate) fn wait_for_controller(&self, controller: &mut Controller) -> Result<()> {
+        let log = self.plane.log_of(&controller.process.name);
         until("the controller's /readyz", PATIENCE, || {
             ensure!(!controller.process.exited()?, "the controller has ended; its log is {}", log.display());
-            Ok(get(port, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")).then_some(()))
-        })?;
-        self.controller = Some(controller);
-        Ok(())
+            Ok(controller
+                .answer("/readyz")
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                .then_some(()))
+        })
     }
 
     /// Ends the controller as Kubernetes would (SIGTERM).
@@ -277,6 +308,10 @@ impl Cluster {
         }
         if self.schema_is_open {
             self.close_schema()?;
+        }
+        if self.has_webhooks {
+            self.install_chart(&[])?;
+            self.has_webhooks = false;
         }
         self.reset_nodes()
     }

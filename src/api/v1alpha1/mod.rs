@@ -5,6 +5,7 @@
 // One `printcolumn` per column repeats the attribute's keys.
 #![allow(clippy::duplicated_attributes)]
 
+mod requirements;
 mod status;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::estimate::{AttentionKernel, Checkpointing, Loss, Method, Offload, Opt
 use crate::inventory::Vendor;
 use crate::precision::{CachePrecision, Engine, Precision};
 
+pub use requirements::{LabelExpression, ModelRequirements, ModelRequirementsSpec, RequiredOfPods};
 pub use status::{
     BestNode, EstimateStatus, ModelDeploymentStatus, NodeStatus, PlacementStatus, RejectedNodes,
     SuggestionStatus, SummaryStatus, UNOBSERVED,
@@ -156,7 +158,7 @@ pub struct ModelDeploymentSpec {
     #[x_kube(validation = Rule::new(r"self.matches('^(10(\\.0{1,3})?|[1-9](\\.[0-9]{1,3})?)$')").message("safetyMargin must be a decimal from 1.0 to 10.0 with at most three decimals, such as \"1.2\""))]
     #[schemars(length(max = limits::MARGIN.most))]
     pub safety_margin: Option<String>,
-    /// What `kubectl apply` does when no node fits now. Default: Warn. Deny is not supported yet.
+    /// What `kubectl apply` does when no node fits now. Default: what the namespace's label `loadline.dev/admission` (deny, warn or ignore) or the controller says; else Warn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "AdmissionMode")]
     pub admission: Option<AdmissionMode>,
@@ -338,7 +340,7 @@ pub struct EngineSpec {
 /// What `kubectl apply` does when no node fits now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AdmissionMode {
-    /// Refuse the object. Not supported yet.
+    /// Refuse the object. What its nodes do not say is no reason to.
     Deny,
     /// Accept it with a warning; its pods wait.
     #[default]

@@ -49,6 +49,8 @@ impl Harness {
         let world = World {
             views: view,
             pods: PodsByOwner::default(),
+            modes: crate::cluster::Modes::default(),
+            required: crate::cluster::RequiredOfPods::default(),
             models,
             decisions: Decisions::default(),
             promised: Promised::default(),
@@ -61,6 +63,7 @@ impl Harness {
             deployments: children.as_reader(),
             deployments_read: watch::channel(true).1,
             config_maps: ConfigMaps::default(),
+            requirements: Requirements::none(client.clone()),
             records: Records::default(),
             recorder: Recorder::new(client, Reporter { controller: "loadline".to_owned(), instance: None }),
             wake,
