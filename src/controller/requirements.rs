@@ -41,8 +41,12 @@ struct Inner {
 #[derive(Default)]
 struct Namespace {
     wanted: Mutex<BTreeMap<String, Required>>,
-    /// What is written; one write at a time, which takes in all that was wanted by then.
-    written: tokio::sync::Mutex<BTreeMap<String, Required>>,
+    /// One write at a time, which takes in all that is wanted by then.
+    turn: tokio::sync::Mutex<()>,
+    /// Whether what is wanted is not written.
+    is_dirty: AtomicBool,
+    /// Whether somebody waits for that, or has waited in vain.
+    is_owed: AtomicBool,
     /// Whether a task is on its way that writes what is new.
     is_due: AtomicBool,
 }
@@ -86,7 +90,6 @@ impl Requirements {
         for one in list.into_iter().filter(|one| one.name_any() == REQUIREMENTS) {
             let namespace = Namespace::default();
             *locked(&namespace.wanted) = from_data(&one.spec);
-            *namespace.written.lock().await = from_data(&one.spec);
             locked(&requirements.0.namespaces)
                 .insert(one.metadata.namespace.clone().unwrap_or_default(), Arc::new(namespace));
         }
@@ -113,37 +116,52 @@ impl Requirements {
             }
             Arc::clone(namespaces.entry(key.0.clone()).or_default())
         };
-        let is_new = {
+        let (is_new, is_changed) = {
             let mut wanted = locked(&namespace.wanted);
             let before = wanted.get(&key.1);
             let is_new = before.is_none();
-            match required {
+            let is_changed = match required {
                 Some(required) => {
                     let required = required.after(before, is_rolled_out);
-                    wanted.insert(key.1.clone(), required);
+                    let is_changed = before != Some(&required);
+                    if is_changed {
+                        wanted.insert(key.1.clone(), required);
+                    }
+                    is_changed
                 }
-                None => drop(wanted.remove(&key.1)),
+                None => wanted.remove(&key.1).is_some(),
+            };
+            if is_changed {
+                namespace.is_dirty.store(true, Ordering::Release);
             }
-            is_new
+            (is_new, is_changed)
         };
-        if is_new {
+        if is_new && is_changed {
             self.flush_soon(key.0.clone(), namespace);
             return Ok(());
         }
-        self.flush(&key.0, &namespace).await
+        if is_changed || namespace.is_owed.load(Ordering::Acquire) {
+            namespace.is_owed.store(true, Ordering::Release);
+            return self.flush(&key.0, &namespace).await;
+        }
+        Ok(())
     }
 
     /// Writes what is wanted of a namespace, unless it is written.
     async fn flush(&self, name: &str, namespace: &Namespace) -> Result<(), Error> {
-        let mut written = namespace.written.lock().await;
+        let _turn = namespace.turn.lock().await;
         // Whoever wrote meanwhile has taken this in.
-        let wanted = locked(&namespace.wanted).clone();
-        if *written == wanted {
+        if !namespace.is_dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        self.write(name, &wanted).await?;
-        *written = wanted;
-        Ok(())
+        namespace.is_owed.store(false, Ordering::Release);
+        let wanted = locked(&namespace.wanted).clone();
+        let result = self.write(name, &wanted).await;
+        if result.is_err() {
+            namespace.is_dirty.store(true, Ordering::Release);
+            namespace.is_owed.store(true, Ordering::Release);
+        }
+        result
     }
 
     /// Writes what is wanted a moment later, with what else comes until then.

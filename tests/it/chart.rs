@@ -50,9 +50,9 @@ fn values_decide_what_is_rendered() {
             "ServiceAccount/loadline",
             CRD,
             REQUIREMENTS,
+            "ClusterRole/loadline-admission",
             "ClusterRole/loadline-view",
             "ClusterRole/loadline-edit",
-            "ClusterRole/loadline-admission",
             "ClusterRole/loadline",
             "ClusterRoleBinding/loadline-admission",
             "ClusterRoleBinding/loadline",
@@ -62,9 +62,9 @@ fn values_decide_what_is_rendered() {
             "Service/loadline-metrics",
             "Deployment/loadline",
             "MutatingWebhookConfiguration/loadline",
-            "ValidatingWebhookConfiguration/loadline",
             "ValidatingAdmissionPolicy/loadline-pods",
             "ValidatingAdmissionPolicyBinding/loadline-pods",
+            "ValidatingWebhookConfiguration/loadline",
         ],
     );
     check(

@@ -130,7 +130,9 @@ impl Cluster {
     pub(crate) fn install_chart(&self, more: &[&str]) -> Result<String> {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/loadline");
         let arguments = ["upgrade", "--install", "loadline", chart, "--namespace", SYSTEM_NAMESPACE];
-        let without = ["--set=admission.enabled=false"];
+        // Where the chart's pod takes nothing that a scenario counts.
+        let pod = r"--set=nodeSelector.kubernetes\.io/hostname=cpu";
+        let without = ["--set=admission.enabled=false,replicas=1", pod];
         let output = self.plane.helm(arguments.iter().chain(&without).chain(more))?.output()?;
         self.kubectl([
             "wait",
