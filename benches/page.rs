@@ -130,9 +130,7 @@ fn main() {
     let spec = |number: u32| {
         let (context, model) =
             (1024 + number % 130_000, ["llama-3.1-8b", "llama-3.3-70b", "gpt-oss-20b"][number as usize % 3]);
-        format!(
-            r#"{{"spec":{{"model":{{"catalog":"{model}"}},"context":{{"length":{context}}}}},"fit":"RTX-4090"}}"#
-        )
+        format!(r#"{{"spec":{{"model":{{"catalog":"{model}"}},"context":{{"length":{context}}}}}}}"#)
     };
     let mut one = connect(host);
     ask(&mut one, &request("/api/v1/estimate", &spec(0)));

@@ -94,7 +94,8 @@ impl Browser {
     #[track_caller]
     pub(super) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.last += 1;
-        let mut message = json!({"id": self.last, "method": method, "params": parameters});
+        let mut message = json!({"id": self.last, "method": method});
+        message["params"] = parameters;
         if !self.session.is_empty() {
             message["sessionId"] = json!(self.session);
         }

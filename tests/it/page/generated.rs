@@ -5,12 +5,8 @@ use std::path::Path;
 use loadline::page::{MeasuredRow, measured_rows};
 use loadline::units::{Bytes, GIB, MIB};
 
-use super::super::generated::check;
-
-#[path = "../../accuracy/table.rs"]
-mod table;
-
-use table::Row;
+use crate::accuracy::table::{self, Row};
+use crate::generated::check;
 
 fn rows(file: &str) -> Vec<Row> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/measured").join(file);
