@@ -6,28 +6,22 @@ use clap::Args;
 
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{ContextSpec, EngineSpec, ParallelismSpec, TensorParallel, TrainingSpec};
-use crate::engine;
-use crate::estimate::{
-    AttentionKernel, Checkpointing, Loss, Method, Offload, Optimizer, Sharding, Workload, estimate,
-};
+use crate::estimate::{AttentionKernel, Checkpointing, Loss, Method, Offload, Optimizer, Sharding};
 use crate::model::catalog;
-use crate::plan::{judge, workload};
 use crate::precision::{CachePrecision, Engine, Precision};
 use crate::render::json::{self, CardDocument};
-use crate::render::{hints as words, table};
+use crate::render::table;
+use crate::sizing::{Answer, CARDS, Comparison, Gpu, Question};
 use crate::units::{Margin, shorten};
 
-use super::compare::Comparison;
 use super::failure::{ExitStatus, Failure};
-use super::fit::{self, Sizing};
-use super::gpu::{CARDS, Gpu};
 use super::hub::HubArguments;
 use super::output::Format;
 use super::printer::Printer;
 use super::shape::ModelArguments;
 use super::training_config::{self, TrainingConfig};
 use super::values::{gpus, one_of, sequences, tokens};
-use super::words::explained;
+use super::words::{incomparable, refused};
 
 #[derive(Debug, Args)]
 pub(super) struct EstimateArguments {
@@ -180,30 +174,18 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     let method = arguments.training.training.or(config.as_ref().map(|config| config.training.method));
     arguments.training.check(method)?;
     if let Some(comparison) = arguments.compare {
-        comparison.check(method, arguments.training.gpus)?;
+        comparison.check(method, arguments.training.gpus).map_err(incomparable)?;
     }
     let named = config.as_ref().and_then(|config| config.model.as_deref());
     let shape = arguments.model.or(named).shape(&arguments.hub)?;
     let spec = spec(arguments, config.as_ref());
-    let workload = workload(&spec, &shape).map_err(explained)?;
-    let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;
-    judge(&spec, &estimate, arguments.margin).map_err(explained)?;
-    let sizing = Sizing { shape: &shape, asked: &workload, estimate: &estimate, margin: arguments.margin };
-    let mut document = json::estimate(&shape, &estimate, arguments.margin);
-    document.cards = Some(fit::cards(&sizing));
-    document.fit = arguments.fit.as_ref().map(|gpu| fit::fit(gpu, &sizing));
-    document.comparison =
-        arguments.compare.map(|comparison| comparison.rows(&sizing, arguments.fit.as_ref()));
-    document.notes.extend(hints(&sizing));
+    let question = Question {
+        fit: arguments.fit.as_ref(),
+        compare: arguments.compare,
+        ..Question::new(&shape, &spec, arguments.margin)
+    };
+    let Answer { estimate, mut document } = question.answer().map_err(refused)?;
     document.notes.extend(config.into_iter().flat_map(|config| config.notes));
-    let uncounted = engine::uncounted(arguments.serving.engine, &arguments.serving.arguments);
-    if !uncounted.is_empty() {
-        document.notes.push(format!(
-            "Not counted, as nothing is known of it that changes memory: {}.",
-            uncounted.join(", ")
-        ));
-    }
-    document.notes.extend(engine::remarks(arguments.serving.engine, &arguments.serving.arguments));
     let fits = document.fit.as_ref().is_none_or(|fit| fit.fits);
     let status = if fits { ExitStatus::Fine } else { ExitStatus::DoesNotFit };
     if let Some(text) = arguments.output.document(&document)? {
@@ -226,40 +208,6 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     }
     Ok(status)
 }
-
-/// What a newcomer should know of what was left out.
-fn hints(sizing: &Sizing<'_>) -> Vec<String> {
-    let mut hints = Vec::new();
-    let parameters = sizing.shape.parameters;
-    if parameters < SMALLEST_MODEL && sizing.shape.tensors.is_empty() {
-        hints.push(words::so_few_parameters(parameters));
-    }
-    let estimate = sizing.estimate;
-    let method = sizing.asked.training.as_ref().map(|training| training.method);
-    if let (Some(Method::Qlora), Some(asked), Some(held)) =
-        (method, sizing.asked.precision, estimate.workload.precision)
-        && asked.is_wide()
-    {
-        hints.push(words::quantised_base(asked, held));
-    }
-    let dominates = estimate.per_gpu.kv_cache.0 >= estimate.total_per_gpu.0 / 4;
-    if sizing.asked.context.is_none()
-        && let Some(longest) = estimate.workload.context.filter(|longest| *longest > USUAL_CONTEXT)
-        && dominates
-    {
-        let usual = Workload { context: Some(USUAL_CONTEXT), ..sizing.asked.clone() };
-        let required = crate::estimate::estimate(sizing.shape, &usual)
-            .ok()
-            .and_then(|usual| sizing.margin.apply(usual.total_per_gpu).ok());
-        hints.extend(required.map(|required| words::longest_context(longest, USUAL_CONTEXT, required)));
-    }
-    hints
-}
-
-/// A model of fewer parameters is none that is served: a size of which the unit was forgotten.
-const SMALLEST_MODEL: u64 = 100_000;
-/// A context that most requests keep to.
-const USUAL_CONTEXT: u64 = 8192;
 
 /// A list, where there is anything in it.
 fn several<T: Clone>(values: &[T]) -> Option<Vec<T>> {

@@ -52,7 +52,7 @@ use crate::launch::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
 use crate::world::tasks::Tasks;
-use crate::world::{Decisions, Key, Models, Planner, Turns, World};
+use crate::world::{Decisions, Key, Models, Planner, Promised, Turns, World};
 
 pub use reconcile::Writer;
 
@@ -179,6 +179,7 @@ where
         pods,
         models,
         decisions: Decisions::default(),
+        promised: Promised::default(),
         planner: Planner::default(),
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
@@ -409,24 +410,49 @@ fn queue(
     (store, child_store, stream::select_all(all).boxed())
 }
 
-/// Wakes the objects that a change of the cluster leads to another plan for, and no other.
+/// Wakes the objects that a change of the cluster, or of what is promised, leads to another plan for, and no other.
 async fn wake_on_change(world: Arc<World>, wake: Wake) {
     let mut views = world.views.clone();
-    while views.changed().await.is_ok() {
+    let mut promises = world.promised.changes();
+    let mut ends = None::<Instant>;
+    loop {
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            // A burst of objects is one change.
+            changed = promises.changed() => match changed {
+                Ok(()) => tokio::time::sleep(DEBOUNCE).await,
+                Err(_) => return,
+            },
+            () = sleep_until(ends) => {}
+        }
+        promises.mark_unchanged();
         let Some(view) = views.borrow_and_update().clone() else { continue };
         world.health.cluster_read();
-        let (world, wake) = (Arc::clone(&world), wake.clone());
+        let (of, wake) = (Arc::clone(&world), wake.clone());
         // Many objects are many decisions: not on a thread that serves others.
-        let told = tokio::task::spawn_blocking(move || tell_changed(&world, &view, &wake)).await;
-        if told.is_err() {
-            return;
+        let told = tokio::task::spawn_blocking(move || {
+            let ends = of.promised.anew(&view.inventory, Instant::now());
+            tell_changed(&of, &view, &wake);
+            ends
+        });
+        match told.await {
+            Ok(next) => ends = next,
+            Err(_) => return,
         }
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 
 /// Plans every object anew, and wakes each as soon as its decision is another.
 fn tell_changed(world: &World, view: &View, wake: &Wake) {
-    let broken = world.decisions.tell_changed(&view.inventory, view.version, |key| {
+    let inventory = view.inventory.promising(world.promised.current());
+    let broken = world.decisions.tell_changed(&inventory, view.version, |key| {
         world.metrics.woken();
         // The receiver is gone only when the process is stopping.
         let _ = wake.send(reconcile::reference(key));

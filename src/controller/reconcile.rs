@@ -1,7 +1,7 @@
 //! One object: gather, resolve, apply, status.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::DeserializeGuard;
@@ -30,6 +30,7 @@ use crate::launch::Running;
 use crate::launch::deployment::Replacement;
 use crate::launch::rollout::{Child, Rollout};
 use crate::model::ModelShape;
+use crate::plan::Plan;
 use crate::render::{Found, Origin, Outcome};
 use crate::world::{Key, Tracked, Turns, World};
 
@@ -110,6 +111,11 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     Ok(action)
 }
 
+/// When an object was created, in seconds since 1970: the order in which GPUs are promised.
+fn created(object: &ModelDeployment) -> i64 {
+    object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |created| created.0.as_second())
+}
+
 impl Context {
     async fn settle(
         &self,
@@ -138,22 +144,22 @@ impl Context {
                 (resolved, false, look_again.unwrap_or(AGAIN).min(AGAIN))
             }
             Gathered::Refused(error) => {
-                world.decisions.track(key, None);
+                self.untrack(key);
                 (resolve::unresolved(Found::Refused(error), object, seen.as_deref()), true, AGAIN)
             }
             Gathered::Malformed(problem) => {
-                world.decisions.track(key, None);
+                self.untrack(key);
                 let found = Found::Malformed(vec![problem]);
                 (resolve::unresolved(found, object, seen.as_deref()), true, AGAIN)
             }
             Gathered::Pending => {
-                world.decisions.track(key, None);
+                self.untrack(key);
                 // The read tells when it is over.
                 stands = self.stands(key, object);
                 (resolve::unresolved(Found::Pending, object, seen.as_deref()), false, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
-                world.decisions.track(key, None);
+                self.untrack(key);
                 stands = unresolved.is_transient && self.stands(key, object);
                 let found = Found::Unresolved(unresolved.message);
                 let resolved = resolve::unresolved(found, object, seen.as_deref());
@@ -163,7 +169,9 @@ impl Context {
         let apply =
             apply::Writer { client: &writer.client, metrics: &world.metrics, memory: &writer.records };
         let rollout = apply::workload(apply, object, &resolved.desired, seen.as_deref()).await?;
-        if resolved.desired == Desired::AsItIs {
+        // What cannot be written anew can be scaled all the same.
+        let is_refused = matches!(rollout, Rollout::Rejected { .. } | Rollout::Denied { .. });
+        if resolved.desired == Desired::AsItIs || is_refused {
             self.scale(object, seen.as_deref()).await?;
         }
         if stands {
@@ -206,7 +214,16 @@ impl Context {
             let decided = |running: Option<&Running>| {
                 world.decisions.handed_on(&name, object, running, &shape, view.version)
             };
-            Some(resolve::resolve(object, &shape, &view.inventory, present, decided))
+            let promising = || view.inventory.promising(world.promised.current());
+            let resolved = resolve::resolve(object, &shape, &promising(), present, decided);
+            let wanted = resolved.found.plan().and_then(Plan::wanted);
+            world.promised.wants(&name, created(object), wanted, &view.inventory, Instant::now());
+            // What others were promised meanwhile is not to be promised twice.
+            let is_outdated = |tracked: &Tracked| tracked.is_changed_by(&promising());
+            if resolved.tracked.as_ref().is_some_and(is_outdated) {
+                return Some(resolve::resolve(object, &shape, &promising(), present, |_| None));
+            }
+            Some(resolved)
         });
         match planned.await {
             Ok(resolved) => resolved.ok_or(Error::Stopping),
@@ -216,6 +233,12 @@ impl Context {
                 Err(Error::Broken(broken.to_string()))
             }
         }
+    }
+
+    /// What is not planned is promised nothing.
+    fn untrack(&self, key: &Key) {
+        self.world.decisions.track(key, None);
+        self.world.promised.forget(key);
     }
 
     /// Whether what the status says stands while the model cannot be read: it has an estimate, and is about this spec.
@@ -330,7 +353,7 @@ impl Context {
 
     /// Says of a malformed object that it is.
     async fn report_malformed(&self, key: &Key, invalid: &InvalidObject) -> Result<Action, Error> {
-        self.world.decisions.track(key, None);
+        self.untrack(key);
         // Its status could not be read along with it.
         let resource = kube::core::ApiResource::erase::<ModelDeployment>(&());
         let objects: Api<DynamicObject> = Api::namespaced_with(self.writer.client.clone(), &key.0, &resource);

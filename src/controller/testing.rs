@@ -128,6 +128,7 @@ pub(crate) fn plan(object: &ModelDeployment, gib: u64, inventory: &Inventory) ->
         requirement,
         decision: decide(&Request { requirement, policy: &policy, owner }, inventory, &[]),
         policy,
+        replicas: u64::try_from(object.spec.replicas).unwrap(),
         launch: Launch::Run(Box::new(Pods {
             template: Value::Null,
             demand: Demand { resource: "nvidia.com/gpu".to_owned(), gpus, per_gpu: gib * GIB, tensor },

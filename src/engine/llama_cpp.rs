@@ -12,6 +12,7 @@ use crate::refusal::Refusal;
 /// The engine.
 pub(super) const TABLE: Table = Table {
     image: Some("ghcr.io/ggml-org/llama.cpp:server-cuda-b10481"),
+    stock: &["llama.cpp", "llama-server"],
     command: &[],
     endpoint: Some((8080, "/health")),
     model_variables: &["LLAMA_ARG_MODEL", "LLAMA_ARG_MODEL_URL", "LLAMA_ARG_HF_REPO"],

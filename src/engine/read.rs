@@ -2,7 +2,7 @@
 
 use super::arguments::{Flag, flags};
 use super::loading::made_by;
-use super::table::{Entry, Kind, Meaning, Says, Table, Values, field};
+use super::table::{Entry, Kind, Meaning, Says, Values, field};
 use super::tables;
 use crate::api::v1alpha1::EngineSpec;
 use crate::estimate::Options;
@@ -275,23 +275,6 @@ fn precision(entry: &Entry, flag: &Flag<'_>) -> Result<Option<Said<Precision>>, 
         format!("{} has \"{}\", which is no type that it takes", flag.name, shorten(written)),
         format!("write one of {}, or leave it out and set precision", names.join(", ")),
     ))
-}
-
-/// The flags that name the model, as the table of an engine has them.
-pub(super) fn names_model(table: &Table, arguments: &[String]) -> bool {
-    let by_flag = flags(arguments).any(|flag| {
-        table.entry(&flag.name).is_some_and(|entry| {
-            matches!(entry.says, Says::Model(place) if place != super::table::Place::File)
-                && flag.value.is_some()
-        })
-    });
-    let first = arguments.first().filter(|word| !word.is_empty() && !word.starts_with('-'));
-    // `serve` is the program's own word, where the whole command line is given.
-    let positional = match first {
-        Some(word) if word == "serve" => arguments.get(1).filter(|word| !word.starts_with('-')),
-        first => first,
-    };
-    by_flag || (table.positional_model && positional.is_some())
 }
 
 #[cfg(test)]

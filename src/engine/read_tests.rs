@@ -334,22 +334,3 @@ fn what_is_not_counted_says_why() {
         }
     }
 }
-
-#[test]
-fn the_model_is_named_by_a_flag_or_by_the_first_word() {
-    for (engine, args, expected) in [
-        (Engine::Vllm, &["--model", "a/b"][..], true),
-        (Engine::Vllm, &["--model"], false),
-        (Engine::Vllm, &["a/b", "--seed", "1"], true),
-        (Engine::Vllm, &["serve", "a/b"], true),
-        (Engine::Vllm, &["serve", "--seed=1"], false),
-        (Engine::Vllm, &["--seed", "1"], false),
-        (Engine::Sglang, &["a/b"], false),
-        (Engine::Sglang, &["--model=a/b"], true),
-        (Engine::LlamaCpp, &["-m", "/models/a.gguf"], true),
-        (Engine::LlamaCpp, &["--hf-file", "a.gguf"], false),
-    ] {
-        let args: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
-        assert_eq!(names_model(tables::of(engine), &args), expected, "{engine} {args:?}");
-    }
-}

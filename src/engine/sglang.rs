@@ -15,6 +15,7 @@ use crate::units::shorten;
 /// The engine.
 pub(super) const TABLE: Table = Table {
     image: Some("lmsysorg/sglang:v0.5.15"),
+    stock: &["sglang", "sglang-rocm"],
     command: &["python3", "-m", "sglang.launch_server"],
     endpoint: Some((30000, "/health")),
     model_variables: &[],

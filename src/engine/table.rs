@@ -18,6 +18,8 @@ type ReadOptions = fn(&[(Choice, Flag<'_>)]) -> Result<Options, Refusal>;
 pub(super) struct Table {
     /// The image, pinned to a release; `None` if there is none to run by default.
     pub(super) image: Option<&'static str>,
+    /// What its own images are called, in whichever registry.
+    pub(super) stock: &'static [&'static str],
     /// The command, where the image's own will not do.
     pub(super) command: &'static [&'static str],
     /// Where it answers, and the path that says that the model is loaded.

@@ -8,6 +8,7 @@ use crate::precision::{CachePrecision, Precision};
 /// The library.
 pub(super) const TABLE: Table = Table {
     image: None,
+    stock: &[],
     command: &[],
     endpoint: None,
     model_variables: &[],

@@ -17,6 +17,7 @@ use crate::units::shorten;
 /// The engine, at the release that the estimates are calibrated on.
 pub(super) const TABLE: Table = Table {
     image: Some("vllm/vllm-openai:v0.19.0"),
+    stock: &["vllm-openai", "vllm-openai-rocm", "vllm", "vllm-cpu-release-repo"],
     command: &[],
     endpoint: Some((8000, "/health")),
     model_variables: &[],

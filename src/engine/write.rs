@@ -2,7 +2,7 @@
 
 use super::combine::{Managed, combine};
 use super::loading::Loading;
-use super::read::names_model;
+use super::named::named_by;
 use super::table::{Entry, Place, Says, Table};
 use super::tables;
 use crate::api::ModelDeploymentSpec;
@@ -53,7 +53,7 @@ pub(crate) fn check(
     let table = tables::of(workload.engine);
     check_cache(table, spec, workload, stored)?;
     let arguments = spec.engine.as_ref().and_then(|engine| engine.args.as_deref()).unwrap_or_default();
-    let named = names_model(table, arguments);
+    let named = named_by(table, arguments).is_any();
     let weights = if named { Weights::Unsaid } else { Weights::of(spec, None) };
     let own = own(workload, &weights, Loading::AsStored)?;
     combine(own, arguments, held(table, workload)).map(|_| ())

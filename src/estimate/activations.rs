@@ -1,20 +1,12 @@
 //! What a forward pass needs besides weights and caches: the widest layer's transients, the logits, and the sampler's copies.
 
+use super::figure::Figure;
 use super::parallelism::{Layout, Stage};
 use super::profile::Profile;
 use super::{EstimateError, Workload, bytes_of};
 use crate::model::{ModelShape, Role};
 use crate::precision::Engine;
-use crate::units::{Bytes, MIB, Overflow};
-
-/// A figure and its arithmetic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Figure {
-    pub bytes: Bytes,
-    /// The most it is likely to be.
-    pub high: Bytes,
-    pub formula: String,
-}
+use crate::units::{MIB, Overflow};
 
 /// Widths of the transients, in elements.
 struct Widths {

@@ -7,6 +7,7 @@ mod activations;
 mod adapters;
 mod allocator;
 mod divisibility;
+mod figure;
 mod format;
 mod gguf_mix;
 mod ignored;
@@ -31,6 +32,7 @@ mod weights;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Confidence, ModelShape};
@@ -41,7 +43,7 @@ pub use options::{Adapters, AttentionGroups, Draft, Options, Speculation, Techni
 pub use version::{EngineVersion, UnknownVersion, default_of as default_version};
 
 /// How a model is to be run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// How the weights are held; `None` is the model's own.
@@ -70,7 +72,7 @@ pub struct Workload {
 }
 
 /// How a model is to be trained.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Training {
     /// What is trained.

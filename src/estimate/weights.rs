@@ -107,27 +107,12 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
             );
         }
     }
-    if workload.engine == Engine::LlamaCpp && !is_gguf(precision) {
+    if workload.engine == Engine::LlamaCpp && !precision.is_gguf() {
         loading.notes.push(format!(
             "llama-cpp runs GGUF files, and {precision} is none of their formats; q4_k_m or q8_0 are near it."
         ));
     }
     loading
-}
-
-/// Whether llama.cpp has the format: its own types, 16 and 32 bits, MXFP4; bare 4 and 8 bits stand for its nearest.
-const fn is_gguf(precision: Precision) -> bool {
-    !matches!(
-        precision,
-        Precision::Fp8
-            | Precision::Fp8Block
-            | Precision::GptqInt8
-            | Precision::GptqInt4
-            | Precision::AwqInt4
-            | Precision::BnbInt8
-            | Precision::Nf4
-            | Precision::Mxfp8
-    )
 }
 
 fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {

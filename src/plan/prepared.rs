@@ -236,6 +236,7 @@ impl Prepared {
             requirement: choice.requirement,
             policy: self.kept.as_ref().filter(|_| is_kept).map_or(&self.policy, |(_, policy)| policy).clone(),
             decision,
+            replicas: u64::try_from(subject.spec.replicas).unwrap_or(0),
             launch,
             kept: record.map(|record| record.demand.requirement()),
         })
@@ -267,7 +268,7 @@ impl Prepared {
 impl<'a> Subject<'a> {
     /// The record of the pods that run, where they are of this spec: then they stay as they were written.
     fn kept(&self) -> Option<&'a Record> {
-        let record = self.running?.record.as_ref()?;
+        let record = self.running.filter(|running| !running.is_at_rest)?.record.as_ref()?;
         record.is_of(self.spec, self.roll).then_some(record)
     }
 }

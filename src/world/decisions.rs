@@ -57,6 +57,12 @@ impl Tracked {
         (!decided.as_ref().is_ok_and(is_same)).then_some(decided)
     }
 
+    /// Whether a cluster leads to another decision than the one that was made.
+    #[must_use]
+    pub fn is_changed_by(&self, inventory: &Inventory) -> bool {
+        self.changed_by(inventory).is_some()
+    }
+
     /// Whether an object is the one that was planned, with the model and the workload that it was planned with.
     fn is_of(&self, object: &ModelDeployment, running: Option<&Running>, shape: &ModelShape) -> bool {
         let (own, metadata) = (&self.object.metadata, &object.metadata);

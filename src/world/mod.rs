@@ -7,6 +7,7 @@
 pub mod decisions;
 pub mod models;
 pub mod planner;
+pub mod promised;
 pub mod tasks;
 pub mod turns;
 
@@ -19,6 +20,7 @@ use crate::telemetry::{Health, Metrics};
 pub use decisions::{Decisions, Tracked};
 pub use models::Models;
 pub use planner::Planner;
+pub use promised::Promised;
 pub use turns::Turns;
 
 /// Namespace and name of an object.
@@ -34,6 +36,8 @@ pub struct World {
     pub models: Models,
     /// What was decided of each object.
     pub decisions: Decisions,
+    /// What is promised to objects whose pods are still to come.
+    pub promised: Promised,
     /// Where plans are made.
     pub planner: Planner,
     /// Whether it may be asked already.
@@ -58,6 +62,7 @@ impl World {
     /// Forgets an object that is gone.
     pub fn forget(&self, key: &Key) {
         self.models.forget(key);
+        self.promised.forget(key);
         self.metrics.decided(self.decisions.forget(key), None);
     }
 }

@@ -19,6 +19,7 @@ const PURE: &[&str] = &[
     "plan.rs",
     "plan",
     "render",
+    "sizing",
 ];
 
 /// What a pure module must not name, and why.

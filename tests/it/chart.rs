@@ -71,6 +71,25 @@ fn values_decide_what_is_rendered() {
     );
 }
 
+/// The page is for whoever asks for it: nothing of the cluster is given to it, and the controller's Service does not find it.
+#[test]
+fn the_page_is_served_where_it_is_asked_for() {
+    assert!(objects(&[]).iter().all(|(name, _)| !name.contains("-ui")));
+    let objects = objects(&["--set", "ui.enabled=true,controller.hub.offline=true,ui.service.port=8000"]);
+    let of = |name: &str| &objects.iter().find(|(found, _)| found == name).expect(name).1;
+    let pod = &of("Deployment/loadline-ui")["spec"]["template"];
+    assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
+    let arguments = ["ui", "--listen=0.0.0.0:8080", "--public", "--offline"];
+    assert_eq!(pod["spec"]["containers"][0]["args"], serde_json::json!(arguments));
+    let service = of("Service/loadline-ui");
+    assert_eq!(service["spec"]["ports"][0]["port"], 8000);
+    let selects = |service: &Value| {
+        let selector = service["spec"]["selector"].as_object().expect("a selector").clone();
+        selector.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value)
+    };
+    assert!(selects(service) && !selects(of("Service/loadline-metrics")), "{pod}");
+}
+
 /// Where the Hub's mirror has a certificate of the company's own authority.
 #[test]
 fn files_and_variables_reach_the_container() {
@@ -136,6 +155,7 @@ fn wrong_values_are_refused_by_name() {
     check("controller.logformat=json", "additional properties 'logformat' not allowed");
     check("crds.install=perhaps", "/crds/install");
     check("service.port=0", "/service/port");
+    check("ui.enabled=perhaps", "/ui/enabled");
 }
 
 #[test]

@@ -1,13 +1,14 @@
-//! The one cluster that all end-to-end tests share: a control plane, nodes, the chart installed by Helm, and the
-//! controller running beside it as the chart's own ServiceAccount. One scenario has it at a time.
+//! The clusters that all end-to-end tests share: each a control plane, nodes, the chart installed by Helm, and the
+//! controller running beside it as the chart's own ServiceAccount. One scenario has one of them at a time.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -43,19 +44,65 @@ struct Controller {
     options: Vec<String>,
 }
 
-/// The cluster, for as long as the guard lives. The first caller waits until it is up.
-pub(crate) fn exclusive() -> MutexGuard<'static, Cluster> {
-    static SHARED: OnceLock<Result<Mutex<Cluster>>> = OnceLock::new();
-    match SHARED.get_or_init(|| Cluster::start().map(Mutex::new)) {
+/// So many clusters are there: the scenarios wait much and compute little, so two of them share two cores well.
+const CLUSTERS: usize = 2;
+static SHARED: [OnceLock<Result<Mutex<Cluster>>>; CLUSTERS] = [const { OnceLock::new() }; CLUSTERS];
+/// Which of them nobody has, the next to be taken last.
+static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+static FREED: Condvar = Condvar::new();
+
+/// A cluster that nobody else has, for as long as this lives.
+pub(crate) struct Exclusive {
+    cluster: MutexGuard<'static, Cluster>,
+    _turn: Turn,
+}
+
+/// The right to one of the clusters: given back after the cluster itself.
+struct Turn(usize);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        FREED.notify_one();
+    }
+}
+
+impl Deref for Exclusive {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl DerefMut for Exclusive {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+}
+
+/// One of the clusters. The first caller of each waits until it is up.
+pub(crate) fn exclusive() -> Exclusive {
+    static FILLED: Once = Once::new();
+    FILLED.call_once(|| {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).extend((0..CLUSTERS).rev());
+    });
+    let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut free = FREED.wait_while(free, |free| free.is_empty()).unwrap_or_else(PoisonError::into_inner);
+    let turn = Turn(free.pop().expect("waited for"));
+    drop(free);
+    match SHARED[turn.0].get_or_init(|| Cluster::start(turn.0).map(Mutex::new)) {
         // A scenario that failed leaves it as it is; the next one cleans up first.
-        Ok(cluster) => cluster.lock().unwrap_or_else(PoisonError::into_inner),
+        Ok(cluster) => {
+            Exclusive { cluster: cluster.lock().unwrap_or_else(PoisonError::into_inner), _turn: turn }
+        }
         Err(error) => panic!("the control plane did not start: {error:#}"),
     }
 }
 
 impl Cluster {
-    fn start() -> Result<Self> {
-        let plane = ControlPlane::start("tests")?;
+    fn start(index: usize) -> Result<Self> {
+        let plane = ControlPlane::start(&format!("tests-{index}"))?;
         let cluster = Self { plane, controller: None, schema_is_open: false };
         cluster.kubectl(["create", "namespace", SYSTEM_NAMESPACE])?.output()?;
         let enforce = "pod-security.kubernetes.io/enforce=restricted";

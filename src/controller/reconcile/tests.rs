@@ -10,7 +10,7 @@ use crate::controller::testing::{Answer, Recorded, cluster, object, refusal};
 use crate::inventory::testing::{golden, gpu_node};
 use crate::inventory::{Inventory, Node};
 use crate::source::{Settings, Sources};
-use crate::world::{Decisions, Models, Planner};
+use crate::world::{Decisions, Models, Planner, Promised};
 
 const BASE: &str = "/apis/loadline.dev/v1alpha1/namespaces/team-a/modeldeployments/llama";
 
@@ -51,6 +51,7 @@ impl Harness {
             pods: PodsByOwner::default(),
             models,
             decisions: Decisions::default(),
+            promised: Promised::default(),
             planner: Planner::default(),
             health: Arc::default(),
             metrics: Arc::default(),

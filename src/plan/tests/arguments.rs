@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Launch, Question, start};
+use crate::engine::{Launch, Named, Question, start};
 
 const QWEN_27B: &str = include_str!("../../../tests/fixtures/configs/Qwen__Qwen3.5-27B.json");
 
@@ -196,7 +196,7 @@ proptest! {
         let asked = workload(&first, &shape).expect("a workload");
         let estimated = estimate(&shape, &asked).expect("an estimate");
         let question = Question {
-            spec: &first, shape: &shape, catalog_repository: Some("a/b"), brought: false, named: false,
+            spec: &first, shape: &shape, catalog_repository: Some("a/b"), brought: false, has_image: false, named: Named::No, replaced: false,
             estimate: &estimated, margin: Margin::DEFAULT,
         };
         let Launch::Run(started) = start(question).expect("no refusal") else {

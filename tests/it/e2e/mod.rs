@@ -1,9 +1,11 @@
 //! What Loadline promises, on a real control plane: the API server with RBAC, the real scheduler, nodes and pods played
 //! by kwok, the chart installed by Helm, and the controller with the chart's own rights.
 
+mod agreement;
 mod bad_input;
 mod bindings;
 mod definition;
+mod edits;
 mod failures;
 mod faults;
 mod honesty;
@@ -12,6 +14,8 @@ mod idle;
 mod kubectl;
 mod numbers;
 mod placement;
+mod promises;
 mod reasons;
 mod rollout;
 mod scenario;
+mod upgrade;
