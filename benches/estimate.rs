@@ -29,6 +29,7 @@ fn workload(engine: Engine) -> Workload {
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine,
         batched_tokens: None,
         options: loadline::estimate::Options::default(),

@@ -14,7 +14,7 @@ mod tests;
 mod workload;
 
 use crate::api::{ModelDeployment, ModelDeploymentSpec};
-use crate::decide::{Decision, Policy, Reason, Request, Requirement, Verdict, decide};
+use crate::decide::{Decision, Policy, Reason, Request, Requirement, Verdict, Wanted, decide};
 use crate::engine;
 use crate::estimate::{Estimate, EstimateError, Workload, estimate};
 use crate::inventory::{Inventory, Owner};
@@ -88,6 +88,8 @@ pub struct Plan {
     pub policy: Policy,
     /// The answer. Where pods run that stay as they were written, it is about what these demand.
     pub decision: Decision,
+    /// How many replicas there are to be.
+    pub replicas: u64,
     /// What runs, or why nothing does.
     pub launch: Launch,
     /// What the pods that run were given, where they stay as they were written.
@@ -99,6 +101,15 @@ impl Plan {
     #[must_use]
     pub fn answer(&self) -> (Verdict, Reason) {
         self.decision.answer(self.launch.impossibility().is_none())
+    }
+
+    /// What the pods want of the cluster; `None` where nothing is to run.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Wanted> {
+        let runs = matches!(self.launch, Launch::Run(_)) && self.decision.reason() != Reason::NeverFits;
+        let Self { decision, policy, replicas, .. } = self;
+        let requirement = decision.requirement;
+        runs.then(|| Wanted { requirement, policy: policy.clone(), replicas: *replicas })
     }
 
     /// Whether the pods that run were given less than is needed by now.
@@ -159,6 +170,14 @@ pub fn judge(spec: &ModelDeploymentSpec, estimate: &Estimate, margin: Margin) ->
     let Some(engine) = &spec.engine else { return Ok(()) };
     let arguments = engine.args.as_deref().unwrap_or_default();
     engine::check_fraction(engine.name, arguments, margin, Some(estimate))
+}
+
+/// The safety margin that a spec asks for.
+///
+/// # Errors
+/// [`Refusal::Invalid`] for what is no margin.
+pub fn margin(spec: &ModelDeploymentSpec) -> Result<Margin, Refusal> {
+    check::margin(spec)
 }
 
 /// What the nodes must have for an estimate.

@@ -219,6 +219,22 @@ impl Precision {
     pub const fn is_wide(self) -> bool {
         matches!(self, Self::Fp32 | Self::Fp16 | Self::Bf16)
     }
+
+    /// Whether llama.cpp has the format: its own types, 16 and 32 bits, MXFP4; bare 4 and 8 bits stand for its nearest.
+    #[must_use]
+    pub const fn is_gguf(self) -> bool {
+        !matches!(
+            self,
+            Self::Fp8
+                | Self::Fp8Block
+                | Self::GptqInt8
+                | Self::GptqInt4
+                | Self::AwqInt4
+                | Self::BnbInt8
+                | Self::Nf4
+                | Self::Mxfp8
+        )
+    }
 }
 
 impl Engine {

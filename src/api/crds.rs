@@ -6,8 +6,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::ModelDeployment;
 use super::v1alpha1::UNOBSERVED;
+use super::{ModelDeployment, ModelRequirements};
 
 /// `modeldeployments.loadline.dev`, made from the types of [`super::v1alpha1`].
 #[must_use]
@@ -25,13 +25,34 @@ pub fn model_deployment() -> CustomResourceDefinition {
     crd
 }
 
-/// The definition as YAML, with a line that says where it comes from.
+/// `modelrequirements.loadline.dev`.
+#[must_use]
+pub fn model_requirements() -> CustomResourceDefinition {
+    let mut crd = ModelRequirements::crd();
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            for_each_schema(schema, &mut tidy);
+        }
+    }
+    crd
+}
+
+/// All definitions, each with its name.
+#[must_use]
+pub fn all() -> [(&'static str, CustomResourceDefinition); 2] {
+    [
+        ("modeldeployments.loadline.dev", model_deployment()),
+        ("modelrequirements.loadline.dev", model_requirements()),
+    ]
+}
+
+/// A definition as YAML, with a line that says where it comes from.
 ///
 /// # Errors
 /// Only if the definition cannot be written as YAML, which a test rules out.
-pub fn yaml() -> Result<String, serde_yaml::Error> {
-    let body = serde_yaml::to_string(&model_deployment())?;
-    Ok(format!("# Made from src/api/v1alpha1.rs by `loadline crds`; a test keeps it in step.\n{body}"))
+pub fn yaml(definition: &CustomResourceDefinition) -> Result<String, serde_yaml::Error> {
+    let body = serde_yaml::to_string(definition)?;
+    Ok(format!("# Made from src/api/v1alpha1 by `loadline crds`; a test keeps it in step.\n{body}"))
 }
 
 /// What the derive writes and an API server warns of or rejects.
@@ -101,7 +122,7 @@ mod tests {
     /// YAML takes a bare `Off`, `No` or `y` for a boolean, and then nothing that is written is the enum's value.
     #[test]
     fn every_name_of_an_enum_is_text_to_every_reader_of_yaml() {
-        let text = yaml().expect("YAML");
+        let text = yaml(&model_deployment()).expect("YAML");
         let read: CustomResourceDefinition = serde_yaml::from_str(&text).expect("the definition");
         let mut schema =
             read.spec.versions.into_iter().next().and_then(|version| version.schema?.open_api_v3_schema);

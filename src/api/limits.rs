@@ -41,6 +41,8 @@ pub const CATALOG: Length = length(1, 128);
 pub const MARGIN: Length = length(0, 8);
 /// A container image.
 pub const IMAGE: Length = length(1, 1000);
+/// `engine.version`, such as `0.19.0`.
+pub const VERSION: Length = length(1, 40);
 /// The engine's own arguments.
 pub const ARGUMENTS: Length = length(0, 100);
 /// One of them.
@@ -84,6 +86,40 @@ pub fn is_key(text: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let fits = (NAME.least..=NAME.most).contains(&text.len());
     fits && text.chars().all(is_part) && text != "." && !text.starts_with("..")
+}
+
+/// Whether a text is written as a version of an engine is: a release, a build or a date, as the definition's rule has it.
+#[must_use]
+pub fn is_version(text: &str) -> bool {
+    let digits = |text: &str, most: usize| {
+        (1..=most).contains(&text.len()) && text.chars().all(|c| c.is_ascii_digit())
+    };
+    let is_date = || {
+        let parts: Vec<&str> = text.split('-').collect();
+        let is_of = |year: &str, month: &str, day: &str| {
+            digits(year, 4) && ("2020".."2100").contains(&year) && digits(month, 2) && digits(day, 2)
+        };
+        text.len() == 10 && matches!(parts[..], [year, month, day] if is_of(year, month, day))
+    };
+    let build = text.strip_prefix(['b', 'B']).unwrap_or(text);
+    if is_date() || (digits(build, 9) && !build.starts_with('0')) {
+        return true;
+    }
+    // Numbers with dots, and what follows the last of them: a word of its own.
+    let release = text.strip_prefix(['v', 'V']).unwrap_or(text);
+    let end = release.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(release.len());
+    let (numbers, word) = release.split_at(end);
+    let (numbers, word) = match numbers.strip_suffix('.') {
+        Some(numbers) if !word.is_empty() => (numbers, word),
+        _ => (numbers, word.strip_prefix(['+', '-']).unwrap_or(word)),
+    };
+    let mut parts = numbers.split('.');
+    let is_numbers = parts.next().is_some_and(|major| digits(major, 6))
+        && numbers.contains('.')
+        && parts.all(|part| digits(part, 9));
+    let is_word = word.starts_with(|c: char| c.is_ascii_alphabetic())
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-'));
+    is_numbers && (end == release.len() || is_word)
 }
 
 #[cfg(test)]

@@ -5,4 +5,4 @@ pub mod crds;
 pub mod limits;
 pub mod v1alpha1;
 
-pub use v1alpha1::{ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus};
+pub use v1alpha1::{ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus, ModelRequirements};

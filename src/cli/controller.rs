@@ -9,6 +9,7 @@ use super::connection::ConnectionArguments;
 use super::failure::ExitStatus;
 use super::hub::HubArguments;
 use super::permits::PermitArguments;
+use super::times::{duration, qualified};
 use crate::controller::{self, Options};
 use crate::telemetry::logs::{self, LogFormat};
 
@@ -35,6 +36,11 @@ pub(super) struct ControllerArguments {
     /// How long the labels of a node's GPUs may be gone before that counts, such as 30s or 5m; 0s counts at once
     #[arg(long, value_name = "DURATION", env = "LOADLINE_LABEL_GRACE", default_value = "2m", value_parser = duration)]
     pub(super) label_grace: Duration,
+    /// The Lease, as NAMESPACE/NAME, whose holder alone writes: for several replicas. Every replica serves metrics and webhooks
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "LOADLINE_LEASE", value_parser = qualified)]
+    pub(super) lease: Option<(String, String)>,
+    #[command(flatten)]
+    pub(super) admission: super::admission::AdmissionArguments,
     /// How log lines are written: text or json. What is logged is set by LOADLINE_LOG, such as debug
     #[arg(long, value_name = "FORMAT", env = "LOADLINE_LOG_FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
@@ -42,7 +48,14 @@ pub(super) struct ControllerArguments {
 
 impl From<ControllerArguments> for Options {
     fn from(arguments: ControllerArguments) -> Self {
+        let lease = arguments.lease.map(|(namespace, name)| controller::lease::Options {
+            namespace,
+            name,
+            identity: identity(),
+        });
         Self {
+            lease,
+            admission: arguments.admission.options(),
             metrics_address: arguments.metrics_address,
             label_grace: arguments.label_grace,
             permits: arguments.permits.permits(&arguments.hub),
@@ -50,6 +63,14 @@ impl From<ControllerArguments> for Options {
             namespace: arguments.namespace,
         }
     }
+}
+
+/// A name that no other replica has: that of the machine or pod, and something that a process of the same name lacks.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "loadline".to_owned());
+    // The keys of a hasher are random.
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    format!("{host}_{random:016x}")
 }
 
 /// Runs the controller, on a runtime of its own.
@@ -67,49 +88,4 @@ pub(super) fn run(arguments: ControllerArguments) -> anyhow::Result<ExitStatus> 
     runtime.shutdown_background();
     ended?;
     Ok(ExitStatus::Fine)
-}
-
-/// Whole hours, minutes, seconds or milliseconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_hours(24);
-    let wrong = || {
-        format!(
-            "\"{}\" is not a duration; write a whole number with a unit, such as 30s, 5m or 1h",
-            crate::units::shorten(text)
-        )
-    };
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let milliseconds = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => return Err(wrong()),
-    };
-    milliseconds
-        .map(Duration::from_millis)
-        .filter(|duration| *duration <= LONGEST)
-        .ok_or_else(|| format!("\"{}\" is too long; at most 24h", crate::units::shorten(text)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_whole_numbers_with_a_unit() {
-        for (text, seconds) in [("0s", 0), ("30s", 30), ("5m", 300), ("24h", 86400)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        for text in ["", "s", "5", "-5s", "1.5h", "5 m", "5d", "25h", "99999999999999999999s"] {
-            let error = duration(text).unwrap_err();
-            assert!(
-                error.contains(text) && (error.contains("such as") || error.contains("at most")),
-                "{error}"
-            );
-        }
-    }
 }

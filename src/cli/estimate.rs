@@ -1,30 +1,27 @@
 //! `loadline estimate`: what a model needs, with no cluster.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::api::ModelDeploymentSpec;
 use crate::api::v1alpha1::{ContextSpec, EngineSpec, ParallelismSpec, TensorParallel, TrainingSpec};
-use crate::engine;
-use crate::estimate::{
-    AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding, Workload, estimate,
-};
+use crate::estimate::{AttentionKernel, Checkpointing, Loss, Method, Offload, Optimizer, Sharding};
 use crate::model::catalog;
-use crate::plan::{judge, workload};
 use crate::precision::{CachePrecision, Engine, Precision};
 use crate::render::json::{self, CardDocument};
-use crate::render::{hints as words, table};
+use crate::render::table;
+use crate::sizing::{Answer, CARDS, Comparison, Gpu, Question};
 use crate::units::{Margin, shorten};
 
-use super::compare::Comparison;
 use super::failure::{ExitStatus, Failure};
-use super::fit::{self, Sizing};
-use super::gpu::{CARDS, Gpu};
 use super::hub::HubArguments;
 use super::output::Format;
 use super::printer::Printer;
 use super::shape::ModelArguments;
+use super::training_config::{self, TrainingConfig};
 use super::values::{gpus, one_of, sequences, tokens};
-use super::words::explained;
+use super::words::{incomparable, refused};
 
 #[derive(Debug, Args)]
 pub(super) struct EstimateArguments {
@@ -73,24 +70,31 @@ struct ServingArguments {
     #[arg(long, value_name = "N", value_parser = sequences, allow_negative_numbers = true)]
     sequences: Option<u64>,
     /// How the KV cache is held
-    #[arg(long, value_name = "PRECISION", value_parser = one_of::<CachePrecision>(), ignore_case = true, default_value = "auto", conflicts_with = "training")]
+    #[arg(long, value_name = "PRECISION", value_parser = one_of::<CachePrecision>(), ignore_case = true, default_value = "auto", conflicts_with = "trains")]
     cache_precision: CachePrecision,
     /// GPUs that share each layer [default: 1]
-    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, conflicts_with = "training")]
+    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, conflicts_with = "trains")]
     tensor: Option<u64>,
     /// Stages that the layers are divided into [default: 1]
-    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, conflicts_with = "training")]
+    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, conflicts_with = "trains")]
     pipeline: Option<u64>,
+    /// Groups of GPUs that each serve a share of the sequences, with vLLM or SGLang [default: 1]
+    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, conflicts_with = "trains")]
+    data: Option<u64>,
     /// The engine, whose allocator and kernels decide activations and overhead
-    #[arg(long, value_name = "ENGINE", value_parser = one_of::<Engine>(), ignore_case = true, default_value = "vllm", conflicts_with = "training")]
+    #[arg(long, value_name = "ENGINE", value_parser = one_of::<Engine>(), ignore_case = true, default_value = "vllm", conflicts_with = "trains")]
     engine: Engine,
+    /// The engine's version: a release such as 0.19.0; of llama.cpp a build such as b10481, or its date such as 2026-11-01
+    /// [default: that of the image that is run by default]
+    #[arg(long, value_name = "VERSION", conflicts_with = "trains")]
+    engine_version: Option<String>,
     /// The engine's own arguments, as its command line has them, such as `-- --enable-lora --max-lora-rank 64`: what changes
     /// memory is counted
     #[arg(
         last = true,
         value_name = "ENGINE-ARGUMENTS",
         allow_hyphen_values = true,
-        conflicts_with = "training"
+        conflicts_with = "trains"
     )]
     arguments: Vec<String>,
 }
@@ -99,38 +103,54 @@ struct ServingArguments {
 #[command(next_help_heading = "Training")]
 struct TrainingArguments {
     /// Train instead of serving
-    #[arg(long, value_name = "METHOD", value_parser = one_of::<Method>(), ignore_case = true)]
+    #[arg(long, value_name = "METHOD", value_parser = one_of::<Method>(), ignore_case = true, group = "trains")]
     training: Option<Method>,
+    /// Train as this config says: the YAML of axolotl, LLaMA-Factory, torchtune or TRL. Other flags count before it; it names the
+    /// model too, where no flag does
+    #[arg(long, value_name = "FILE", group = "trains")]
+    training_config: Option<PathBuf>,
     /// The optimizer [default: adamw]
-    #[arg(long, value_name = "OPTIMIZER", value_parser = one_of::<Optimizer>(), ignore_case = true, requires = "training")]
+    #[arg(long, value_name = "OPTIMIZER", value_parser = one_of::<Optimizer>(), ignore_case = true, requires = "trains")]
     optimizer: Option<Optimizer>,
     /// Rank of the LoRA matrices [default: 16]
-    #[arg(long, value_name = "N", value_parser = sequences, allow_negative_numbers = true, requires = "training")]
+    #[arg(long, value_name = "N", value_parser = sequences, allow_negative_numbers = true, requires = "trains")]
     lora_rank: Option<u64>,
     /// Layers that get LoRA matrices: attention, all-linear, or names such as q_proj,v_proj [default: all-linear]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "training")]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "trains")]
     lora_targets: Vec<String>,
     /// Whether activations are recomputed [default: full]
-    #[arg(long, value_name = "MODE", value_parser = one_of::<Checkpointing>(), ignore_case = true, requires = "training")]
+    #[arg(long, value_name = "MODE", value_parser = one_of::<Checkpointing>(), ignore_case = true, requires = "trains")]
     gradient_checkpointing: Option<Checkpointing>,
     /// The attention kernel [default: sdpa]
-    #[arg(long, value_name = "KERNEL", value_parser = one_of::<AttentionKernel>(), ignore_case = true, requires = "training")]
+    #[arg(long, value_name = "KERNEL", value_parser = one_of::<AttentionKernel>(), ignore_case = true, requires = "trains")]
     attention: Option<AttentionKernel>,
     /// How state is sharded over GPUs [default: none on one GPU, ddp on more]
-    #[arg(long, value_name = "SHARDING", value_parser = one_of::<Sharding>(), ignore_case = true, requires = "training")]
+    #[arg(long, value_name = "SHARDING", value_parser = one_of::<Sharding>(), ignore_case = true, requires = "trains")]
     sharding: Option<Sharding>,
     /// GPUs that train together [default: 1]
-    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, requires = "training")]
+    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, requires = "trains")]
     gpus: Option<u64>,
     /// What is kept in host memory
-    #[arg(long, value_name = "WHAT", value_parser = one_of::<Offload>(), ignore_case = true, value_delimiter = ',', requires = "training")]
+    #[arg(long, value_name = "WHAT", value_parser = one_of::<Offload>(), ignore_case = true, value_delimiter = ',', requires = "trains")]
     offload: Vec<Offload>,
+    /// How the loss is computed: fused is Liger's and cut cross entropy's way [default: plain]
+    #[arg(long, value_name = "LOSS", value_parser = one_of::<Loss>(), ignore_case = true, requires = "trains")]
+    loss: Option<Loss>,
+    /// Samples are packed to one length
+    #[arg(long, requires = "trains")]
+    packing: bool,
+    /// GPUs that share each sequence [default: 1]
+    #[arg(long, value_name = "N", value_parser = gpus, allow_negative_numbers = true, requires = "trains")]
+    sequence_parallel: Option<u64>,
+    /// With qlora: leave what is not quantised as it is, as litgpt, torchtune and Unsloth do; PEFT casts it to 32 bits
+    #[arg(long, requires = "trains")]
+    no_cast_base: bool,
 }
 
 impl TrainingArguments {
     /// What is given for adapters must not be ignored where there are none.
-    fn check(&self) -> Result<(), Failure> {
-        if self.training != Some(Method::Full) {
+    fn check(&self, method: Option<Method>) -> Result<(), Failure> {
+        if method != Some(Method::Full) {
             return Ok(());
         }
         let flag = match (self.lora_rank, self.lora_targets.as_slice()) {
@@ -138,7 +158,7 @@ impl TrainingArguments {
             (None, [first, ..]) => format!("--lora-targets {}", shorten(first)),
             (None, []) => return Ok(()),
         };
-        Err(Failure::usage(format!("{flag}: --training full has no LoRA matrices"))
+        Err(Failure::usage(format!("{flag}: training in full has no LoRA matrices"))
             .hint("leave it out, or write --training lora or qlora"))
     }
 }
@@ -150,30 +170,22 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     if arguments.list_gpus {
         return list_gpus(arguments.output, printer);
     }
-    arguments.training.check()?;
+    let config = arguments.training.training_config.as_deref().map(training_config::read).transpose()?;
+    let method = arguments.training.training.or(config.as_ref().map(|config| config.training.method));
+    arguments.training.check(method)?;
     if let Some(comparison) = arguments.compare {
-        comparison.check(arguments.training.training, arguments.training.gpus)?;
+        comparison.check(method, arguments.training.gpus).map_err(incomparable)?;
     }
-    let shape = arguments.model.shape(&arguments.hub)?;
-    let spec = spec(arguments);
-    let workload = workload(&spec, &shape).map_err(explained)?;
-    let estimate = estimate(&shape, &workload).map_err(|error| explained(error.into()))?;
-    judge(&spec, &estimate, arguments.margin).map_err(explained)?;
-    let sizing = Sizing { shape: &shape, asked: &workload, estimate: &estimate, margin: arguments.margin };
-    let mut document = json::estimate(&shape, &estimate, arguments.margin);
-    document.cards = Some(fit::cards(&sizing));
-    document.fit = arguments.fit.as_ref().map(|gpu| fit::fit(gpu, &sizing));
-    document.comparison =
-        arguments.compare.map(|comparison| comparison.rows(&sizing, arguments.fit.as_ref()));
-    document.notes.extend(hints(&sizing));
-    let uncounted = engine::uncounted(arguments.serving.engine, &arguments.serving.arguments);
-    if !uncounted.is_empty() {
-        document.notes.push(format!(
-            "Not counted, as nothing is known of it that changes memory: {}.",
-            uncounted.join(", ")
-        ));
-    }
-    document.notes.extend(engine::remarks(arguments.serving.engine, &arguments.serving.arguments));
+    let named = config.as_ref().and_then(|config| config.model.as_deref());
+    let shape = arguments.model.or(named).shape(&arguments.hub)?;
+    let spec = spec(arguments, config.as_ref());
+    let question = Question {
+        fit: arguments.fit.as_ref(),
+        compare: arguments.compare,
+        ..Question::new(&shape, &spec, arguments.margin)
+    };
+    let Answer { estimate, mut document } = question.answer().map_err(refused)?;
+    document.notes.extend(config.into_iter().flat_map(|config| config.notes));
     let fits = document.fit.as_ref().is_none_or(|fit| fit.fits);
     let status = if fits { ExitStatus::Fine } else { ExitStatus::DoesNotFit };
     if let Some(text) = arguments.output.document(&document)? {
@@ -197,50 +209,22 @@ pub(super) fn run(arguments: &EstimateArguments, printer: Printer) -> anyhow::Re
     Ok(status)
 }
 
-/// What a newcomer should know of what was left out.
-fn hints(sizing: &Sizing<'_>) -> Vec<String> {
-    let mut hints = Vec::new();
-    let parameters = sizing.shape.parameters;
-    if parameters < SMALLEST_MODEL && sizing.shape.tensors.is_empty() {
-        hints.push(words::so_few_parameters(parameters));
-    }
-    let estimate = sizing.estimate;
-    let method = sizing.asked.training.as_ref().map(|training| training.method);
-    if let (Some(Method::Qlora), Some(asked), Some(held)) =
-        (method, sizing.asked.precision, estimate.workload.precision)
-        && asked.is_wide()
-    {
-        hints.push(words::quantised_base(asked, held));
-    }
-    let dominates = estimate.per_gpu.kv_cache.0 >= estimate.total_per_gpu.0 / 4;
-    if sizing.asked.context.is_none()
-        && let Some(longest) = estimate.workload.context.filter(|longest| *longest > USUAL_CONTEXT)
-        && dominates
-    {
-        let usual = Workload { context: Some(USUAL_CONTEXT), ..sizing.asked.clone() };
-        let required = crate::estimate::estimate(sizing.shape, &usual)
-            .ok()
-            .and_then(|usual| sizing.margin.apply(usual.total_per_gpu).ok());
-        hints.extend(required.map(|required| words::longest_context(longest, USUAL_CONTEXT, required)));
-    }
-    hints
+/// A list, where there is anything in it.
+fn several<T: Clone>(values: &[T]) -> Option<Vec<T>> {
+    (!values.is_empty()).then(|| values.to_vec())
 }
 
-/// A model of fewer parameters is none that is served: a size of which the unit was forgotten.
-const SMALLEST_MODEL: u64 = 100_000;
-/// A context that most requests keep to.
-const USUAL_CONTEXT: u64 = 8192;
-
 /// The flags as the spec of a custom resource, so that what they leave out means the same in both.
-fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
+fn spec(arguments: &EstimateArguments, config: Option<&TrainingConfig>) -> ModelDeploymentSpec {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let serving = &arguments.serving;
     let spec = ModelDeploymentSpec {
-        precision: serving.precision,
+        precision: serving.precision.or(config.and_then(|config| config.precision)),
         safety_margin: Some(arguments.margin.to_string()),
         ..ModelDeploymentSpec::default()
     };
-    let Some(method) = arguments.training.training else {
+    let told = config.map(|config| &config.training);
+    let Some(method) = arguments.training.training.or(told.map(|told| told.method)) else {
         return ModelDeploymentSpec {
             context: Some(ContextSpec {
                 length: serving.context.map(number),
@@ -250,30 +234,37 @@ fn spec(arguments: &EstimateArguments) -> ModelDeploymentSpec {
             parallelism: Some(ParallelismSpec {
                 tensor: serving.tensor.map(|ranks| TensorParallel::Ranks(number(ranks))),
                 pipeline: serving.pipeline.map(number),
+                data: serving.data.map(number),
             }),
             engine: Some(EngineSpec {
                 name: serving.engine,
                 image: None,
+                version: serving.engine_version.clone(),
                 args: (!serving.arguments.is_empty()).then(|| serving.arguments.clone()),
             }),
             ..spec
         };
     };
     let training = &arguments.training;
-    let several = |values: &[String]| (!values.is_empty()).then(|| values.to_vec());
+    // What the file says, but for what the flags say.
+    let base = told.cloned().unwrap_or_else(|| TrainingSpec::new(method));
     ModelDeploymentSpec {
         training: Some(TrainingSpec {
             method,
-            optimizer: training.optimizer,
-            micro_batch: serving.sequences.map(number),
-            sequence_length: serving.context.map(number),
-            lora_rank: training.lora_rank.map(number),
-            lora_targets: several(&training.lora_targets),
-            gradient_checkpointing: training.gradient_checkpointing,
-            attention: training.attention,
-            sharding: training.sharding,
-            gpus: training.gpus.map(number),
-            offload: (!training.offload.is_empty()).then(|| training.offload.clone()),
+            optimizer: training.optimizer.or(base.optimizer),
+            micro_batch: serving.sequences.map(number).or(base.micro_batch),
+            sequence_length: serving.context.map(number).or(base.sequence_length),
+            lora_rank: training.lora_rank.map(number).or(base.lora_rank),
+            lora_targets: several(&training.lora_targets).or(base.lora_targets),
+            gradient_checkpointing: training.gradient_checkpointing.or(base.gradient_checkpointing),
+            attention: training.attention.or(base.attention),
+            sharding: training.sharding.or(base.sharding),
+            gpus: training.gpus.map(number).or(base.gpus),
+            offload: several(&training.offload).or(base.offload),
+            loss: training.loss.or(base.loss),
+            packing: training.packing.then_some(true).or(base.packing),
+            sequence_parallel: training.sequence_parallel.map(number).or(base.sequence_parallel),
+            cast_base: training.no_cast_base.then_some(false).or(base.cast_base),
         }),
         ..spec
     }

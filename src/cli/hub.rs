@@ -36,6 +36,12 @@ impl HubArguments {
         Some(authority.split(':').next().unwrap_or(authority).to_owned()).filter(|host| !host.is_empty())
     }
 
+    /// The settings of the page: someone is waiting. In public nobody may take all the memory.
+    pub(super) fn page_settings(&self, public: bool) -> Settings {
+        let store_bytes = if public { 128 << 20 } else { 512 << 20 };
+        Settings { attempts: 2, store_bytes, store_share: u64::MAX, ..self.settings() }
+    }
+
     /// The settings, for a process that has the time.
     pub(super) fn settings(&self) -> Settings {
         Settings {

@@ -2,15 +2,13 @@
 //!
 //! Invariants: data goes to standard output, words about it to standard error; the exit code is the verdict.
 
-mod compare;
+mod admission;
 mod completion;
 mod connection;
 mod controller;
 mod crds;
 mod estimate;
 mod failure;
-mod fit;
-mod gpu;
 mod hub;
 mod input;
 mod manifest;
@@ -22,6 +20,9 @@ mod printer;
 mod reference;
 mod resolve;
 mod shape;
+mod times;
+mod training_config;
+mod ui;
 mod values;
 mod words;
 
@@ -60,6 +61,8 @@ enum Command {
     Snapshot(Box<nodes::WriteArguments>),
     /// Run the controller, until it is told to stop (SIGTERM, SIGINT).
     Controller(Box<controller::ControllerArguments>),
+    /// Serve the estimate as a page, and a cluster beside it, on this machine.
+    Ui(Box<ui::UiArguments>),
     /// Print the custom resource definition as YAML.
     Crds,
     /// Print a completion script for a shell.
@@ -104,6 +107,7 @@ fn execute(command: Command, printer: Printer) -> anyhow::Result<ExitStatus> {
         Command::Doctor(arguments) => nodes::doctor(&arguments, printer),
         Command::Snapshot(arguments) => nodes::snapshot(&arguments, printer),
         Command::Controller(arguments) => controller::run(*arguments),
+        Command::Ui(arguments) => ui::run(&arguments, printer),
         Command::Crds => crds::run(printer),
         Command::Completion(arguments) => completion::run(&arguments, printer),
     }

@@ -1,14 +1,16 @@
 //! `loadline plan`: the verdict of ModelDeployments against a cluster, or against a file of one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::ConfigMap;
 
+use crate::api::ModelDeployment;
 use crate::decide::Verdict;
-use crate::inventory::{Inventory, Snapshot, Sources};
-use crate::plan::{Permits, Subject, check, permitted};
+use crate::inventory::{Inventory, Owner, Promises, Snapshot, Sources};
+use crate::plan::{Permits, Plan, Subject, check, permitted};
 use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table};
 use crate::units::shorten;
 
@@ -39,6 +41,9 @@ pub(super) struct PlanArguments {
     /// The format of the output
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: PlanFormat,
+    /// Judge each object as if it were alone; without it an object finds promised what those before it will take
+    #[arg(long)]
+    each: bool,
     #[command(flatten)]
     from: SnapshotArguments,
     #[command(flatten)]
@@ -69,8 +74,11 @@ enum PlanFormat {
 pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
     let permits = arguments.permits.permits(&arguments.hub);
     // Files first: what is wrong with them is told even with no cluster.
-    let mut given =
-        if arguments.filename.is_empty() { Given::default() } else { read_files(arguments, printer)? };
+    let mut given = if arguments.filename.is_empty() {
+        Given::default()
+    } else {
+        read_files(&arguments.filename, arguments.recursive, printer)?
+    };
     let mut namespace = arguments.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let snapshot = match &arguments.from.snapshot {
         Some(_) if arguments.filename.is_empty() => {
@@ -90,11 +98,7 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
     let inventory = Inventory::new(snapshot, &Sources::default());
     let sources = HubArguments::sources_of(arguments.permits.settings(arguments.hub.settings()))?;
     let resolver = Resolver { sources, config_maps: given.config_maps, namespace };
-    let outcomes: Vec<Outcome> = given
-        .objects
-        .into_iter()
-        .map(|manifest| outcome(manifest, &permits, &resolver, &inventory))
-        .collect();
+    let outcomes = outcomes(given.objects, &permits, &resolver, &inventory, arguments.each);
     print(&outcomes, arguments.output, printer)?;
     Ok(status(&outcomes))
 }
@@ -141,6 +145,14 @@ async fn live(
                 None => printer.note("no ModelDeployment in any namespace"),
             }
         }
+        // The order in which the controller promises GPUs.
+        let created = |object: &ModelDeployment| {
+            object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |created| created.0.as_second())
+        };
+        let mut found = found;
+        found.sort_by_cached_key(|object| {
+            (created(object), object.metadata.namespace.clone(), object.metadata.name.clone())
+        });
         for object in found {
             given.objects.push(Manifest {
                 namespace: object.metadata.namespace,
@@ -161,14 +173,19 @@ async fn live(
     cluster.snapshot().await
 }
 
+/// The ModelDeployments of files.
+pub(super) fn objects(paths: &[PathBuf], printer: Printer) -> anyhow::Result<Vec<Manifest>> {
+    Ok(read_files(paths, false, printer)?.objects)
+}
+
 /// Reads every file that was named, and says what of them was passed over. One that cannot be read does not hide the
 /// others' verdicts, unless it was named itself.
-fn read_files(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<Given> {
+fn read_files(paths: &[PathBuf], recursive: bool, printer: Printer) -> anyhow::Result<Given> {
     let mut given = Given::default();
     let (mut without_kind, mut templates) = (Vec::new(), Vec::new());
-    for path in &arguments.filename {
+    for path in paths {
         let named = if path.is_dir() { Named::ByDirectory } else { Named::ByItself };
-        for file in files(path, arguments.recursive)? {
+        for file in files(path, recursive)? {
             let name = input::name(&file);
             let text = match (input::text(&file), named) {
                 (Ok(text), _) => text,
@@ -200,7 +217,7 @@ fn read_files(arguments: &PlanArguments, printer: Printer) -> anyhow::Result<Giv
         }
     }
     if given.objects.is_empty() {
-        let named: Vec<String> = arguments.filename.iter().map(|path| input::name(path)).collect();
+        let named: Vec<String> = paths.iter().map(|path| input::name(path)).collect();
         return Err(Failure::error(format!("no ModelDeployment in {}", named.join(", ")))
             .hint("an object has apiVersion: loadline.dev/v1alpha1 and kind: ModelDeployment; -R reads directories with all below them")
             .into());
@@ -239,6 +256,29 @@ fn files(path: &Path, recursive: bool) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// What comes of all, in their order: that of the files, and in a cluster that of their creation. What one of them is
+/// promised, the next finds taken.
+fn outcomes(
+    objects: Vec<Manifest>,
+    permits: &Permits,
+    resolver: &Resolver,
+    inventory: &Inventory,
+    each: bool,
+) -> Vec<Outcome> {
+    let mut promised = Arc::new(Promises::default());
+    let mut outcomes = Vec::with_capacity(objects.len());
+    for manifest in objects {
+        let here = inventory.promising(Arc::clone(&promised));
+        let outcome = outcome(manifest, permits, resolver, &here);
+        if let Some(wanted) = outcome.plan().and_then(Plan::wanted).filter(|_| !each) {
+            let owner = Owner { namespace: &outcome.namespace, name: &outcome.name };
+            Arc::make_mut(&mut promised).extend(&wanted.promises(owner, &here));
+        }
+        outcomes.push(outcome);
+    }
+    outcomes
 }
 
 fn outcome(manifest: Manifest, permits: &Permits, resolver: &Resolver, inventory: &Inventory) -> Outcome {

@@ -17,7 +17,7 @@ use super::input;
 use super::words::explained as refused;
 
 /// Which model.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model (one of)")]
 pub(super) struct ModelArguments {
     /// Its size alone, such as 8B, 1.2B, 500M or 8030261248; its shape is then assumed, and the estimate says so
@@ -44,6 +44,22 @@ pub(super) struct ModelArguments {
 }
 
 impl ModelArguments {
+    /// These; where they name no model, the one that a training config names: a directory, or a name as `--model` has it.
+    pub(super) fn or(&self, named: Option<&str>) -> Self {
+        let is_told = self.parameters.is_some()
+            || self.model.is_some()
+            || [&self.config, &self.gguf, &self.safetensors, &self.file].into_iter().any(Option::is_some);
+        let mut model = self.clone();
+        if let Some(named) = named.filter(|_| !is_told) {
+            if Path::new(named).exists() {
+                model.file = Some(PathBuf::from(named));
+            } else {
+                model.model = Some(named.to_owned());
+            }
+        }
+        model
+    }
+
     /// The shape of the model.
     pub(super) fn shape(&self, hub: &HubArguments) -> anyhow::Result<ModelShape> {
         // clap does not ask for what conflicts with another flag that is there.

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command};
 
 use crate::api::limits::{MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS};
-use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding};
+use crate::estimate::{AttentionKernel, Checkpointing, Loss, Method, Offload, Optimizer, Sharding};
 use crate::plan::Part;
 use crate::precision::{CachePrecision, Engine, Precision, UnknownName};
 use crate::units::shorten;
@@ -56,7 +56,7 @@ macro_rules! named {
     };
 }
 
-named! { Part Precision CachePrecision Engine Method Optimizer Checkpointing AttentionKernel Sharding Offload }
+named! { Part Precision CachePrecision Engine Method Optimizer Checkpointing AttentionKernel Sharding Offload Loss }
 
 /// A parser for one name of a closed list. The names of the API are listed, and what else people call them is understood.
 pub(super) fn one_of<T: Named>() -> impl TypedValueParser<Value = T> {

@@ -2,44 +2,9 @@
 
 use crate::estimate::EstimateError;
 use crate::refusal::Refusal;
+use crate::sizing::{Incomparable, QuestionError, flag};
 
 use super::failure::Failure;
-
-/// The flags that set fields of the custom resource.
-const FLAGS: &[(&str, &str)] = &[
-    ("model.parameters", "--parameters"),
-    ("model.catalog", "--model"),
-    ("precision", "--precision"),
-    ("context.length", "--context"),
-    ("context.sequences", "--sequences"),
-    ("context.cachePrecision", "--cache-precision"),
-    ("parallelism.tensor", "--tensor"),
-    ("parallelism.pipeline", "--pipeline"),
-    ("engine", "--engine"),
-    ("engine.name", "--engine"),
-    ("training", "--training"),
-    ("training.method", "--training"),
-    ("training.microBatch", "--sequences"),
-    ("training.sequenceLength", "--context"),
-    ("training.optimizer", "--optimizer"),
-    ("training.loraRank", "--lora-rank"),
-    ("training.loraTargets", "--lora-targets"),
-    ("training.gradientCheckpointing", "--gradient-checkpointing"),
-    ("training.attention", "--attention"),
-    ("training.sharding", "--sharding"),
-    ("training.gpus", "--gpus"),
-    ("training.offload", "--offload"),
-    ("safetyMargin", "--margin"),
-];
-
-/// What a field of the custom resource is called here. One that no flag sets keeps its name.
-pub(super) fn flag(field: &str) -> &str {
-    // Whichever of them it is: each is named in what is said of it.
-    if field.starts_with("engine.args") {
-        return "the engine's arguments";
-    }
-    FLAGS.iter().find(|(known, _)| *known == field).map_or(field, |(_, flag)| flag)
-}
 
 /// A refusal as an error of the command line.
 pub(super) fn explained(refusal: Refusal) -> Failure {
@@ -64,13 +29,27 @@ pub(super) fn explained(refusal: Refusal) -> Failure {
     }
 }
 
+/// What cannot be compared, as an error of the command line.
+pub(super) fn incomparable(error: Incomparable) -> Failure {
+    Failure::usage(format!("--compare {}: {error}", error.by)).hint(error.remedy)
+}
+
+/// Why a question has no answer, as an error of the command line.
+pub(super) fn refused(error: QuestionError) -> Failure {
+    match error {
+        QuestionError::Refused(refusal) => explained(refusal),
+        QuestionError::Incomparable(error) => incomparable(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
-    use super::{FLAGS, explained, flag};
+    use super::explained;
     use crate::api::crds;
     use crate::refusal::Refusal;
+    use crate::sizing::{FLAGS, flag};
 
     #[test]
     fn every_field_is_one_of_the_definition_and_every_flag_one_of_estimate() {

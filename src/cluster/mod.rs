@@ -5,9 +5,13 @@
 
 pub mod index;
 pub mod label_memory;
+pub mod namespaces;
 pub mod pods;
 mod relisted;
+pub mod requirements;
 pub mod watch;
 
+pub use namespaces::Modes;
 pub use pods::PodsByOwner;
+pub use requirements::RequiredOfPods;
 pub use watch::{View, Views};

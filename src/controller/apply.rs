@@ -151,8 +151,10 @@ fn is_to_be_applied(wanted: &Value, live: &Deployment, last: Option<&Attempt>) -
 /// The faults of a template with unknown fields come a line each, in no order: the message must not change by itself.
 fn refusal(error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
-    let unknown_field = status.message.contains("field not declared in schema");
-    let is_final = (matches!(status.code, 400 | 422) && !is_of_policy(&status.message)) || unknown_field;
+    // Of a patch that does not fit the schema the server says that it failed itself.
+    let ill_typed = ["field not declared in schema", "duplicate entries for key"];
+    let is_ill_typed = ill_typed.iter().any(|words| status.message.contains(words));
+    let is_final = (matches!(status.code, 400 | 422) && !is_of_policy(&status.message)) || is_ill_typed;
     is_final.then(|| {
         let mut lines = status.message.lines().map(str::trim).filter(|line| !line.is_empty());
         let first = lines.next().unwrap_or("no reason is given").to_owned();

@@ -56,6 +56,13 @@ impl Error {
         matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
     }
 
+    /// Whether there is no such object, or no such kind.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404)
+    }
+
     /// Whether the namespace is being deleted, and everything in it soon gone.
     #[must_use]
     pub fn is_namespace_terminating(&self) -> bool {

@@ -3,15 +3,18 @@
 //!
 //! [`resolve`], [`status`] and [`events::transitions`] are pure; [`gather`] and [`apply`] talk to the API
 //! server; [`run`] ties them together. What every replica has is its [`World`]; what the one that writes has besides is its
-//! [`Writer`]. There is one replica: leader election is to go around [`run`].
+//! [`Writer`], for as long as it holds the Lease ([`lease`]); what it writes goes through a [`fence`].
 
 pub mod apply;
 pub mod config_maps;
 pub mod error;
 pub mod events;
+pub mod fence;
 pub mod gather;
+pub mod lease;
 pub mod memory;
 pub mod reconcile;
+pub mod requirements;
 pub mod resolve;
 mod scale;
 mod shutdown;
@@ -20,7 +23,7 @@ pub mod status;
 pub(crate) mod testing;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, header};
@@ -39,12 +42,19 @@ use tracing::{debug, error, info, warn};
 
 use self::config_maps::ConfigMaps;
 use self::error::{Error, within};
+use self::fence::Fence;
 use self::gather::Secrets;
+use self::lease::Candidate;
 use self::memory::Records;
 use self::reconcile::{Context, Guarded};
+use self::requirements::Requirements;
+use crate::admission::answer::Reviewer;
+use crate::admission::served::Served;
+use crate::admission::server::{Limits, Server};
+use crate::admission::{self, Certificates};
 use crate::cluster::pods::PodFactsIndex;
 use crate::cluster::watch::Told;
-use crate::cluster::{self, PodsByOwner, View};
+use crate::cluster::{self, Modes, PodsByOwner, RequiredOfPods, View};
 use crate::launch::deployment::APPLIED_ANNOTATION;
 use crate::launch::record::RECORD_ANNOTATION;
 use crate::launch::rollout::Child;
@@ -53,7 +63,7 @@ use crate::plan::Permits;
 use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
 use crate::world::tasks::Tasks;
-use crate::world::{Decisions, Key, Models, Planner, Turns, World};
+use crate::world::{Decisions, Key, Models, Planner, Promised, Turns, World};
 
 pub use reconcile::Writer;
 
@@ -83,6 +93,10 @@ pub struct Options {
     pub permits: Permits,
     /// The one namespace whose ModelDeployments are seen to; by default all.
     pub namespace: Option<String>,
+    /// The Lease whose holder writes; none where there is one replica.
+    pub lease: Option<lease::Options>,
+    /// The webhooks, if there are any.
+    pub admission: Option<admission::Options>,
 }
 
 /// Why the controller could not be started, or did not stay up.
@@ -95,16 +109,21 @@ pub enum RunError {
     #[error("cannot connect to the cluster: {0}")]
     Client(kube::Error),
     /// The address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {source}; choose another with --metrics-address")]
+    #[error("cannot listen on {address}: {source}; choose another with {flag}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The flag that says which.
+        flag: &'static str,
         /// Why not.
         source: std::io::Error,
     },
     /// The server of `/metrics` ended.
     #[error("the server of /healthz, /readyz and /metrics ended: {0}")]
     Serve(String),
+    /// There can be no TLS.
+    #[error("cannot serve webhooks: {0}")]
+    Tls(rustls::Error),
     /// A task that should last ended.
     #[error("{task} ended unexpectedly{}", panic.as_ref().map_or(String::new(), |panic| format!(", which is a defect of Loadline: {panic}")))]
     Ended {
@@ -145,8 +164,12 @@ pub async fn run_with(
     let health = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::default());
     let address = options.metrics_address;
-    let listener =
-        telemetry::health::listen(address).await.map_err(|source| RunError::Listen { address, source })?;
+    let flag = "--metrics-address";
+    let listener = telemetry::health::listen(address).await.map_err(|source| RunError::Listen {
+        address,
+        flag,
+        source,
+    })?;
     let listening = listener.local_addr().unwrap_or(address);
     info!(version = env!("CARGO_PKG_VERSION"), address = %listening, "loadline controller starts");
     let stop = stop.shared();
@@ -167,31 +190,166 @@ async fn work<Stop>(
 where
     Stop: Future<Output = ()> + Send + 'static,
 {
-    let objects: Api<Guarded> = scoped(&client, options.namespace.as_deref());
     tokio::select! {
         () = wait_for_definition(&client, options.namespace.as_deref()) => health.definition_found(),
         () = stop.clone() => return Ok(()),
     }
     let mut tasks = Tasks::default();
-    let (wake, woken) = mpsc::unbounded_channel();
-    let (views, pods) = watch_cluster(&mut tasks, &client, options.label_grace, &metrics, &wake);
+    let waker = Waker::default();
+    let (views, pods) = watch_cluster(&mut tasks, &client, options.label_grace, &metrics, &waker);
     let sources = Sources::new(options.sources).map_err(RunError::Sources)?;
     let (models, read_models) = Models::new(sources, Secrets(client.clone()));
     let world = Arc::new(World {
+        permits: options.permits,
         views,
         pods,
+        modes: Modes::default(),
+        required: RequiredOfPods::default(),
         models,
         decisions: Decisions::default(),
+        promised: Promised::default(),
         planner: Planner::default(),
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
     });
-    tasks.spawn("the task that tells of models that were read", forward(read_models, wake.clone()));
-    tasks.spawn("the task that wakes objects", wake_on_change(Arc::clone(&world), wake.clone()));
-    let deployments: Api<Deployment> = scoped(&client, options.namespace.as_deref());
+    tasks.spawn("the task that tells of models that were read", forward(read_models, waker.clone()));
+    tasks.spawn("the task that wakes objects", wake_on_change(Arc::clone(&world), waker.clone()));
+    let webhooks = match options.admission.clone() {
+        Some(options) => Some(serve_webhooks(&mut tasks, &client, &world, options, stop.clone()).await?),
+        None => None,
+    };
+    let leader = Leader {
+        client: client.clone(),
+        namespace: options.namespace,
+        certificates: options.admission.map(|admission| admission.certificates),
+        world: Arc::clone(&world),
+        waker,
+    };
+    let led = tokio::select! {
+        ended = tasks.ended() => Err(RunError::Ended { task: ended.task, panic: ended.panic }),
+        led = lead(leader, options.lease, stop.clone()) => led,
+    };
+    led?;
+    if let Some(webhooks) = webhooks {
+        // Whoever asks is answered, until the API server knows that this replica is going.
+        let _ = webhooks.await;
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// Starts to serve the webhooks; the task ends some time after the process was told to stop.
+async fn serve_webhooks<Stop>(
+    tasks: &mut Tasks,
+    client: &Client,
+    world: &Arc<World>,
+    options: admission::Options,
+    stop: futures::future::Shared<Stop>,
+) -> Result<tokio::task::JoinHandle<()>, RunError>
+where
+    Stop: Future<Output = ()> + Send + 'static,
+{
+    let (address, flag) = (options.address, "--admission-address");
+    let listener = telemetry::health::listen(address).await.map_err(|source| RunError::Listen {
+        address,
+        flag,
+        source,
+    })?;
+    let listening = listener.local_addr().unwrap_or(address);
+    info!(address = %listening, "serves webhooks");
+    world.health.needs_certificate();
+    let served = Served::default();
+    let tls = served.config().map_err(RunError::Tls)?;
+    let (health, metrics) = (Arc::clone(&world.health), Arc::clone(&world.metrics));
+    let reload = admission::reload::run(client.clone(), options.certificates, served, health, metrics);
+    tasks.spawn("the task that reads the certificate", reload);
+    let metrics = Arc::clone(&world.metrics);
+    let namespaces = cluster::namespaces::run(client.clone(), world.modes.clone(), move || {
+        metrics.watch_failed("namespaces");
+    });
+    tasks.spawn("the watch of namespaces", namespaces);
+    if options.pods {
+        let metrics = Arc::clone(&world.metrics);
+        let failed = move || metrics.watch_failed("modelrequirements");
+        let required = cluster::requirements::run(client.clone(), world.required.clone(), failed);
+        tasks.spawn("the watch of what pods must demand", required);
+    }
+    let reviewer = Arc::new(Reviewer { world: Arc::clone(world), mode: options.mode });
+    let webhooks = Server::new(Limits::default(), reviewer, world.metrics.admission.clone());
+    Ok(tokio::spawn(webhooks.run(listener, tls, stop, options.drain)))
+}
+
+/// What a replica needs to be the one that writes.
+struct Leader {
+    client: Client,
+    namespace: Option<String>,
+    certificates: Option<Certificates>,
+    world: Arc<World>,
+    waker: Waker,
+}
+
+/// Writes whenever this replica holds the Lease, until told to stop.
+async fn lead<Stop>(
+    leader: Leader,
+    lease: Option<lease::Options>,
+    stop: futures::future::Shared<Stop>,
+) -> Result<(), RunError>
+where
+    Stop: Future<Output = ()> + Send + 'static,
+{
+    let Some(lease) = lease else { return write(&leader, &Fence::open(), stop).await };
+    // What it takes to answer is there; what it takes to write is read by the one that does.
+    leader.world.health.stands_by();
+    let mut candidate = Candidate::new(leader.client.clone(), lease);
+    loop {
+        let fence = tokio::select! {
+            fence = candidate.win() => fence,
+            () = stop.clone() => {
+                leader.world.health.stopping();
+                return Ok(());
+            }
+        };
+        let ended = tokio::select! {
+            ended = write(&leader, &fence, stop.clone()) => Some(ended),
+            () = candidate.keep(&fence) => None,
+        };
+        fence.close();
+        leader.waker.rest();
+        leader.world.forget_decisions();
+        if let Some(ended) = ended {
+            candidate.release().await;
+            return ended;
+        }
+    }
+}
+
+/// Writes until told to stop: then what is under way is finished.
+async fn write<Stop>(
+    leader: &Leader,
+    fence: &Fence,
+    stop: futures::future::Shared<Stop>,
+) -> Result<(), RunError>
+where
+    Stop: Future<Output = ()> + Send + 'static,
+{
+    let (world, namespace) = (&leader.world, leader.namespace.as_deref());
+    let (health, metrics) = (&world.health, &world.metrics);
+    let client = fence.client(&leader.client);
+    let mut tasks = Tasks::default();
+    let requirements = tokio::select! {
+        requirements = read_requirements(&client, namespace) => requirements,
+        () = stop.clone() => {
+            health.stopping();
+            return Ok(());
+        }
+    };
+    let (wake, woken) = mpsc::unbounded_channel();
+    leader.waker.wakes(wake.clone());
+    let objects: Api<Guarded> = scoped(&client, namespace);
+    let deployments: Api<Deployment> = scoped(&client, namespace);
     let read = Read { objects: watch::Sender::new(false), deployments: watch::Sender::new(false) };
     let (objects_read, deployments_read) = (read.objects.subscribe(), read.deployments.subscribe());
-    let (object_store, child_store, queue) = queue(objects, deployments, woken, &metrics, read);
+    let (object_store, child_store, queue) = queue(objects, deployments, woken, metrics, read);
     let reporter =
         Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(FIELD_MANAGER.to_owned()) };
     let writer = Writer {
@@ -199,15 +357,26 @@ where
         deployments: child_store,
         deployments_read: deployments_read.clone(),
         config_maps: ConfigMaps::default(),
-        permits: options.permits,
+        requirements,
         records: Records::default(),
-        recorder: Recorder::new(client, reporter),
+        recorder: Recorder::new(client.clone(), reporter),
         wake,
     };
-    let context = Arc::new(Context { world, writer, turns: Turns::new(AT_ONCE, AT_ONCE_OF_ONE) });
-    let lists_read = say_when_read(Arc::clone(&health), objects_read, deployments_read);
+    let turns = Turns::new(AT_ONCE, AT_ONCE_OF_ONE);
+    let context = Arc::new(Context { world: Arc::clone(world), writer, turns });
+    tasks.spawn(
+        "the task that forgets what is gone",
+        forget_what_is_gone(Arc::clone(&context), object_store.clone(), objects_read.clone()),
+    );
+    let lists_read = say_when_read(Arc::clone(health), objects_read, deployments_read);
     tasks.spawn("the task that waits for the lists", lists_read);
     tasks.spawn(QUEUE, reconcile_all(context, object_store, queue.take_until(stop.clone()).boxed()));
+    if let Some(Certificates::Own(own)) = leader.certificates.clone() {
+        let metrics = Arc::clone(metrics);
+        let keep = async move { admission::keeper::run(client, own, &metrics).await };
+        tasks.spawn("the task that keeps the certificate", keep);
+    }
+    metrics.leads(true);
     let last_words = async {
         stop.clone().await;
         info!("stopping: what is under way is finished");
@@ -219,21 +388,66 @@ where
         ended = tasks.ended() => Some(ended),
         () = last_words => None,
     };
+    metrics.leads(false);
     match ended {
         Some(ended) if ended.task != QUEUE || ended.panic.is_some() || stop.now_or_never().is_none() => {
             Err(RunError::Ended { task: ended.task, panic: ended.panic })
         }
-        _ => {
-            info!("stopped");
-            Ok(())
+        _ => Ok(()),
+    }
+}
+
+/// Reads what pods must demand, as it is written; waits for the API server.
+async fn read_requirements(client: &Client, namespace: Option<&str>) -> Requirements {
+    loop {
+        match Requirements::read(client.clone(), namespace).await {
+            Ok(requirements) => return requirements,
+            Err(error) => warn!(%error, "waiting"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Forgets the objects that went while no replica saw it.
+async fn forget_what_is_gone(
+    context: Arc<Context>,
+    objects: Store<Guarded>,
+    mut read: watch::Receiver<bool>,
+) {
+    if read.wait_for(|read| *read).await.is_ok() {
+        let is_there = |key: &Key| objects.get(&reconcile::reference(key)).is_some();
+        if let Err(error) = context.writer.requirements.keep_only(is_there).await {
+            warn!(%error, "what the pods of objects that are gone must demand is still written");
         }
     }
+    std::future::pending::<()>().await;
 }
 
 /// The task that ends when the process is told to stop and nothing is under way.
 const QUEUE: &str = "the queue of reconciles";
 
-type Wake = mpsc::UnboundedSender<ObjectRef<Guarded>>;
+/// Wakes objects, while this replica is the one that sees to them.
+#[derive(Clone, Default)]
+struct Waker(Arc<Mutex<Option<mpsc::UnboundedSender<ObjectRef<Guarded>>>>>);
+
+impl Waker {
+    /// Wakes by this from now on.
+    fn wakes(&self, wake: mpsc::UnboundedSender<ObjectRef<Guarded>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+    }
+
+    /// Wakes nobody any more: whoever writes next reads them all.
+    fn rest(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn wake(&self, key: &Key) {
+        if let Some(wake) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            // The receiver is gone only when this replica is no longer the one.
+            let _ = wake.send(reconcile::reference(key));
+        }
+    }
+}
 
 /// Starts to watch nodes and pods. An object of whose own pods there is something new is woken, and no other.
 fn watch_cluster(
@@ -241,7 +455,7 @@ fn watch_cluster(
     client: &Client,
     grace: Duration,
     metrics: &Arc<Metrics>,
-    wake: &Wake,
+    wake: &Waker,
 ) -> (cluster::Views, PodsByOwner) {
     let (publish, views) = watch::channel(None);
     let index = PodFactsIndex::default();
@@ -252,8 +466,7 @@ fn watch_cluster(
             failed: |what| metrics.watch_failed(what),
             pods: |owner: Key| {
                 metrics.woken();
-                // The receiver is gone only when the process is stopping.
-                let _ = wake.send(reconcile::reference(&owner));
+                wake.wake(&owner);
             },
         };
         cluster::watch::run(client, grace, publish, index, told).await;
@@ -262,11 +475,9 @@ fn watch_cluster(
 }
 
 /// Wakes the objects that are told of.
-async fn forward(mut told: mpsc::UnboundedReceiver<Key>, wake: Wake) {
+async fn forward(mut told: mpsc::UnboundedReceiver<Key>, wake: Waker) {
     while let Some(key) = told.recv().await {
-        if wake.send(reconcile::reference(&key)).is_err() {
-            return;
-        }
+        wake.wake(&key);
     }
 }
 
@@ -317,13 +528,19 @@ async fn reconcile_apart(object: Arc<Guarded>, context: Arc<Context>) -> Result<
 
 type Outcome = Result<(ObjectRef<Guarded>, Action), controller::Error<Error, watcher::Error>>;
 
-fn settle_result(result: Outcome, context: &Context) {
+fn settle_result(result: Outcome, context: &Arc<Context>) {
     match result {
         Ok((object, _)) => debug!(%object, "reconciled"),
         Err(controller::Error::ObjectNotFound(object)) => {
             let key = (object.namespace.clone().unwrap_or_default(), object.name.clone());
             context.forget(&key);
             debug!(%object, "gone");
+            let context = Arc::clone(context);
+            tokio::spawn(async move {
+                if let Err(error) = context.writer.requirements.require(&key, None, true).await {
+                    warn!(%error, "what its pods must demand is still written");
+                }
+            });
         }
         // It has been logged, and is tried again.
         Err(controller::Error::ReconcilerFailed(..)) => {}
@@ -413,27 +630,51 @@ fn queue(
     (store, child_store, stream::select_all(all).boxed())
 }
 
-/// Wakes the objects that a change of the cluster leads to another plan for, and no other.
-async fn wake_on_change(world: Arc<World>, wake: Wake) {
+/// Wakes the objects that a change of the cluster, or of what is promised, leads to another plan for, and no other.
+async fn wake_on_change(world: Arc<World>, wake: Waker) {
     let mut views = world.views.clone();
-    while views.changed().await.is_ok() {
+    let mut promises = world.promised.changes();
+    let mut ends = None::<Instant>;
+    loop {
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return },
+            // A burst of objects is one change.
+            changed = promises.changed() => match changed {
+                Ok(()) => tokio::time::sleep(DEBOUNCE).await,
+                Err(_) => return,
+            },
+            () = sleep_until(ends) => {}
+        }
+        promises.mark_unchanged();
         let Some(view) = views.borrow_and_update().clone() else { continue };
         world.health.cluster_read();
-        let (world, wake) = (Arc::clone(&world), wake.clone());
+        let (of, wake) = (Arc::clone(&world), wake.clone());
         // Many objects are many decisions: not on a thread that serves others.
-        let told = tokio::task::spawn_blocking(move || tell_changed(&world, &view, &wake)).await;
-        if told.is_err() {
-            return;
+        let told = tokio::task::spawn_blocking(move || {
+            let ends = of.promised.anew(&view.inventory, Instant::now());
+            tell_changed(&of, &view, &wake);
+            ends
+        });
+        match told.await {
+            Ok(next) => ends = next,
+            Err(_) => return,
         }
     }
 }
 
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Plans every object anew, and wakes each as soon as its decision is another.
-fn tell_changed(world: &World, view: &View, wake: &Wake) {
-    let broken = world.decisions.tell_changed(&view.inventory, view.version, |key| {
+fn tell_changed(world: &World, view: &View, wake: &Waker) {
+    let inventory = view.inventory.promising(world.promised.current());
+    let broken = world.decisions.tell_changed(&inventory, view.version, |key| {
         world.metrics.woken();
-        // The receiver is gone only when the process is stopping.
-        let _ = wake.send(reconcile::reference(key));
+        wake.wake(key);
     });
     for (key, panic) in broken {
         world.metrics.panicked();

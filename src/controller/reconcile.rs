@@ -1,7 +1,7 @@
 //! One object: gather, resolve, apply, status.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::DeserializeGuard;
@@ -19,6 +19,7 @@ use super::error::{Error, within};
 use super::events::{self, Note};
 use super::gather::{self, Gathered, Places};
 use super::memory::Records;
+use super::requirements::{self, Requirements};
 use super::resolve::{self, Desired, Present, Resolved};
 use super::status::{self, Facts};
 use super::{apply, scale};
@@ -26,11 +27,11 @@ use crate::api::conditions::WorkloadReason;
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::View;
 use crate::inventory::PodFacts;
-use crate::launch::Running;
 use crate::launch::deployment::Replacement;
 use crate::launch::rollout::{Child, Rollout};
+use crate::launch::{Launch, Running, affinity, guard};
 use crate::model::ModelShape;
-use crate::plan::Permits;
+use crate::plan::Plan;
 use crate::render::{Found, Origin, Outcome};
 use crate::world::{Key, Tracked, Turns, World};
 
@@ -63,8 +64,8 @@ pub struct Writer {
     pub deployments_read: watch::Receiver<bool>,
     /// The ConfigMaps that describe models.
     pub config_maps: ConfigMaps,
-    /// What specs may ask for.
-    pub permits: Permits,
+    /// What pods must demand, as the API server's policies read it.
+    pub requirements: Requirements,
     /// What is remembered of what was written.
     pub records: Records,
     /// Who publishes events.
@@ -103,6 +104,7 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     if object.meta().deletion_timestamp.is_some() {
         // What it owns goes with it.
         context.forget(&key);
+        context.writer.requirements.require(&key, None, true).await?;
         return Ok(Action::await_change());
     }
     let action = match &object.0 {
@@ -111,6 +113,11 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     };
     context.writer.records.succeeded(&key);
     Ok(action)
+}
+
+/// When an object was created, in seconds since 1970: the order in which GPUs are promised.
+fn created(object: &ModelDeployment) -> i64 {
+    object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |created| created.0.as_second())
 }
 
 impl Context {
@@ -127,7 +134,7 @@ impl Context {
                 client: &writer.client,
                 models: &world.models,
                 config_maps: &writer.config_maps,
-                permits: &writer.permits,
+                permits: &world.permits,
             };
             gather::gather(places, key, object.metadata.generation, &object.spec).await?
         };
@@ -142,25 +149,26 @@ impl Context {
                 let question = Question { guarded, shape, view: &view, seen: seen.clone() };
                 let resolved = self.planned(key, question, Arc::clone(&pods)).await?;
                 self.track(key, resolved.tracked.clone(), &view);
+                self.require(key, object, &resolved.found, &view, seen.as_deref()).await?;
                 (resolved, false, look_again.unwrap_or(AGAIN).min(AGAIN))
             }
             Gathered::Refused(error) => {
-                world.decisions.track(key, None);
+                self.untrack(key);
                 (resolve::unresolved(Found::Refused(error), object, seen.as_deref()), true, AGAIN)
             }
             Gathered::Malformed(problem) => {
-                world.decisions.track(key, None);
+                self.untrack(key);
                 let found = Found::Malformed(vec![problem]);
                 (resolve::unresolved(found, object, seen.as_deref()), true, AGAIN)
             }
             Gathered::Pending => {
-                world.decisions.track(key, None);
+                self.untrack(key);
                 // The read tells when it is over.
                 stands = self.stands(key, object);
                 (resolve::unresolved(Found::Pending, object, seen.as_deref()), false, AGAIN)
             }
             Gathered::Unresolved(unresolved) => {
-                world.decisions.track(key, None);
+                self.untrack(key);
                 stands = unresolved.is_transient && self.stands(key, object);
                 let found = Found::Unresolved(unresolved.message);
                 let resolved = resolve::unresolved(found, object, seen.as_deref());
@@ -170,7 +178,9 @@ impl Context {
         let apply =
             apply::Writer { client: &writer.client, metrics: &world.metrics, memory: &writer.records };
         let rollout = apply::workload(apply, object, &resolved.desired, seen.as_deref()).await?;
-        if resolved.desired == Desired::AsItIs {
+        // What cannot be written anew can be scaled all the same.
+        let is_refused = matches!(rollout, Rollout::Rejected { .. } | Rollout::Denied { .. });
+        if resolved.desired == Desired::AsItIs || is_refused {
             self.scale(object, seen.as_deref()).await?;
         }
         if stands {
@@ -213,7 +223,16 @@ impl Context {
             let decided = |running: Option<&Running>| {
                 world.decisions.handed_on(&name, object, running, &shape, view.version)
             };
-            Some(resolve::resolve(object, &shape, &view.inventory, present, decided))
+            let promising = || view.inventory.promising(world.promised.current());
+            let resolved = resolve::resolve(object, &shape, &promising(), present, decided);
+            let wanted = resolved.found.plan().and_then(Plan::wanted);
+            world.promised.wants(&name, created(object), wanted, &view.inventory, Instant::now());
+            // What others were promised meanwhile is not to be promised twice.
+            let is_outdated = |tracked: &Tracked| tracked.is_changed_by(&promising());
+            if resolved.tracked.as_ref().is_some_and(is_outdated) {
+                return Some(resolve::resolve(object, &shape, &promising(), present, |_| None));
+            }
+            Some(resolved)
         });
         match planned.await {
             Ok(resolved) => resolved.ok_or(Error::Stopping),
@@ -223,6 +242,44 @@ impl Context {
                 Err(Error::Broken(broken.to_string()))
             }
         }
+    }
+
+    /// Writes what the pods of an object must demand, whoever makes them.
+    async fn require(
+        &self,
+        key: &Key,
+        object: &ModelDeployment,
+        found: &Found,
+        view: &View,
+        seen: Option<&Deployment>,
+    ) -> Result<(), Error> {
+        // Where there is no plan, what was written stands.
+        let Found::Planned(plan) = found else { return Ok(()) };
+        let placement = object.spec.placement.clone().unwrap_or_default();
+        let question = affinity::Question {
+            sources: view.inventory.sources(),
+            resource: plan.decision.resource(),
+            requirement: plan.requirement,
+            sharing: placement.sharing.unwrap_or_default(),
+            strategy: placement.strategy.unwrap_or_default(),
+        };
+        let required = guard::required(&plan.launch, question).unwrap_or_default();
+        // The Deployment as it is: what is about to be written into it may be another template.
+        let is_rolled_out = match (seen, &plan.launch) {
+            (None, _) | (_, Launch::Nothing(_)) => true,
+            (Some(seen), Launch::Run(pods)) => {
+                let written = Running::of(seen, None).record;
+                written.is_some_and(|record| record.template == pods.template)
+                    && requirements::is_rolled_out(seen)
+            }
+        };
+        self.writer.requirements.require(key, required, is_rolled_out).await
+    }
+
+    /// What is not planned is promised nothing.
+    fn untrack(&self, key: &Key) {
+        self.world.decisions.track(key, None);
+        self.world.promised.forget(key);
     }
 
     /// Whether what the status says stands while the model cannot be read: it has an estimate, and is about this spec.
@@ -337,7 +394,7 @@ impl Context {
 
     /// Says of a malformed object that it is.
     async fn report_malformed(&self, key: &Key, invalid: &InvalidObject) -> Result<Action, Error> {
-        self.world.decisions.track(key, None);
+        self.untrack(key);
         // Its status could not be read along with it.
         let resource = kube::core::ApiResource::erase::<ModelDeployment>(&());
         let objects: Api<DynamicObject> = Api::namespaced_with(self.writer.client.clone(), &key.0, &resource);

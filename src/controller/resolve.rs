@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::api::ModelDeployment;
 use crate::api::conditions::{self, READY, WorkloadReason};
 use crate::api::v1alpha1::RolloutMode;
-use crate::decide::Reason;
+use crate::decide::{Reason, Verdict};
 use crate::inventory::{Inventory, PodFacts};
 use crate::launch::deployment::{Identity, Replacement, deployment};
 use crate::launch::{Launch, Record, Running};
@@ -197,6 +197,10 @@ fn replacement(
     step: Step,
 ) -> Replacement {
     let Step { is_new, waits } = step;
+    // No old pod goes for new ones that no node can take.
+    if present.is_some() && plan.decision.slots == 0 && plan.decision.verdict() != Verdict::Busy {
+        return Replacement::Surge;
+    }
     match object.spec.rollout.unwrap_or_default() {
         RolloutMode::Surge => return Replacement::Surge,
         RolloutMode::InPlace => {

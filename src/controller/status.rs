@@ -176,7 +176,11 @@ fn ready(facts: Facts<'_>, outcome: &Outcome) -> Ready {
         return Ready {
             holds: false,
             reason: outcome.reason().as_str(),
-            message: outcome.message(),
+            message: clip(format!(
+                "{}{}",
+                outcome.message(),
+                render::serves_on(facts.rollout.child().map_or(0, |child| child.ready))
+            )),
             hopeless: outcome.is_malformed() || facts.hopeless,
         };
     };

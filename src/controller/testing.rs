@@ -80,6 +80,7 @@ pub(crate) fn plan(object: &ModelDeployment, gib: u64, inventory: &Inventory) ->
         cache_precision: context.cache_precision.unwrap_or(CachePrecision::Auto),
         tensor,
         pipeline,
+        data: 1,
         engine: spec.engine.as_ref().map_or(Engine::Vllm, |engine| engine.name),
         batched_tokens: Some(8192),
         options: crate::estimate::Options::default(),
@@ -127,6 +128,7 @@ pub(crate) fn plan(object: &ModelDeployment, gib: u64, inventory: &Inventory) ->
         requirement,
         decision: decide(&Request { requirement, policy: &policy, owner }, inventory, &[]),
         policy,
+        replicas: u64::try_from(object.spec.replicas).unwrap(),
         launch: Launch::Run(Box::new(Pods {
             template: Value::Null,
             demand: Demand { resource: "nvidia.com/gpu".to_owned(), gpus, per_gpu: gib * GIB, tensor },

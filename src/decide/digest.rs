@@ -40,9 +40,9 @@ impl Decision {
     /// each kind is that is too small.
     fn sums(&self, hasher: &mut Fnv) {
         let mut last = None;
-        let mut sums = (0_u64, 0_u64);
+        let mut sums = (0_u64, 0_u64, 0_u64);
         for class in &self.classes {
-            let is_busy = class.reason() == Reason::GpusBusy;
+            let is_busy = matches!(class.reason(), Reason::GpusBusy | Reason::PromisedToAnother);
             if !is_busy && class.reason() != Reason::GpuMemoryTooSmall {
                 continue;
             }
@@ -50,10 +50,16 @@ impl Decision {
                 class.pool.as_ref().map(|pool| (&pool.product, pool.usable_memory(), pool.allocatable));
             if last != Some(kind) {
                 (last, sums).hash(hasher);
-                (last, sums) = (Some(kind), (0, 0));
+                (last, sums) = (Some(kind), (0, 0, 0));
             }
             let free = if is_busy { class.free() } else { 0 };
-            sums = (sums.0.saturating_add(class.count()), sums.1.saturating_add(free));
+            let promised = class.pool.as_ref().map_or(0, |pool| pool.promised.saturating_mul(class.count()));
+            let promised = if is_busy { promised } else { 0 };
+            sums = (
+                sums.0.saturating_add(class.count()),
+                sums.1.saturating_add(free),
+                sums.2.saturating_add(promised),
+            );
         }
         (last, sums).hash(hasher);
     }
@@ -65,7 +71,7 @@ fn seen(class: &ClassVerdict, hasher: &mut Fnv) {
     let Some(pool) = &class.pool else { return };
     (pool.vendor, &pool.product, pool.allocatable).hash(hasher);
     if class.verdict() == Verdict::Fits {
-        (pool.free, &pool.memory).hash(hasher);
+        (pool.free, class.held_by_own, &pool.memory).hash(hasher);
     }
 }
 

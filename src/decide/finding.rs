@@ -24,6 +24,19 @@ pub enum Finding {
         /// What the node hands out.
         allocatable: u64,
     },
+    /// The GPUs have the memory and are free, and others are promised them.
+    PromisedToAnother {
+        /// GPUs that one replica takes.
+        needed: u64,
+        /// What is free and promised to nobody else.
+        free: u64,
+        /// What is free and promised.
+        promised: u64,
+        /// What the node hands out.
+        allocatable: u64,
+        /// One whom they are promised to, of the asker's own namespace.
+        to: Option<String>,
+    },
     /// The node has what is requested besides GPUs, and other pods hold it.
     ResourcesBusy {
         /// Of which resource.
@@ -116,7 +129,7 @@ pub enum Finding {
 
 /// The checks of a node in the order in which they are made. A node's reason is the first that fails, so a later one comes
 /// nearer.
-pub(super) const CHECKS: [Reason; 15] = [
+pub(super) const CHECKS: [Reason; 16] = [
     Reason::NoGpus,
     Reason::VendorMismatch,
     Reason::SelectorMismatch,
@@ -130,6 +143,7 @@ pub(super) const CHECKS: [Reason; 15] = [
     Reason::TaintNotTolerated,
     Reason::ResourcesTooSmall,
     Reason::GpusBusy,
+    Reason::PromisedToAnother,
     Reason::ResourcesBusy,
     Reason::FitsNow,
 ];
@@ -141,6 +155,7 @@ impl Finding {
         match self {
             Self::FitsNow { .. } => (Verdict::Fits, Reason::FitsNow),
             Self::GpusBusy { .. } => (Verdict::Busy, Reason::GpusBusy),
+            Self::PromisedToAnother { .. } => (Verdict::Busy, Reason::PromisedToAnother),
             Self::ResourcesBusy { .. } => (Verdict::Busy, Reason::ResourcesBusy),
             Self::ResourcesTooSmall { .. } => (Verdict::Rejected, Reason::ResourcesTooSmall),
             Self::LabelMissing { .. } => (Verdict::Unknown, Reason::LabelMissing),

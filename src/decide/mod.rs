@@ -7,6 +7,7 @@ mod change;
 mod digest;
 mod finding;
 mod node;
+mod promise;
 mod rank;
 mod suggest;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::str::FromStr;
 pub use change::Change;
 pub use digest::Digest;
 pub use finding::Finding;
+pub use promise::Wanted;
 pub use suggest::Room;
 
 /// What a model needs of the node that it runs on.
@@ -91,6 +93,8 @@ named! {
         FitsNow = "FitsNow",
         /// The GPUs have the memory, and other pods hold them.
         GpusBusy = "GpusBusy",
+        /// The GPUs have the memory and are free, and other objects, whose pods are still to come, are promised them.
+        PromisedToAnother = "PromisedToAnother",
         /// The GPUs would do, and other pods hold the CPU, memory or other resources that the template requests.
         ResourcesBusy = "ResourcesBusy",
         /// The GPUs would do, and the node has less CPU, memory or other resources than the template requests.
@@ -304,8 +308,11 @@ pub(crate) fn decide_lazily<'a>(
     let mut classes: Vec<ClassVerdict> = groups
         .iter()
         .map(|group| {
-            let node::Judgement { finding, pool, slots: found } = node::judge(group, requirement, policy);
+            let node::Judgement { mut finding, pool, slots: found } = node::judge(group, requirement, policy);
             slots = slots.saturating_add(found);
+            if let (Finding::PromisedToAnother { to, .. }, Some(owner)) = (&mut finding, owner) {
+                *to = inventory.promised_to(&group.names, owner).map(str::to_owned);
+            }
             let held_by_own = pool.map_or(0, |pool| group.held_by_own(&pool.resource));
             ClassVerdict { nodes: group.names.clone(), finding, pool: pool.map(Arc::clone), held_by_own }
         })

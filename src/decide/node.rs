@@ -154,9 +154,13 @@ fn judge_pool(group: &Group<'_>, pool: &GpuPool, requirement: Requirement, polic
         Some(never) if never.verdict() == Verdict::Rejected => return never,
         shortage => shortage,
     };
-    let GpuPool { free, allocatable, .. } = *pool;
-    if free < requirement.gpus.max(1) {
-        return Finding::GpusBusy { needed: requirement.gpus, free, allocatable };
+    let GpuPool { free, promised, allocatable, .. } = *pool;
+    let needed = requirement.gpus;
+    if free.saturating_add(promised) < needed.max(1) {
+        return Finding::GpusBusy { needed, free, allocatable };
+    }
+    if free < needed.max(1) {
+        return Finding::PromisedToAnother { needed, free, promised, allocatable, to: None };
     }
     shortage.unwrap_or_else(|| Finding::FitsNow {
         needed: requirement.per_gpu,

@@ -214,6 +214,7 @@ mod tests {
             cache_precision: CachePrecision::Auto,
             tensor: 1,
             pipeline: 1,
+            data: 1,
             engine: Engine::Sglang,
             batched_tokens: None,
             options: crate::estimate::Options::default(),

@@ -12,6 +12,7 @@ use crate::refusal::Refusal;
 /// The engine.
 pub(super) const TABLE: Table = Table {
     image: Some("ghcr.io/ggml-org/llama.cpp:server-cuda-b10481"),
+    stock: &["llama.cpp", "llama-server"],
     command: &[],
     endpoint: Some((8080, "/health")),
     model_variables: &["LLAMA_ARG_MODEL", "LLAMA_ARG_MODEL_URL", "LLAMA_ARG_HF_REPO"],
@@ -19,6 +20,7 @@ pub(super) const TABLE: Table = Table {
     flags: FLAGS,
     untold_caches: &[CachePrecision::Auto],
     stages: true,
+    cap_of_group: None,
     options,
     loads: Loads { files: Files::Gguf, casts: &[], in_flight: &[], checkpoints: &[] },
 };
@@ -37,6 +39,8 @@ const CACHES: Values = Values::Caches(&[
 ]);
 /// What people write for all layers, and no model has.
 const ALL: u64 = 999;
+/// Slots of a server that is not told how many (`server.cpp`).
+const UNTOLD_SLOTS: u64 = 4;
 /// A second file beside the model's.
 const SECOND: &str = "loads a second file, which is not counted";
 const WITHOUT: &str = "leave it out, or use engine none and say what it needs by safetyMargin";
@@ -69,7 +73,19 @@ const FLAGS: &[Entry] = &[
         LAYERS,
     ),
     Entry::neither(&["--cache-type-k", "-ctk"], Says::Cache, CACHES),
-    Entry::neither(&["--cache-type-v", "-ctv"], Says::Cache, CACHES),
+    Entry::neither(&["--cache-type-v", "-ctv"], Says::ValueCache, CACHES),
+    Entry::neither(&["--kv-unified", "-kvu"], Says::Choice(Choice::Unified(true)), Values::Switch),
+    Entry::neither(&["--no-kv-unified", "-no-kvu"], Says::Choice(Choice::Unified(false)), Values::Switch),
+    Entry::neither(
+        &["--no-mmproj", "--no-mmproj-auto", "--no-mmproj-offload"],
+        Says::Choice(Choice::TextOnly),
+        Values::Switch,
+    ),
+    Entry::neither(
+        &["--mmproj", "-mm", "--mmproj-url", "-mmu"],
+        Says::Choice(Choice::TowerFile),
+        Values::Text,
+    ),
     Entry::neither(
         &["--flash-attn", "-fa"],
         Says::Written(Choice::FlashAttention, flash_attention, "context.cachePrecision"),
@@ -85,7 +101,6 @@ const FLAGS: &[Entry] = &[
     Entry::neither(&["--override-tensor", "-ot"], Says::Choice(Choice::TensorPlaces), Values::Text),
     Entry::refused(&["--model-draft", "-md"], SECOND, WITHOUT),
     Entry::refused(&["--lora", "--lora-scaled"], SECOND, WITHOUT),
-    Entry::refused(&["--mmproj"], SECOND, WITHOUT),
     Entry::uncounted(
         &["--tensor-split", "-ts"],
         "layers are counted as evenly divided among the GPUs as can be",
@@ -100,7 +115,9 @@ fn layers_on_gpus(workload: &Workload) -> String {
 /// Values are held quantised only with flash attention.
 fn flash_attention(workload: &Workload) -> Option<String> {
     use CachePrecision::{Q40, Q41, Q50, Q51, Q80};
-    matches!(workload.cache_precision, Q80 | Q51 | Q50 | Q41 | Q40).then(|| "on".to_owned())
+    let quantised = |cache| matches!(cache, Q80 | Q51 | Q50 | Q41 | Q40);
+    let values = workload.options.value_cache_precision.unwrap_or(workload.cache_precision);
+    (quantised(workload.cache_precision) || quantised(values)).then(|| "on".to_owned())
 }
 
 /// Whole layers per GPU, as the estimate counts them.
@@ -117,6 +134,12 @@ fn options(told: &[(Choice, Flag<'_>)]) -> Result<Options, Refusal> {
             Choice::HostExpertLayers => {
                 options.host_expert_layers = Some(number(flag, "layers", MOST_TOKENS, plain)?);
             }
+            Choice::Unified(on) => {
+                // `--parallel` says how many; told neither, the server takes four.
+                options.unified_slots = (*on == is_on(flag)).then_some(UNTOLD_SLOTS);
+            }
+            Choice::TextOnly => options.text_only = is_on(flag),
+            Choice::TowerFile => options.tower_file = true,
             Choice::HostExperts => options.host_expert_layers = Some(MOST_TOKENS),
             // The usual pattern: every layer's experts. Others are not followed, so that too much is counted, not too little.
             Choice::TensorPlaces if flag.value.is_some_and(all_experts_on_host) => {

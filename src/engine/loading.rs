@@ -96,6 +96,16 @@ pub(super) fn loads(engine: Engine, format: Precision) -> bool {
     loadable(engine, Source::Repository, stored, format) == Loading::AsStored
 }
 
+/// The engines that load checkpoints of a format, or the files that have it.
+pub(crate) fn loaders(format: Precision) -> impl Iterator<Item = Engine> {
+    let does = move |engine: &Engine| match tables::of(*engine).loads.files {
+        Files::Any => false,
+        Files::Gguf => format.is_gguf() && !loads(Engine::Vllm, format),
+        Files::Safetensors => loads(*engine, format),
+    };
+    Engine::ALL.iter().copied().filter(does)
+}
+
 /// What an engine's method of quantising makes of weights that are not quantised yet.
 pub(super) fn made_by(engine: Engine, method: &str) -> Option<Precision> {
     let loads = &tables::of(engine).loads;

@@ -6,6 +6,7 @@ mod combine;
 mod fraction;
 mod llama_cpp;
 mod loading;
+mod named;
 mod options;
 mod read;
 mod sglang;
@@ -14,15 +15,19 @@ mod table;
 mod tables;
 mod tgi;
 mod transformers;
+mod version;
 mod vllm;
 mod write;
 
 pub(crate) use fraction::check as check_fraction;
+pub(crate) use loading::loaders;
+pub(crate) use named::{Named, named};
 pub(crate) use read::{Said, read};
 pub use read::{remarks, uncounted};
 pub use start::Nothing;
-pub(crate) use start::{Launch, Question, Start, is_stock, model_variables, start};
-pub(crate) use write::check;
+pub(crate) use start::{Launch, Question, Start, is_own_image, model_variables, start, stock_of};
+pub(crate) use version::version;
+pub(crate) use write::{caps_each_group, check};
 
 #[cfg(test)]
 mod properties;

@@ -22,10 +22,11 @@ fn workloads() -> impl Strategy<Value = (Workload, Vec<String>)> {
         prop::option::of(1_u64..512),
         1_u64..9,
         1_u64..4,
+        1_u64..5,
         prop::option::of(1_u64..9000),
     );
     (engines, sizes, any::<prop::sample::Index>(), any::<u8>()).prop_map(
-        |(engine, (context, sequences, cap, tensor, pipeline, batched_tokens), cache, which)| {
+        |(engine, (context, sequences, cap, tensor, pipeline, data, batched_tokens), cache, which)| {
             let table = tables::of(engine);
             let caches: Vec<CachePrecision> = CachePrecision::ALL
                 .iter()
@@ -36,6 +37,10 @@ fn workloads() -> impl Strategy<Value = (Workload, Vec<String>)> {
             let extra: Vec<String> = extra(engine, which).into_iter().map(str::to_owned).collect();
             let mut options = told(engine, &extra).options;
             options.sequence_cap = cap.map(|cap| cap + sequences).filter(|_| engine != Engine::LlamaCpp);
+            let sequences = if options.unified_slots.is_some() { 1 } else { sequences };
+            let data = if table.cap_of_group.is_some() { data } else { 1 };
+            // What a cap comes to for each group is a whole number.
+            options.sequence_cap = options.sequence_cap.map(|cap| cap * data);
             let workload = Workload {
                 precision: None,
                 context: Some(context),
@@ -43,6 +48,7 @@ fn workloads() -> impl Strategy<Value = (Workload, Vec<String>)> {
                 cache_precision: caches[cache.index(caches.len())],
                 tensor,
                 pipeline: if table.stages { pipeline } else { 1 },
+                data,
                 engine,
                 batched_tokens: batched_tokens.filter(|_| engine != Engine::LlamaCpp),
                 options,
@@ -60,6 +66,8 @@ fn extra(engine: Engine, which: u8) -> Vec<&'static str> {
             &["--enable-lora", "--max-loras=2"],
             &["--enforce_eager"],
             &["-ep"],
+            &["--no-enable-prefix-caching"],
+            &["--language-model-only"],
             &["--speculative-config", "{\"method\": \"mtp\"}"],
         ],
         Engine::Sglang => &[
@@ -67,8 +75,9 @@ fn extra(engine: Engine, which: u8) -> Vec<&'static str> {
             &["--disable-cuda-graph"],
             &["--ep", "2"],
             &["--speculative-algorithm=EAGLE"],
+            &["--enable-dp-attention"],
         ],
-        Engine::LlamaCpp => &[&["-ngl", "20"], &["--n-cpu-moe=4"], &["-cmoe"]],
+        Engine::LlamaCpp => &[&["-ngl", "20"], &["--n-cpu-moe=4"], &["-cmoe"], &["-kvu"], &["--no-mmproj"]],
         Engine::Tgi => &[&["--cuda-graphs", "0"], &["--speculate=2"]],
         Engine::Transformers | Engine::None => &[],
     };
@@ -77,7 +86,8 @@ fn extra(engine: Engine, which: u8) -> Vec<&'static str> {
 }
 
 fn told(engine: Engine, arguments: &[String]) -> Told {
-    read(&EngineSpec { name: engine, image: None, args: Some(arguments.to_vec()) }).expect("valid arguments")
+    read(&EngineSpec { name: engine, image: None, version: None, args: Some(arguments.to_vec()) })
+        .expect("valid arguments")
 }
 
 fn says(engine: Engine, wanted: fn(&Says) -> bool) -> bool {
@@ -90,13 +100,16 @@ proptest! {
     fn what_is_written_is_read_again((workload, extra) in workloads()) {
         let engine = workload.engine;
         let own = own(&workload, &Weights::Unsaid, Loading::AsStored).expect("a workload of the engine");
-        let arguments = combine(own, &extra, workload.sequences).expect("no contradiction");
+        let held = super::write::held(tables::of(engine), &workload);
+        let arguments = combine(own, &extra, held).expect("no contradiction");
         let told = told(engine, &arguments);
         prop_assert_eq!(told.context.map(|said| said.value), workload.context);
         if engine == Engine::LlamaCpp {
-            prop_assert_eq!(told.sequences.map(|said| said.value), Some(workload.sequences));
+            let own = Some(workload.sequences).filter(|_| workload.options.unified_slots.is_none());
+            prop_assert_eq!(told.sequences.map(|said| said.value), own);
         } else {
-            prop_assert_eq!(told.sequence_cap.map(|said| said.value), Some(workload.running()));
+            let groups = if super::write::caps_each_group(&workload) { workload.data } else { 1 };
+            prop_assert_eq!(told.sequence_cap.map(|said| said.value), Some(workload.running().div_ceil(groups)));
             prop_assert!(told.sequences.is_none());
         }
         if says(engine, |says| matches!(says, Says::Tensor)) {
@@ -105,6 +118,7 @@ proptest! {
         if says(engine, |says| matches!(says, Says::Pipeline)) {
             prop_assert_eq!(told.pipeline.map(|said| said.value), Some(workload.pipeline));
         }
+        prop_assert_eq!(told.data.map_or(1, |said| said.value), workload.data);
         let untold = tables::of(engine).untold_caches.contains(&workload.cache_precision);
         let cache = Some(workload.cache_precision).filter(|_| !untold);
         prop_assert_eq!(told.cache_precision.map(|said| said.value), cache);
@@ -112,7 +126,7 @@ proptest! {
         prop_assert_eq!(told.options, Options { sequence_cap: None, ..workload.options.clone() });
         // Written once more, beside itself, it is the same.
         let again = super::write::own(&workload, &Weights::Unsaid, Loading::AsStored).expect("as before");
-        let twice = combine(again, &arguments, workload.sequences).expect("no contradiction");
+        let twice = combine(again, &arguments, held).expect("no contradiction");
         prop_assert_eq!(twice, arguments);
     }
 }
@@ -120,7 +134,7 @@ proptest! {
 /// A value that a flag takes.
 fn sample(entry: &Entry) -> &'static str {
     match (entry.says, entry.values) {
-        (Says::Copies, _) => "1",
+        (Says::Copies | Says::DataHere, _) => "1",
         (Says::Choice(Choice::Speculation), Values::Text) => "NGRAM",
         (_, Values::Caches(names)) => names[0].0,
         (_, Values::Dtypes(names)) => names[names.len() - 1].0,
@@ -133,7 +147,7 @@ fn sample(entry: &Entry) -> &'static str {
 
 /// What arguments say, without the words in which they say it.
 fn meaning(engine: Engine, arguments: &[String], name: &str) -> String {
-    let spec = EngineSpec { name: engine, image: None, args: Some(arguments.to_vec()) };
+    let spec = EngineSpec { name: engine, image: None, version: None, args: Some(arguments.to_vec()) };
     match read(&spec) {
         Err(refusal) => refusal.to_string().replace(name, "FLAG"),
         Ok(told) => format!(
@@ -144,7 +158,7 @@ fn meaning(engine: Engine, arguments: &[String], name: &str) -> String {
             told.cache_tokens.map(|said| said.value),
             told.cache_precision.map(|said| said.value),
             told.tensor.map(|said| said.value),
-            told.pipeline.map(|said| said.value),
+            (told.pipeline.map(|said| said.value), told.data.map(|said| said.value)),
             told.precision.map(|said| said.value),
             told.batched_tokens,
             told.options,

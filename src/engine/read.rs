@@ -2,7 +2,7 @@
 
 use super::arguments::{Flag, flags};
 use super::loading::made_by;
-use super::table::{Entry, Kind, Meaning, Says, Table, Values, field};
+use super::table::{Entry, Kind, Meaning, Says, Values, field};
 use super::tables;
 use crate::api::v1alpha1::EngineSpec;
 use crate::estimate::Options;
@@ -23,6 +23,9 @@ pub(crate) struct Told {
     pub(crate) cache_precision: Option<Said<CachePrecision>>,
     pub(crate) tensor: Option<Said<u64>>,
     pub(crate) pipeline: Option<Said<u64>>,
+    pub(crate) data: Option<Said<u64>>,
+    /// How values are held, where the arguments say it apart from the keys.
+    pub(crate) value_cache: Option<Said<CachePrecision>>,
     pub(crate) batched_tokens: Option<u64>,
     /// What weights become that are not quantised yet.
     pub(crate) precision: Option<Said<Precision>>,
@@ -92,7 +95,8 @@ pub(crate) fn read(engine: &EngineSpec) -> Result<Told, Refusal> {
     let mut told = Told::default();
     let mut context_of_all = None;
     let (mut dtype, mut method) = (None, None);
-    let (mut caps, mut caches) = (Several(Vec::new()), Several(Vec::new()));
+    let mut caps = Several(Vec::new());
+    let mut here = None;
     let mut choices = Vec::new();
     for flag in flags(arguments) {
         if let Some(whole) = table.whole_of(&flag.name) {
@@ -112,6 +116,9 @@ pub(crate) fn read(engine: &EngineSpec) -> Result<Told, Refusal> {
             Says::CacheTokens => told.cache_tokens = Some(number()?),
             Says::Tensor => told.tensor = Some(number()?),
             Says::Pipeline => told.pipeline = Some(number()?),
+            Says::Data => told.data = Some(number()?),
+            Says::DataHere => here = Some((number()?, flag)),
+            Says::ValueCache => told.value_cache = Some(cache(entry, &flag)?),
             Says::BatchedTokens { unbounded, .. } => {
                 let is_unbounded = unbounded.is_some() && flag.value == unbounded;
                 told.batched_tokens = if is_unbounded { None } else { Some(number()?.value) };
@@ -119,7 +126,7 @@ pub(crate) fn read(engine: &EngineSpec) -> Result<Told, Refusal> {
             Says::Prompt | Says::TokensOfAll => {
                 number()?;
             }
-            Says::Cache => caches.put(entry, cache(entry, &flag)?),
+            Says::Cache => told.cache_precision = Some(cache(entry, &flag)?),
             Says::Dtype => dtype = precision(entry, &flag)?,
             Says::Quantization => {
                 method = flag.value.map(|name| Said::of(Method(name.to_owned()), &flag));
@@ -143,14 +150,20 @@ pub(crate) fn read(engine: &EngineSpec) -> Result<Told, Refusal> {
             | Says::Uncounted(_) => {}
         }
     }
+    told.options = (table.options)(&choices)?;
+    if let Some(slots) = told.options.unified_slots.as_mut() {
+        // They share one cache: the context is not divided.
+        *slots = told.sequences.take().map_or(*slots, |said| said.value);
+    }
     if let Some(all) = context_of_all {
         told.context = Some(per_sequence(all, told.sequences.as_ref().map_or(1, |said| said.value))?);
     }
+    if let Some((here, flag)) = here {
+        all_here(&here, told.data.as_ref(), &flag)?;
+    }
     // Of two caps the lower one counts.
     told.sequence_cap = caps.0.into_iter().map(|(_, said)| said).min_by_key(|said| said.value);
-    told.cache_precision = one_cache(caches.0)?;
     told.precision = quantized(engine.name, method.as_ref()).or(dtype);
-    told.options = (table.options)(&choices)?;
     Ok(told)
 }
 
@@ -234,22 +247,17 @@ fn cache(entry: &Entry, flag: &Flag<'_>) -> Result<Said<CachePrecision>, Refusal
     ))
 }
 
-/// The one cache that all flags name: keys and values are not counted apart.
-fn one_cache(
-    caches: Vec<(&'static str, Said<CachePrecision>)>,
-) -> Result<Option<Said<CachePrecision>>, Refusal> {
-    let mut one: Option<Said<CachePrecision>> = None;
-    for (_, said) in caches {
-        if let Some(other) = one.as_ref().filter(|other| other.value != said.value) {
-            return Err(Refusal::invalid(
-                "engine.args",
-                format!("{} and {}: keys and values are not counted apart", other.words(), said.words()),
-                "write the same for both, or set context.cachePrecision instead",
-            ));
-        }
-        one = Some(said);
+/// One replica is on one node: all of its groups are.
+fn all_here(here: &Said<u64>, data: Option<&Said<u64>>, flag: &Flag<'_>) -> Result<(), Refusal> {
+    let all = data.map_or(1, |said| said.value);
+    if here.value == all {
+        return Ok(());
     }
-    Ok(one)
+    Err(Refusal::invalid(
+        field(flag),
+        format!("{} of {all} groups: one replica is on one node, with all of its groups", here.words()),
+        format!("write {all}, or leave it out"),
+    ))
 }
 
 /// The type that weights are cast to; `None` for the model's own.
@@ -267,23 +275,6 @@ fn precision(entry: &Entry, flag: &Flag<'_>) -> Result<Option<Said<Precision>>, 
         format!("{} has \"{}\", which is no type that it takes", flag.name, shorten(written)),
         format!("write one of {}, or leave it out and set precision", names.join(", ")),
     ))
-}
-
-/// The flags that name the model, as the table of an engine has them.
-pub(super) fn names_model(table: &Table, arguments: &[String]) -> bool {
-    let by_flag = flags(arguments).any(|flag| {
-        table.entry(&flag.name).is_some_and(|entry| {
-            matches!(entry.says, Says::Model(place) if place != super::table::Place::File)
-                && flag.value.is_some()
-        })
-    });
-    let first = arguments.first().filter(|word| !word.is_empty() && !word.starts_with('-'));
-    // `serve` is the program's own word, where the whole command line is given.
-    let positional = match first {
-        Some(word) if word == "serve" => arguments.get(1).filter(|word| !word.starts_with('-')),
-        first => first,
-    };
-    by_flag || (table.positional_model && positional.is_some())
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 use super::*;
 use crate::engine::table::MOST_TOKENS as MOST;
-use crate::estimate::{Adapters, Draft, Speculation};
+use crate::estimate::{Adapters, AttentionGroups, Draft, Speculation};
 
 fn told(name: Engine, args: &[&str]) -> Result<Told, Refusal> {
     let args = args.iter().map(|word| (*word).to_owned()).collect();
-    read(&EngineSpec { name, image: None, args: Some(args) })
+    read(&EngineSpec { name, image: None, version: None, args: Some(args) })
 }
 
 fn options(name: Engine, args: &[&str]) -> Options {
@@ -176,6 +176,47 @@ fn options_that_change_memory_are_read() {
 }
 
 #[test]
+fn what_is_loaded_shared_and_kept_is_read() {
+    for (engine, args, expected) in [
+        (
+            Engine::Vllm,
+            &["--enable-prefix-caching"][..],
+            Options { prefix_caching: Some(true), ..Options::default() },
+        ),
+        (
+            Engine::Vllm,
+            &["--no-enable-prefix-caching"],
+            Options { prefix_caching: Some(false), ..Options::default() },
+        ),
+        (Engine::Vllm, &["--language-model-only"], Options { text_only: true, ..Options::default() }),
+        (Engine::LlamaCpp, &["--no-mmproj"], Options { text_only: true, ..Options::default() }),
+        (Engine::LlamaCpp, &["-mm", "tower.gguf"], Options { tower_file: true, ..Options::default() }),
+        (Engine::LlamaCpp, &["-kvu"], Options { unified_slots: Some(4), ..Options::default() }),
+        (Engine::LlamaCpp, &["-kvu", "-np", "2"], Options { unified_slots: Some(2), ..Options::default() }),
+        (Engine::LlamaCpp, &["--no-kv-unified", "-np", "2"], Options::default()),
+        (
+            Engine::Sglang,
+            &["--dp", "8", "--tp", "8", "--enable-dp-attention", "--moe-a2a-backend=deepep"],
+            Options {
+                attention_groups: Some(AttentionGroups::default()),
+                expert_parallel: true,
+                ..Options::default()
+            },
+        ),
+        (
+            Engine::Sglang,
+            &["--enable-dp-attention", "--enable-dp-lm-head", "--moe-dense-tp-size", "1"],
+            Options {
+                attention_groups: Some(AttentionGroups { head: true, whole_mlps: true }),
+                ..Options::default()
+            },
+        ),
+    ] {
+        assert_eq!(options(engine, args), expected, "{engine} {args:?}");
+    }
+}
+
+#[test]
 fn what_is_not_counted_is_named() {
     for (engine, args, expected) in [
         (Engine::Vllm, &["--max-model-len", "8192", "--enable-lora"][..], &[][..]),
@@ -219,12 +260,11 @@ fn what_cannot_be_counted_is_refused_with_what_would_be_right() {
         ),
         (Engine::Vllm, &["--max-model-len", "auto"], &["\"auto\"", "8192"]),
         (Engine::Vllm, &["--dtype", "int8"], &["\"int8\"", "bfloat16"]),
-        (Engine::Vllm, &["--data-parallel-size", "2"], &["more GPUs", "replicas"]),
-        (Engine::Vllm, &["-dp=4"], &["-dp 4", "replicas"]),
+        (Engine::Vllm, &["-dp=4", "-dpl", "2"], &["-dpl 2 of 4 groups", "write 4"]),
+        (Engine::Vllm, &["-dpl", "2"], &["-dpl 2 of 1 groups"]),
         (Engine::Vllm, &["--nnodes"], &["more GPUs", "replicas"]),
-        (Engine::Sglang, &["--dp-size", "2"], &["--dp-size 2", "replicas"]),
+        (Engine::Sglang, &["--dp-size", "none"], &["\"none\"", "ranks"]),
         (Engine::Vllm, &["--kv-cache-memory-bytes", "10G"], &["not supported yet", "context.length"]),
-        (Engine::LlamaCpp, &["-ctk", "f16", "-ctv", "q4_0"], &["-ctk f16 and -ctv q4_0", "the same"]),
         (Engine::Vllm, &["--speculative-config", "mtp"], &["not a JSON object", "num_speculative_tokens"]),
         (Engine::Vllm, &["--speculative-config", "{}"], &["neither a method nor a model"]),
         (
@@ -292,24 +332,5 @@ fn what_is_not_counted_says_why() {
             };
             assert!(why.len() > 10, "{entry:?}");
         }
-    }
-}
-
-#[test]
-fn the_model_is_named_by_a_flag_or_by_the_first_word() {
-    for (engine, args, expected) in [
-        (Engine::Vllm, &["--model", "a/b"][..], true),
-        (Engine::Vllm, &["--model"], false),
-        (Engine::Vllm, &["a/b", "--seed", "1"], true),
-        (Engine::Vllm, &["serve", "a/b"], true),
-        (Engine::Vllm, &["serve", "--seed=1"], false),
-        (Engine::Vllm, &["--seed", "1"], false),
-        (Engine::Sglang, &["a/b"], false),
-        (Engine::Sglang, &["--model=a/b"], true),
-        (Engine::LlamaCpp, &["-m", "/models/a.gguf"], true),
-        (Engine::LlamaCpp, &["--hf-file", "a.gguf"], false),
-    ] {
-        let args: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
-        assert_eq!(names_model(tables::of(engine), &args), expected, "{engine} {args:?}");
     }
 }

@@ -7,7 +7,7 @@ use super::table::{
     Choice, Entry, Files, Fraction, Kind, Loads, MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS, Place, Says, Table,
     Values, field, number, plain, suffixed,
 };
-use crate::estimate::{Draft, Options, Speculation};
+use crate::estimate::{AttentionGroups, Draft, Options, Speculation};
 use crate::precision::{CachePrecision, Precision};
 use crate::refusal::Refusal;
 use crate::units::shorten;
@@ -15,6 +15,7 @@ use crate::units::shorten;
 /// The engine.
 pub(super) const TABLE: Table = Table {
     image: Some("lmsysorg/sglang:v0.5.15"),
+    stock: &["sglang", "sglang-rocm"],
     command: &["python3", "-m", "sglang.launch_server"],
     endpoint: Some((30000, "/health")),
     model_variables: &[],
@@ -22,6 +23,7 @@ pub(super) const TABLE: Table = Table {
     flags: FLAGS,
     untold_caches: &[CachePrecision::Auto, CachePrecision::Fp16],
     stages: true,
+    cap_of_group: Some(|workload| !workload.is_grouped_within()),
     options,
     loads: Loads {
         files: Files::Safetensors,
@@ -120,7 +122,12 @@ const FLAGS: &[Entry] = &[
         Values::Text,
     ),
     Entry::neither(&["--speculative-num-draft-tokens"], Says::Choice(Choice::DraftTokens), Values::Text),
-    Entry::neither(&["--dp-size", "--dp", "--data-parallel-size"], Says::Copies, RANKS),
+    Entry::neither(&["--dp-size", "--dp", "--data-parallel-size"], Says::Data, RANKS),
+    Entry::neither(&["--enable-dp-attention"], Says::Choice(Choice::AttentionGroups), Values::Switch),
+    Entry::neither(&["--enable-dp-lm-head"], Says::Choice(Choice::HeadOfGroup), Values::Switch),
+    Entry::neither(&["--moe-dense-tp-size"], Says::Choice(Choice::MlpRanks), RANKS),
+    Entry::neither(&["--moe-a2a-backend"], Says::Choice(Choice::ExpertExchange), Values::Text),
+    Entry::neither(&["--language-only"], Says::Choice(Choice::TextOnly), Values::Switch),
     Entry::neither(&["--nnodes"], Says::Copies, RANKS),
     Entry::refused(
         &["--config"],
@@ -157,6 +164,7 @@ fn options(told: &[(Choice, Flag<'_>)]) -> Result<Options, Refusal> {
     // The default of `--max-loras-per-batch`; the rank is that of the adapters, which are not read.
     let (mut wanted, mut slots, mut rank) = (None, 8, None);
     let (mut algorithm, mut draft, mut tokens) = (None, None, None);
+    let (mut grouped, mut groups) = (false, AttentionGroups::default());
     for (choice, flag) in told {
         match choice {
             Choice::Adapters(on) => wanted = (*on && is_on(flag)).then_some(flag),
@@ -164,14 +172,22 @@ fn options(told: &[(Choice, Flag<'_>)]) -> Result<Options, Refusal> {
             Choice::AdapterRank => rank = Some(count(flag, "dimensions")?),
             Choice::Eager(on) => options.eager = *on && is_on(flag),
             Choice::ExpertRanks => {
-                options.expert_parallel = number(flag, "ranks", MOST_RANKS, plain)? > 1;
+                options.expert_parallel |= number(flag, "ranks", MOST_RANKS, plain)? > 1;
             }
+            Choice::AttentionGroups if is_on(flag) => grouped = true,
+            Choice::HeadOfGroup => groups.head = is_on(flag),
+            Choice::MlpRanks => groups.whole_mlps = number(flag, "ranks", MOST_RANKS, plain)? == 1,
+            // All but `none` have whole experts on each rank (`_a2a_ep_size`).
+            Choice::ExpertExchange => options.expert_parallel |= !matches!(flag.value, None | Some("none")),
+            Choice::TextOnly => options.text_only = is_on(flag),
             Choice::Speculation => algorithm = Some(flag),
             Choice::DraftModel => draft = flag.value,
             Choice::DraftTokens => tokens = Some(guesses(flag)?),
             _ => {}
         }
     }
+    // Without the groups the other two are refused or say nothing.
+    options.attention_groups = grouped.then_some(groups);
     if let Some(flag) = wanted {
         let Some(rank) = rank else {
             return Err(Refusal::invalid(

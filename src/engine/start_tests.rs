@@ -18,6 +18,7 @@ fn started(spec: &Value, repository: Option<&str>) -> Result<Launch, Refusal> {
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine: spec.engine.as_ref().map_or(Engine::Vllm, |engine| engine.name),
         batched_tokens: None,
         options: Options::default(),
@@ -25,12 +26,15 @@ fn started(spec: &Value, repository: Option<&str>) -> Result<Launch, Refusal> {
     };
     let estimate = estimate(&shape, &workload).expect("an estimate");
     let image = spec.engine.as_ref().and_then(|engine| engine.image.as_deref());
+    let words = spec.engine.as_ref().and_then(|engine| engine.args.as_deref()).unwrap_or_default();
     start(Question {
         spec: &spec,
         shape: &shape,
         catalog_repository: repository,
-        brought: image.is_some_and(|image| !is_stock(workload.engine, image)),
-        named: false,
+        brought: image.is_some_and(|image| stock_of(image).is_none()),
+        has_image: image.is_some(),
+        named: named::named(workload.engine, words),
+        replaced: false,
         estimate: &estimate,
         margin: Margin::DEFAULT,
     })
@@ -70,7 +74,10 @@ fn a_stock_image_that_is_told_no_model_is_not_run() {
         (vllm(json!({"image": STOCK, "args": ["--model", "a/b"]})), true),
         (vllm(json!({"args": ["a/b"]})), true),
         (vllm(json!({"image": "registry.example/mine:1"})), true),
-        (vllm(json!({"image": "registry.example/vllm/vllm-openai:1"})), true),
+        // Whoever keeps it: the image of an engine holds no weights.
+        (vllm(json!({"image": "registry.example/vllm-openai:1"})), false),
+        (vllm(json!({"image": "nvcr.io/nvidia/vllm:25.09-py3"})), false),
+        (vllm(json!({"image": "lmsysorg/sglang:v0.5"})), false),
     ] {
         let expected = if runs { None } else { Some(Nothing::NoModel) };
         assert_eq!(nothing(&spec, None), expected, "{spec}");
@@ -87,7 +94,28 @@ fn what_the_engine_cannot_load_is_not_run() {
         (&catalog, "fp8", json!({"name": "vllm"}), None),
         (&catalog, "fp32", json!({"name": "vllm"}), None),
         (&catalog, "int4", json!({"name": "vllm", "image": "mine:1"}), None),
-        (&catalog, "int4", json!({"name": "vllm", "args": ["--model", "c/d-AWQ"]}), None),
+        (&catalog, "int4", json!({"name": "vllm", "args": ["--model", "/models/x"]}), None),
+        (&catalog, "awq-int4", json!({"name": "vllm", "args": ["--model", "/models/x"]}), None),
+        (&catalog, "awq-int4", json!({"name": "vllm", "args": ["--model", "c/d-AWQ"]}), None),
+        (
+            &catalog,
+            "awq-int4",
+            json!({"name": "vllm", "args": ["--model", "c/d"]}),
+            Some(cannot_from("c/d", Precision::AwqInt4)),
+        ),
+        // To name the model's own repository once more makes no other of it.
+        (
+            &catalog,
+            "awq-int4",
+            json!({"name": "vllm", "args": ["--model", "a/b"]}),
+            Some(cannot_from("a/b", Precision::AwqInt4)),
+        ),
+        (
+            &catalog,
+            "q4_k_m",
+            json!({"name": "vllm", "args": ["--model", "/models/x"]}),
+            Some(cannot_from("/models/x", Precision::Q4KM)),
+        ),
         (
             &catalog,
             "int4",
@@ -117,7 +145,38 @@ fn what_the_engine_cannot_load_is_not_run() {
 }
 
 fn cannot(precision: Precision, engine: Engine) -> Nothing {
-    Nothing::NoCheckpoint { repository: "a/b".to_owned(), precision, engine, elsewhere: None }
+    let loads = loads(engine, precision);
+    Nothing::NoCheckpoint { repository: "a/b".to_owned(), precision, engine, loads, elsewhere: None }
+}
+
+fn cannot_from(place: &str, precision: Precision) -> Nothing {
+    match cannot(precision, Engine::Vllm) {
+        Nothing::NoCheckpoint { precision, engine, loads, elsewhere, .. } => {
+            Nothing::NoCheckpoint { repository: place.to_owned(), precision, engine, loads, elsewhere }
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn a_place_that_is_none_or_of_another_model_is_refused() {
+    let with =
+        |args: Value| json!({"model": {"catalog": "llama-3.1-8b"}, "engine": {"name": "vllm", "args": args}});
+    for (args, expected) in [
+        (json!(["--model", ""]), "spec.engine.args: the model's name is empty"),
+        (
+            json!(["--model", "meta-llama/Llama-3.1-70B"]),
+            "spec.engine.args: meta-llama/Llama-3.1-70B has 70.5B parameters, and the model that was estimated has 8.0B",
+        ),
+        (
+            json!(["--quantization", "awq"]),
+            "spec.engine.args: vllm loads with method awq only what is stored so, and a/b is not",
+        ),
+    ] {
+        let error = started(&with(args), Some("a/b")).expect_err("refused").to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    assert!(started(&with(json!(["--quantization", "awq", "--model", "/models/awq"])), Some("a/b")).is_ok());
 }
 
 /// In 32 bits the cache is of the model's own type too, which nobody asked for and nobody is told.

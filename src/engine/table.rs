@@ -18,6 +18,8 @@ type ReadOptions = fn(&[(Choice, Flag<'_>)]) -> Result<Options, Refusal>;
 pub(super) struct Table {
     /// The image, pinned to a release; `None` if there is none to run by default.
     pub(super) image: Option<&'static str>,
+    /// What its own images are called, in whichever registry.
+    pub(super) stock: &'static [&'static str],
     /// The command, where the image's own will not do.
     pub(super) command: &'static [&'static str],
     /// Where it answers, and the path that says that the model is loaded.
@@ -32,6 +34,8 @@ pub(super) struct Table {
     pub(super) untold_caches: &'static [CachePrecision],
     /// Whether it can divide the layers into stages.
     pub(super) stages: bool,
+    /// Whether a cap on sequences is that of each data-parallel group, rather than of all; of an engine that has none, `None`.
+    pub(super) cap_of_group: Option<fn(&Workload) -> bool>,
     /// Reads the flags that say an option.
     pub(super) options: ReadOptions,
     /// What it can load.
@@ -115,8 +119,14 @@ pub(super) enum Says {
     Tensor,
     /// Stages that the layers are divided into.
     Pipeline,
+    /// Groups of ranks that each hold sequences of their own.
+    Data,
+    /// Those of them that are on the same node, which is all.
+    DataHere,
     /// How the cache is held.
     Cache,
+    /// How the values are held, where that is another type than the keys'.
+    ValueCache,
     /// The 16- or 32-bit type that weights are cast to.
     Dtype,
     /// How weights are quantised, or have been.
@@ -179,6 +189,22 @@ pub(super) enum Choice {
     Experts(bool),
     /// Ranks among which the experts are divided.
     ExpertRanks,
+    /// Groups of ranks share the attention.
+    AttentionGroups,
+    /// Each of them has the output head.
+    HeadOfGroup,
+    /// Ranks that share a dense MLP.
+    MlpRanks,
+    /// How tokens come to the ranks with their experts.
+    ExpertExchange,
+    /// Prefixes are kept for later requests, or not.
+    PrefixCaching(bool),
+    /// The language model alone is loaded.
+    TextOnly,
+    /// A tower from a file of its own.
+    TowerFile,
+    /// One cache for all slots, or one for each.
+    Unified(bool),
     /// Speculative decoding, as a JSON object or as an algorithm's name.
     Speculation,
     /// The model that guesses.

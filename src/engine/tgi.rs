@@ -14,6 +14,7 @@ use crate::refusal::Refusal;
 /// The engine.
 pub(super) const TABLE: Table = Table {
     image: Some("ghcr.io/huggingface/text-generation-inference:3.3.7"),
+    stock: &["text-generation-inference"],
     command: &[],
     endpoint: Some((80, "/health")),
     model_variables: &["MODEL_ID"],
@@ -21,6 +22,7 @@ pub(super) const TABLE: Table = Table {
     flags: FLAGS,
     untold_caches: &[CachePrecision::Auto, CachePrecision::Fp16, CachePrecision::Bf16],
     stages: false,
+    cap_of_group: None,
     options,
     loads: Loads {
         files: Files::Safetensors,

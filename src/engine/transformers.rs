@@ -8,6 +8,7 @@ use crate::precision::{CachePrecision, Precision};
 /// The library.
 pub(super) const TABLE: Table = Table {
     image: None,
+    stock: &[],
     command: &[],
     endpoint: None,
     model_variables: &[],
@@ -15,6 +16,7 @@ pub(super) const TABLE: Table = Table {
     flags: &[],
     untold_caches: CachePrecision::ALL,
     stages: true,
+    cap_of_group: None,
     options: |_| Ok(Options::default()),
     loads: Loads {
         files: Files::Safetensors,

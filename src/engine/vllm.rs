@@ -17,6 +17,7 @@ use crate::units::shorten;
 /// The engine, at the release that the estimates are calibrated on.
 pub(super) const TABLE: Table = Table {
     image: Some("vllm/vllm-openai:v0.19.0"),
+    stock: &["vllm-openai", "vllm-openai-rocm", "vllm", "vllm-cpu-release-repo"],
     command: &[],
     endpoint: Some((8000, "/health")),
     model_variables: &[],
@@ -26,6 +27,7 @@ pub(super) const TABLE: Table = Table {
     // The model's own 16-bit type: 0.19 has no float16 to ask for.
     untold_caches: &[CachePrecision::Auto, CachePrecision::Fp16],
     stages: true,
+    cap_of_group: Some(|_| true),
     options,
     loads: Loads {
         files: Files::Safetensors,
@@ -113,8 +115,15 @@ const FLAGS: &[Entry] = &[
     Entry::neither(&["--enable-expert-parallel", "-ep"], Says::Choice(Choice::Experts(true)), Values::Switch),
     Entry::neither(&["--no-enable-expert-parallel"], Says::Choice(Choice::Experts(false)), Values::Switch),
     Entry::neither(&["--speculative-config", "-sc"], Says::Choice(Choice::Speculation), Values::Json),
-    Entry::neither(&["--data-parallel-size", "-dp"], Says::Copies, RANKS),
-    Entry::neither(&["--data-parallel-size-local", "-dpl"], Says::Copies, RANKS),
+    Entry::neither(&["--data-parallel-size", "-dp"], Says::Data, RANKS),
+    Entry::neither(&["--data-parallel-size-local", "-dpl"], Says::DataHere, RANKS),
+    Entry::neither(&["--enable-prefix-caching"], Says::Choice(Choice::PrefixCaching(true)), Values::Switch),
+    Entry::neither(
+        &["--no-enable-prefix-caching"],
+        Says::Choice(Choice::PrefixCaching(false)),
+        Values::Switch,
+    ),
+    Entry::neither(&["--language-model-only"], Says::Choice(Choice::TextOnly), Values::Switch),
     Entry::neither(&["--prefill-context-parallel-size", "-pcp"], Says::Copies, RANKS),
     Entry::neither(&["--nnodes", "-n"], Says::Copies, RANKS),
     Entry::refused(
@@ -131,6 +140,10 @@ const FLAGS: &[Entry] = &[
         &["--config"],
         "names a file of arguments, which are not read",
         "write its arguments in engine.args",
+    ),
+    Entry::uncounted(
+        &["--enable-eplb", "--eplb-config"],
+        "experts that are kept twice, where it is told to, are counted once: too little",
     ),
     Entry::uncounted(
         &["--cpu-offload-gb"],
@@ -173,6 +186,8 @@ fn options(told: &[(Choice, Flag<'_>)]) -> Result<Options, Refusal> {
             Choice::Eager(on) => options.eager = *on && is_on(flag),
             Choice::Experts(on) => options.expert_parallel = *on && is_on(flag),
             Choice::Speculation => options.speculation = Some(speculation(flag)?),
+            Choice::PrefixCaching(on) => options.prefix_caching = Some(*on == is_on(flag)),
+            Choice::TextOnly => options.text_only = is_on(flag),
             _ => {}
         }
     }

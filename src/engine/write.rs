@@ -2,7 +2,7 @@
 
 use super::combine::{Managed, combine};
 use super::loading::Loading;
-use super::read::names_model;
+use super::named::named_by;
 use super::table::{Entry, Place, Says, Table};
 use super::tables;
 use crate::api::ModelDeploymentSpec;
@@ -53,10 +53,10 @@ pub(crate) fn check(
     let table = tables::of(workload.engine);
     check_cache(table, spec, workload, stored)?;
     let arguments = spec.engine.as_ref().and_then(|engine| engine.args.as_deref()).unwrap_or_default();
-    let named = names_model(table, arguments);
+    let named = named_by(table, arguments).is_any();
     let weights = if named { Weights::Unsaid } else { Weights::of(spec, None) };
     let own = own(workload, &weights, Loading::AsStored)?;
-    combine(own, arguments, workload.sequences).map(|_| ())
+    combine(own, arguments, held(table, workload)).map(|_| ())
 }
 
 /// Refuses a cache that the spec asks for and the engine cannot hold. One of the model's own type needs no asking for.
@@ -89,6 +89,13 @@ pub(super) fn own(
             "parallelism.pipeline",
             format!("{} with engine {}, which has no pipeline stages", workload.pipeline, workload.engine),
             "set parallelism.pipeline: 1 and parallelism.tensor, or another engine",
+        ));
+    }
+    if workload.data > 1 && table.cap_of_group.is_none() {
+        return Err(Refusal::invalid(
+            "parallelism.data",
+            format!("{} with engine {}, which has no data parallelism", workload.data, workload.engine),
+            "set parallelism.data: 1 and replicas for more copies, or engine vllm or sglang",
         ));
     }
     let mut own = Vec::new();
@@ -134,15 +141,17 @@ fn value(
             workload.context.map(|length| (length.saturating_sub(1).max(1).to_string(), "context.length"))
         }
         Says::ContextOfAll | Says::TokensOfAll => of_all()?,
-        Says::Sequences => Some((workload.running().to_string(), "context.sequences")),
+        Says::Sequences => Some((sequences(table, workload).to_string(), "context.sequences")),
         Says::BatchedTokens { written: true, .. } => {
             workload.batched_tokens.map(|tokens| (tokens.to_string(), "engine.args"))
         }
         Says::Tensor => Some((workload.tensor.to_string(), "parallelism.tensor")),
         Says::Pipeline => Some((workload.pipeline.to_string(), "parallelism.pipeline")),
-        Says::Cache if table.untold_caches.contains(&workload.cache_precision) => None,
-        Says::Cache => {
-            entry.cache_name(workload.cache_precision).map(|name| (name.to_owned(), "context.cachePrecision"))
+        Says::Data => (workload.data > 1).then(|| (workload.data.to_string(), "parallelism.data")),
+        Says::Cache => cache(table, entry, workload.cache_precision),
+        Says::ValueCache => {
+            let own = workload.options.value_cache_precision;
+            cache(table, entry, own.unwrap_or(workload.cache_precision))
         }
         Says::Dtype => match loading {
             Loading::Cast(dtype) => entry.dtype_name(dtype).map(|name| (name.to_owned(), "precision")),
@@ -155,12 +164,40 @@ fn value(
         Says::Written(_, value, field) => value(workload).map(|value| (value, field)),
         Says::BatchedTokens { written: false, .. }
         | Says::CacheTokens
+        | Says::DataHere
         | Says::MemoryFraction(_)
         | Says::Copies
         | Says::Choice(_)
         | Says::Refused { .. }
         | Says::Uncounted(_) => None,
     })
+}
+
+/// What a flag for a cache is given; nothing for one that is held untold.
+fn cache(table: &Table, entry: &Entry, cache: CachePrecision) -> Option<(String, &'static str)> {
+    let told = !table.untold_caches.contains(&cache);
+    let name = told.then(|| entry.cache_name(cache)).flatten()?;
+    Some((name.to_owned(), "context.cachePrecision"))
+}
+
+/// Whether a cap on sequences is that of each data-parallel group.
+pub(crate) fn caps_each_group(workload: &Workload) -> bool {
+    tables::of(workload.engine).cap_of_group.is_some_and(|of_group| of_group(workload))
+}
+
+/// The sequences that a cap must let run: of each group, where the engine counts so.
+pub(super) fn held(table: &Table, workload: &Workload) -> u64 {
+    let options = crate::estimate::Options { sequence_cap: None, ..workload.options.clone() };
+    sequences(table, &Workload { options, ..workload.clone() })
+}
+
+/// What a flag for the sequences is given: of each group, where the engine counts so; of llama.cpp its slots.
+pub(super) fn sequences(table: &Table, workload: &Workload) -> u64 {
+    let all = workload.options.unified_slots.unwrap_or_else(|| workload.running());
+    match table.cap_of_group {
+        Some(of_group) if of_group(workload) => all.div_ceil(workload.data.max(1)),
+        _ => all,
+    }
 }
 
 /// What a flag for the weights is given.

@@ -1,20 +1,12 @@
 //! What a forward pass needs besides weights and caches: the widest layer's transients, the logits, and the sampler's copies.
 
+use super::figure::Figure;
 use super::parallelism::{Layout, Stage};
 use super::profile::Profile;
 use super::{EstimateError, Workload, bytes_of};
 use crate::model::{ModelShape, Role};
 use crate::precision::Engine;
-use crate::units::{Bytes, MIB, Overflow};
-
-/// A figure and its arithmetic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Figure {
-    pub bytes: Bytes,
-    /// The most it is likely to be.
-    pub high: Bytes,
-    pub formula: String,
-}
+use crate::units::{MIB, Overflow};
 
 /// Widths of the transients, in elements.
 struct Widths {
@@ -39,12 +31,12 @@ pub(super) fn stage(
     layout: &Layout,
     stage: &Stage,
 ) -> Result<Figure, EstimateError> {
-    let ranks = layout.tensor.max(1);
+    let ranks = layout.ranks.dense.max(1);
     let queries = u128::from(shape.heads) * u128::from(shape.head_dim);
     let widths = Widths {
         hidden: u128::from(shape.hidden_size),
         inner: u128::from(shape.intermediate_size.div_ceil(ranks)),
-        queries: queries.div_ceil(u128::from(ranks)),
+        queries: queries.div_ceil(u128::from(layout.tensor.max(1))),
         element: u128::from(element),
     };
     let tokens = u128::from(workload.batched_tokens.unwrap_or(1));
@@ -59,8 +51,10 @@ pub(super) fn stage(
         0
     };
     // A rank that holds whole experts works on their whole width.
-    let expert_ranks = if workload.options.expert_parallel { 1 } else { ranks };
-    let experts = expert_workspace(shape, &widths, tokens, expert_ranks)?;
+    let expert_ranks = if workload.options.expert_parallel { 1 } else { layout.ranks.experts.max(1) };
+    // The tokens of every group meet where all share the experts.
+    let routed = tokens.checked_mul(u128::from(layout.ranks.gathered())).ok_or(Overflow)?;
+    let experts = expert_workspace(shape, &widths, routed, expert_ranks)?;
     let (tower, encoded) = if shape.multimodal && stage.first() {
         // The cache of encoded images and sounds: as many tokens as a pass has.
         (encoder_pass(shape, &widths, tokens, ranks)?, product(&[tokens, widths.hidden, widths.element])?)

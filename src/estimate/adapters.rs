@@ -27,12 +27,12 @@ pub(super) fn stage(
     if shape.tensors.is_empty() {
         return assumed(shape, adapters, layout, stage);
     }
-    let ranks = layout.tensor.max(1);
     let (mut widths, mut matrices) = (0_u128, 0_u64);
     for tensor in shape.tensors.iter().filter(|tensor| takes_adapters(tensor)) {
         if !holds(workload.engine, stage, tensor, shape.tied_embeddings) {
             continue;
         }
+        let ranks = layout.ranks.sharing(tensor).max(1);
         let (rows, columns) = match tensor.split {
             Split::Rows | Split::KeyValueHeads(_) | Split::Vocabulary => {
                 (tensor.rows.div_ceil(ranks), tensor.columns)

@@ -1,5 +1,6 @@
 //! Which tensor parallelism a model can be run at: whole heads, whole columns, whole groups of quantised weights per rank.
 
+use super::ranks::Ranks;
 use super::{EstimateError, Workload};
 use crate::model::{CacheKind, ModelShape, Role, Split};
 use crate::precision::{Engine, Precision};
@@ -15,7 +16,8 @@ pub(super) fn check(shape: &ModelShape, workload: &Workload) -> Result<Option<St
     if problems.is_empty() {
         return Ok(None);
     }
-    let problem = format!("{ranks} ranks cannot share {}", problems.join(" and "));
+    let groups = if workload.data > 1 { format!("{} groups of ", workload.data) } else { String::new() };
+    let problem = format!("{groups}{ranks} ranks cannot share {}", problems.join(" and "));
     if shape.tensors.is_empty() && ranks.is_power_of_two() {
         return Ok(Some(format!(
             "The model's heads are assumed from its size alone; with them, {problem}, and the engine would not start."
@@ -30,17 +32,24 @@ pub(super) fn check(shape: &ModelShape, workload: &Workload) -> Result<Option<St
 
 /// Whether a model can be shared among so many ranks.
 pub(super) fn divides(shape: &ModelShape, workload: &Workload, ranks: u64) -> bool {
-    ranks <= 1 || problems(shape, workload, ranks).is_empty()
+    problems(shape, workload, ranks).is_empty()
 }
 
 /// What so many ranks cannot share, each with its number.
-fn problems(shape: &ModelShape, workload: &Workload, ranks: u64) -> Vec<String> {
+fn problems(shape: &ModelShape, workload: &Workload, tensor: u64) -> Vec<String> {
     let mut problems = Vec::new();
+    let Ok(all) = Ranks::of(shape, workload, tensor) else {
+        return vec!["anything among so many groups".to_owned()];
+    };
+    let ranks = all.attention;
     let mut add = |problem: String| {
         if !problems.contains(&problem) {
             problems.push(problem);
         }
     };
+    if workload.is_grouped_within() && !tensor.is_multiple_of(all.groups) {
+        add(format!("{} data-parallel groups", all.groups));
+    }
     if !shape.heads.is_multiple_of(ranks) {
         add(format!("{} attention heads", shape.heads));
     }
@@ -58,6 +67,7 @@ fn problems(shape: &ModelShape, workload: &Workload, ranks: u64) -> Vec<String> 
         }
     }
     let group = group(shape, workload);
+    let among = tensor;
     for tensor in &shape.tensors {
         if !matches!(tensor.role, Role::Mlp | Role::Expert | Role::SharedExpert) || tensor.rows <= 1 {
             continue;
@@ -70,8 +80,10 @@ fn problems(shape: &ModelShape, workload: &Workload, ranks: u64) -> Vec<String> 
             Split::Columns => tensor.columns,
             _ => continue,
         };
+        let ranks = all.sharing(tensor);
         if !width.is_multiple_of(ranks) {
-            add(format!("an MLP of {width}"));
+            let among = if ranks == among { String::new() } else { format!(" among {ranks} GPUs") };
+            add(format!("an MLP of {width}{among}"));
         } else if tensor.quantizable
             && let Some(group) = group
             && width.is_multiple_of(group.size)

@@ -57,8 +57,9 @@ impl Room {
         workload: &Workload,
         limit: u64,
     ) -> Result<Option<u64>, EstimateError> {
-        estimate(shape, &Workload { tensor: 1, ..workload.clone() })?;
-        Ok((1..=limit)
+        let fewest = workload.fewest_tensor();
+        estimate(shape, &Workload { tensor: fewest, ..workload.clone() })?;
+        Ok((fewest..=limit)
             .filter(|&tensor| divides(shape, workload, tensor))
             .find(|&tensor| self.fits(shape, &Workload { tensor, ..workload.clone() })))
     }

@@ -5,7 +5,7 @@
 //! to 8946). Since then the mask of flash attention has 16 bits (ggml-org/llama.cpp#23764) and the server reserves logits for one
 //! token of each slot (#23861), so that a layer decides: see [`layer`].
 
-use super::activations::Figure;
+use super::figure::Figure;
 use super::parallelism::Stage;
 use super::{EngineVersion, EstimateError, Workload, bytes_of, version};
 use crate::model::{CacheKind, ModelShape, Span};

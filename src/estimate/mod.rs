@@ -7,6 +7,7 @@ mod activations;
 mod adapters;
 mod allocator;
 mod divisibility;
+mod figure;
 mod format;
 mod gguf_mix;
 mod ignored;
@@ -21,6 +22,7 @@ mod overhead;
 mod parallelism;
 mod pattern;
 mod profile;
+mod ranks;
 mod serving;
 mod speculation;
 pub mod training;
@@ -30,17 +32,18 @@ mod weights;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Confidence, ModelShape};
 use crate::precision::{CachePrecision, Engine, Precision, UnknownName, named};
 use crate::units::{Bytes, Overflow, shorten};
 
-pub use options::{Adapters, Draft, Options, Speculation, Techniques};
+pub use options::{Adapters, AttentionGroups, Draft, Options, Speculation, Techniques};
 pub use version::{EngineVersion, UnknownVersion, default_of as default_version};
 
 /// How a model is to be run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// How the weights are held; `None` is the model's own.
@@ -55,6 +58,8 @@ pub struct Workload {
     pub tensor: u64,
     /// Stages that share the layers.
     pub pipeline: u64,
+    /// Groups of ranks that each hold a share of the sequences (data parallelism); 1 where all are held together.
+    pub data: u64,
     /// The engine whose profile counts.
     pub engine: Engine,
     /// Tokens in one forward pass, where the engine is told; `None` is its default.
@@ -67,7 +72,7 @@ pub struct Workload {
 }
 
 /// How a model is to be trained.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Training {
     /// What is trained.
@@ -244,7 +249,8 @@ pub struct Estimate {
     pub components: Components,
     /// On the GPU that needs most.
     pub per_gpu: Components,
-    /// GPUs: tensor x pipeline, or the training run's.
+    /// GPUs: data x tensor x pipeline (where the groups are within the tensor-parallel ranks, tensor x pipeline), or the training
+    /// run's.
     pub gpus: u64,
     /// Sum of `components`.
     pub total: Bytes,
@@ -299,6 +305,19 @@ impl Workload {
     #[must_use]
     pub fn running(&self) -> u64 {
         self.options.sequence_cap.map_or(self.sequences, |cap| cap.max(self.sequences))
+    }
+
+    /// Whether the groups of ranks that hold sequences of their own are made of the tensor-parallel ranks (SGLang's
+    /// `--enable-dp-attention`).
+    #[must_use]
+    pub fn is_grouped_within(&self) -> bool {
+        self.engine == Engine::Sglang && self.options.attention_groups.is_some()
+    }
+
+    /// The fewest tensor-parallel ranks that can be asked for.
+    #[must_use]
+    pub fn fewest_tensor(&self) -> u64 {
+        if self.is_grouped_within() { self.data.max(1) } else { 1 }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an engine can be told that changes its memory, besides the workload itself.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Loss;
@@ -8,7 +9,7 @@ use crate::precision::{CachePrecision, Engine};
 
 /// An engine's options. The default is what an engine does untold.
 #[allow(clippy::struct_excessive_bools)] // each is a flag of an engine
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Options {
     /// How many sequences the engine may run at once, where that is more than are held: none has its cache reserved, but graphs
@@ -18,6 +19,7 @@ pub struct Options {
     /// The engine's version, where it is known: rules for memory differ between versions. `None` is the release whose image the
     /// controller writes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub engine_version: Option<EngineVersion>,
     /// Whether prefixes are kept for later requests (vLLM's `--enable-prefix-caching`), where the engine is told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +44,12 @@ pub struct Options {
     /// Whole experts are given to the tensor-parallel ranks, instead of a slice of each.
     #[serde(skip_serializing_if = "is_false")]
     pub expert_parallel: bool,
+    /// SGLang: data-parallel groups share attention and its cache among the tensor-parallel ranks (`--enable-dp-attention`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_groups: Option<AttentionGroups>,
+    /// llama.cpp: a tower is loaded from a file of its own (`--mmproj`).
+    #[serde(skip_serializing_if = "is_false")]
+    pub tower_file: bool,
     /// No CUDA graphs are captured.
     #[serde(skip_serializing_if = "is_false")]
     pub eager: bool,
@@ -61,7 +69,7 @@ pub struct Options {
 }
 
 /// What a training run does to need less, or more, than by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Techniques {
     /// How the loss is computed; `None` is PyTorch's way.
@@ -85,8 +93,18 @@ impl Techniques {
     }
 }
 
+/// What else a group of ranks holds by itself, where groups share the attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttentionGroups {
+    /// The output head (`--enable-dp-lm-head`).
+    pub head: bool,
+    /// Each rank holds the dense MLPs whole (`--moe-dense-tp-size 1`).
+    pub whole_mlps: bool,
+}
+
 /// Room for LoRA adapters: as many slots of the largest rank, whether they are used or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Adapters {
     /// Adapters on the GPU at once.
@@ -96,7 +114,7 @@ pub struct Adapters {
 }
 
 /// Speculative decoding.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Speculation {
     /// Tokens that are guessed per step.
@@ -106,7 +124,7 @@ pub struct Speculation {
 }
 
 /// Who guesses the next tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Draft {
     /// The model's own heads for further tokens (multi-token prediction).

@@ -25,12 +25,13 @@ pub(super) fn gpu(
     layout: &Layout,
     stage: &Stage,
 ) -> Result<Overhead, EstimateError> {
-    let alone = layout.tensor == 1 && stage.of == 1;
+    let connected = layout.ranks.are_connected();
+    let alone = !connected && stage.of == 1;
     let captured = profile.graphs && !workload.options.eager;
     let graphs = if captured { graphs(shape, workload, stage)? } else { Bytes::ZERO };
     Ok(Overhead {
         context: Bytes(if alone { profile.context } else { profile.context_shared }),
-        libraries: Bytes(if layout.tensor > 1 { profile.libraries_shared } else { profile.libraries }),
+        libraries: Bytes(if connected { profile.libraries_shared } else { profile.libraries }),
         tables: if profile.paged {
             tables(shape, workload.engine, element, layout, stage)?
         } else {

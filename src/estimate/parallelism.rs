@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::ranks::Ranks;
 use super::{EstimateError, Workload, divisibility};
 use crate::model::{Layer, ModelShape, Role, Split, Tensor};
 use crate::precision::Engine;
@@ -12,8 +13,10 @@ const MOST_STAGES: u64 = 4096;
 /// The division of a model among GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Ranks that share each layer; all are alike.
+    /// Ranks that share the attention of a layer; all are alike.
     pub tensor: u64,
+    /// Ranks that share everything else, and how many there are of a stage.
+    pub ranks: Ranks,
     /// The stages, in order.
     pub stages: Vec<Stage>,
     /// What the user should know of it.
@@ -63,9 +66,11 @@ const fn splits_by_layer(engine: Engine) -> bool {
 /// # Errors
 /// A parallelism of 0, more stages than layers, or a tensor parallelism that does not divide the heads.
 pub(super) fn layout(shape: &ModelShape, workload: &Workload) -> Result<Layout, EstimateError> {
-    for (field, value) in
-        [("parallelism.tensor", workload.tensor), ("parallelism.pipeline", workload.pipeline)]
-    {
+    for (field, value) in [
+        ("parallelism.tensor", workload.tensor),
+        ("parallelism.pipeline", workload.pipeline),
+        ("parallelism.data", workload.data),
+    ] {
         if value == 0 {
             return Err(EstimateError::Invalid {
                 field,
@@ -109,7 +114,8 @@ pub(super) fn layout(shape: &ModelShape, workload: &Workload) -> Result<Layout, 
             remedy: format!("write at most {MOST_STAGES}"),
         });
     }
-    if tensor > 1 {
+    let ranks = Ranks::of(shape, workload, tensor)?;
+    if tensor > 1 || ranks.experts > 1 {
         notes.extend(divisibility::check(shape, workload)?);
     }
     let stages = (0..stages)
@@ -118,7 +124,7 @@ pub(super) fn layout(shape: &ModelShape, workload: &Workload) -> Result<Layout, 
             Stage { index, of: stages, layers: own.start + on_host..own.end + on_host, all_layers }
         })
         .collect();
-    Ok(Layout { tensor, stages, notes })
+    Ok(Layout { tensor: ranks.attention, ranks, stages, notes })
 }
 
 /// Layers that llama.cpp leaves in host memory: the first ones. The output counts as a layer (`-ngl`, b8133).

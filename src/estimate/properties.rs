@@ -91,6 +91,7 @@ fn workloads() -> impl Strategy<Value = Workload> {
             sequences,
             tensor,
             pipeline,
+            data: 1,
             ..workload()
         },
     )

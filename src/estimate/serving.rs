@@ -3,6 +3,7 @@
 use super::kv_cache::{self, Cache};
 use super::parallelism::{self, Layout, Stage};
 use super::profile::{self, Profile};
+use super::ranks;
 use super::version::{self, EngineVersion, VllmRules};
 use super::weights::{self, Loading};
 use super::{
@@ -30,13 +31,25 @@ struct Gpu {
 
 /// What serving a model needs.
 pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
+    if workload.options.tower_file && !shape.multimodal {
+        return Err(EstimateError::Invalid {
+            field: "engine.args",
+            problem: "--mmproj loads a tower, of which the model's own file says nothing".to_owned(),
+            remedy: "give the model's config.json or repository, which has it, or leave it out and say what it needs by safetyMargin"
+                .to_owned(),
+        });
+    }
     let text = (workload.options.text_only && shape.multimodal).then(|| shape.text_only());
     let shape = text.as_ref().unwrap_or(shape);
     let profile = profile::of(workload.engine);
     let mut notes = shape.notes.clone();
     let loading = weights::loading(shape, workload);
+    let told_batch = workload.batched_tokens;
     let workload = complete(shape, workload, &loading, &profile, &mut notes)?;
     let layout = parallelism::layout(shape, &workload)?;
+    let whole = workload;
+    // Groups are alike: what follows is of the ranks of one.
+    let workload = ranks::of_group(&whole, told_batch, &layout.ranks);
     notes.extend(loading.notes.iter().cloned());
     notes.extend(layout.notes.iter().cloned());
 
@@ -49,7 +62,7 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
     let mut most: Option<(Bytes, Gpu, &Stage)> = None;
     for stage in &layout.stages {
         let gpu = gpu(shape, &workload, &profile, &layout, &loading, &cache, stage)?;
-        components = components.plus(&gpu.components.times(layout.tensor)?)?;
+        components = components.plus(&gpu.components.times(layout.ranks.gpus)?)?;
         let total = gpu.components.total()?;
         if most.as_ref().is_none_or(|(largest, ..)| total > *largest) {
             most = Some((total, gpu, stage));
@@ -62,7 +75,8 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
         notes.push(note);
         confidence = confidence.max(Confidence::Derived);
     }
-    let gpus = workload.tensor.checked_mul(workload.pipeline).ok_or(Overflow)?;
+    let stages = u64::try_from(layout.stages.len()).map_err(|_| Overflow)?;
+    let gpus = layout.ranks.gpus.checked_mul(stages).ok_or(Overflow)?;
     Ok(Estimate {
         total: components.total()?,
         components,
@@ -72,7 +86,7 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
         kv_cache_bytes_per_token: cache.growth(shape)?,
         confidence,
         logged: (workload.engine == Engine::Vllm).then_some(gpu.logged),
-        workload,
+        workload: whole,
         terms: gpu.terms,
         notes,
     })

@@ -43,6 +43,7 @@ pub(in crate::estimate) fn workload() -> Workload {
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine: Engine::Vllm,
         batched_tokens: None,
         options: Options::default(),

@@ -107,27 +107,12 @@ pub(super) fn loading(shape: &ModelShape, workload: &Workload) -> Loading {
             );
         }
     }
-    if workload.engine == Engine::LlamaCpp && !is_gguf(precision) {
+    if workload.engine == Engine::LlamaCpp && !precision.is_gguf() {
         loading.notes.push(format!(
             "llama-cpp runs GGUF files, and {precision} is none of their formats; q4_k_m or q8_0 are near it."
         ));
     }
     loading
-}
-
-/// Whether llama.cpp has the format: its own types, 16 and 32 bits, MXFP4; bare 4 and 8 bits stand for its nearest.
-const fn is_gguf(precision: Precision) -> bool {
-    !matches!(
-        precision,
-        Precision::Fp8
-            | Precision::Fp8Block
-            | Precision::GptqInt8
-            | Precision::GptqInt4
-            | Precision::AwqInt4
-            | Precision::BnbInt8
-            | Precision::Nf4
-            | Precision::Mxfp8
-    )
 }
 
 fn resolve(shape: &ModelShape, workload: &Workload) -> Loading {
@@ -524,7 +509,7 @@ impl Loading {
     /// The arithmetic in words.
     pub(super) fn formula(&self, shape: &ModelShape, layout: &Layout) -> String {
         let parameters = Parameters(shape.parameters);
-        let gpus = layout.tensor.saturating_mul(u64::try_from(layout.stages.len()).unwrap_or(1));
+        let gpus = layout.ranks.gpus.saturating_mul(u64::try_from(layout.stages.len()).unwrap_or(1));
         let over = if gpus > 1 { format!(", on {gpus} GPUs") } else { String::new() };
         match self.scheme {
             Scheme::Bare { bits, per } => {
@@ -557,11 +542,12 @@ fn is_host_expert(tensor: &Tensor, workload: &Workload) -> bool {
 
 /// The rows and columns that the rank with most holds of a tensor, and of how many.
 fn share(tensor: &Tensor, workload: &Workload, profile: &Profile, layout: &Layout) -> (u64, u64, u64) {
+    let ranks = layout.ranks.sharing(tensor).max(1);
     if workload.options.expert_parallel && tensor.role == Role::Expert {
-        return (tensor.rows, tensor.columns, tensor.count.div_ceil(layout.tensor.max(1)));
+        return (tensor.rows, tensor.columns, tensor.count.div_ceil(ranks));
     }
     let split = split_by(workload.engine, tensor);
-    let (rows, columns) = shard(tensor, split, layout.tensor, profile.vocabulary_multiple);
+    let (rows, columns) = shard(tensor, split, ranks, profile.vocabulary_multiple);
     (rows, columns, tensor.count)
 }
 

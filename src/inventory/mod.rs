@@ -11,6 +11,7 @@ mod names;
 mod nodes;
 mod object;
 pub mod pod_facts;
+mod promises;
 mod quantity;
 mod redact;
 mod room;
@@ -32,6 +33,7 @@ use crate::units::Bytes;
 
 pub use nodes::Inventory;
 pub use pod_facts::PodFacts;
+pub use promises::{Promise, Promises};
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
 pub use source::{Meaning, Preference, Preferred, Source, Sources, Wish};
 pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
@@ -112,6 +114,12 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// The node of which it holds what it requests: the one that it is bound to, or else nominated for.
+    #[must_use]
+    pub fn holds(&self) -> Option<&str> {
+        self.node.as_deref().or(self.nominated.as_deref())
+    }
+
     /// Whether nothing of it matters but how much it takes of its node: it holds no extended resource and is nobody's own.
     #[must_use]
     pub fn is_other(&self) -> bool {
@@ -170,8 +178,10 @@ pub struct GpuPool {
     pub resource: String,
     /// How many the node can hand out.
     pub allocatable: u64,
-    /// How many no bound, unfinished pod has requested.
+    /// How many no bound, unfinished pod has requested, and are promised to no other.
     pub free: u64,
+    /// How many are promised to other objects.
+    pub promised: u64,
     /// Whether one GPU is handed out more than once.
     pub sharing: GpuSharing,
 }
@@ -223,7 +233,7 @@ pub enum Memory {
 pub type SourceName = std::borrow::Cow<'static, str>;
 
 /// How far a figure is to be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trust {
     /// Software on the node has asked the card's driver, or somebody has set what that would say.

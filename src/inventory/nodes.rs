@@ -8,15 +8,23 @@ use super::groups::{Alike, Group, Grouping, Groupings, NodeGpus, Pools};
 use super::host::{Capacity, Requests};
 use super::room::{self, Part, Room, Seen};
 use super::usage::{self, HostUsage, NodeUsage, Own, Usage, left_of};
-use super::{GpuPool, Node, Owner, Snapshot, Sources, Taint};
+use super::{GpuPool, Node, NodeNames, Owner, Promise, Promises, Snapshot, Sources, Taint};
 use crate::units::Bytes;
 
-/// Nodes where an owner has pods, by what is free to the owner there: each with what these hold.
-type Apart<'a> = BTreeMap<Vec<GpuPool>, Vec<(usize, &'a Own)>>;
+/// Nodes of which to an owner something else is free than to others, by what is: each with what the owner's pods hold.
+type Apart<'a> = BTreeMap<Vec<GpuPool>, Vec<(usize, Option<&'a Own>)>>;
 
-/// A snapshot with everything that does not depend on a question worked out: pools, usage, classes of identical nodes.
-#[derive(Default)]
+/// A snapshot with everything that does not depend on a question worked out (pools, usage, classes of identical nodes), and
+/// what of it is promised. A copy costs nothing.
+#[derive(Clone, Default)]
 pub struct Inventory {
+    known: Arc<Known>,
+    promises: Arc<Promises>,
+}
+
+/// What the snapshot alone comes to.
+#[derive(Default)]
+struct Known {
     nodes: Vec<NodeGpus>,
     /// The nodes' names, in the same order.
     names: Vec<Arc<str>>,
@@ -37,10 +45,12 @@ pub struct Inventory {
 impl PartialEq for Inventory {
     fn eq(&self, other: &Self) -> bool {
         // All else follows from these.
-        self.nodes == other.nodes
-            && self.usage == other.usage
-            && self.host == other.host
-            && self.own == other.own
+        let (ours, theirs) = (&self.known, &other.known);
+        ours.nodes == theirs.nodes
+            && ours.usage == theirs.usage
+            && ours.host == theirs.host
+            && ours.own == theirs.own
+            && self.promises == other.promises
     }
 }
 
@@ -48,13 +58,14 @@ impl Eq for Inventory {}
 
 impl fmt::Debug for Inventory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { nodes, classes, usage, host, own, .. } = self;
+        let Known { nodes, classes, usage, host, own, .. } = self.known.as_ref();
         f.debug_struct("Inventory")
             .field("nodes", nodes)
             .field("classes", classes)
             .field("usage", usage)
             .field("host", host)
             .field("own", own)
+            .field("promises", &self.promises)
             .finish_non_exhaustive()
     }
 }
@@ -65,8 +76,8 @@ impl Inventory {
     pub fn new(snapshot: Snapshot, sources: &Sources) -> Self {
         let mut usage = Usage::default();
         for pod in snapshot.pods.iter().filter(|pod| !pod.finished) {
-            if let Some(node) = &pod.node {
-                usage.bind(node, pod);
+            if let Some(node) = pod.holds() {
+                usage.count(node, pod);
             }
         }
         let mut shared = HashMap::new();
@@ -85,7 +96,7 @@ impl Inventory {
         let mut host = vec![HostUsage::default(); nodes.len()];
         let mut own: HashMap<(String, String), BTreeMap<usize, Own>> = HashMap::new();
         for pod in snapshot.pods.iter().filter(|pod| !pod.finished) {
-            let Some(at) = pod.node.as_ref().and_then(|node| index.get(node.as_str())) else { continue };
+            let Some(at) = pod.holds().and_then(|node| index.get(node)) else { continue };
             if let Some(host) = host.get_mut(*at) {
                 host.add(pod.host);
             }
@@ -93,6 +104,7 @@ impl Inventory {
                 let owner = own.entry((pod.namespace.clone(), name.clone())).or_default();
                 let own = owner.entry(*at).or_default();
                 own.host.add(pod.host);
+                own.pods = own.pods.saturating_add(u64::from(pod.node.is_some()));
                 usage::add(&mut own.usage, pod);
             }
         }
@@ -121,31 +133,46 @@ impl Inventory {
         let present: Vec<&Node> = nodes.iter().map(|entry| entry.node.as_ref()).collect();
         let sources = sources.of_cluster(&present);
         let classes = classes(&nodes);
-        Self { nodes, names, classes, sources, usage, host, free, own, groupings: Groupings::default() }
+        let groupings = Groupings::default();
+        let known = Known { nodes, names, classes, sources, usage, host, free, own, groupings };
+        Self { known: Arc::new(known), promises: Arc::default() }
+    }
+
+    /// The same nodes, where this is promised, and nothing else.
+    #[must_use]
+    pub fn promising(&self, promises: Arc<Promises>) -> Self {
+        Self { known: Arc::clone(&self.known), promises }
+    }
+
+    /// Bound, unfinished pods of an object.
+    #[must_use]
+    pub fn bound_pods(&self, owner: Owner<'_>) -> u64 {
+        let own = self.known.own.get(&(owner.namespace.to_owned(), owner.name.to_owned()));
+        own.into_iter().flatten().fold(0, |sum, (_, own)| sum.saturating_add(own.pods))
     }
 
     /// Where the nodes may have their labels from.
     #[must_use]
-    pub const fn sources(&self) -> &Sources {
-        &self.sources
+    pub fn sources(&self) -> &Sources {
+        &self.known.sources
     }
 
     /// Every node with its GPUs, by name.
     #[must_use]
     pub fn nodes(&self) -> &[NodeGpus] {
-        &self.nodes
+        &self.known.nodes
     }
 
     /// What pods hold, by node.
     #[must_use]
-    pub const fn usage(&self) -> &Usage {
-        &self.usage
+    pub fn usage(&self) -> &Usage {
+        &self.known.usage
     }
 
     /// How many classes of identical nodes there are.
     #[must_use]
     pub fn class_count(&self) -> usize {
-        self.classes.len()
+        self.known.classes.len()
     }
 
     /// Whether any node has a GPU, or labels that say so.
@@ -168,8 +195,8 @@ impl Inventory {
 
     /// The pools of one node of every class: the others have the same.
     fn pools(&self) -> impl Iterator<Item = &GpuPool> {
-        let first = |class: &Vec<usize>| self.nodes.get(*class.first()?);
-        self.classes.iter().filter_map(first).flat_map(|entry| entry.pools.iter().map(AsRef::as_ref))
+        let first = |class: &Vec<usize>| self.known.nodes.get(*class.first()?);
+        self.known.classes.iter().filter_map(first).flat_map(|entry| entry.pools.iter().map(AsRef::as_ref))
     }
 
     /// The nodes, grouped so that a question that selects on these labels cannot tell the members of a group apart, and all of
@@ -181,23 +208,21 @@ impl Inventory {
         labels: &[&str],
         requests: &Requests,
     ) -> Vec<Group<'_>> {
-        let grouping = self
-            .groupings
-            .get(labels, || Grouping::new(&self.nodes, &self.names, &self.classes, &self.free, labels));
-        let own = owner.and_then(|owner| self.own.get(&(owner.namespace.to_owned(), owner.name.to_owned())));
-        // The nodes with own pods, by group, and there by what is free to the owner.
+        let Known { nodes, names, classes, free, .. } = self.known.as_ref();
+        let grouping =
+            self.known.groupings.get(labels, || Grouping::new(nodes, names, classes, free, labels));
+        // By group, and there by what is free to the owner.
         let mut apart: BTreeMap<usize, Apart<'_>> = BTreeMap::new();
-        for (index, held) in own.into_iter().flatten() {
-            let (Some(entry), Some((group, _))) = (self.nodes.get(*index), grouping.places.get(*index))
-            else {
+        for (index, Special { own, promised }) in self.special(owner) {
+            let (Some(entry), Some((group, _))) = (nodes.get(index), grouping.places.get(index)) else {
                 continue;
             };
-            let pools = self.pools_for_owner(entry, &held.usage);
-            apart.entry(*group).or_default().entry(pools).or_default().push((*index, held));
+            let pools = self.pools_for_owner(entry, own, &promised);
+            apart.entry(*group).or_default().entry(pools).or_default().push((index, own));
         }
         let mut groups = Vec::with_capacity(grouping.groups.len());
         for (at, alike) in grouping.groups.iter().enumerate() {
-            let Some(entry) = self.nodes.get(alike.node) else { continue };
+            let Some(entry) = self.known.nodes.get(alike.node) else { continue };
             let parts = apart.remove(&at).unwrap_or_default();
             let mut left_out: Vec<usize> = parts
                 .values()
@@ -221,19 +246,41 @@ impl Inventory {
             }
             for (pools, members) in parts {
                 let pools: Pools = pools.into_iter().map(Arc::new).collect();
-                let members = members.into_iter().map(|(index, own)| (index, Some(own)));
                 if is_ample(alike, requests) {
-                    groups.push(self.group(
-                        entry,
-                        &pools,
-                        Part { room: Room::Ample, members: members.collect() },
-                    ));
+                    groups.push(self.group(entry, &pools, Part { room: Room::Ample, members }));
                 } else {
-                    groups.extend(self.divided(entry, &pools, requests, members));
+                    groups.extend(self.divided(entry, &pools, requests, members.into_iter()));
                 }
             }
         }
         groups
+    }
+
+    /// The nodes of which to this owner something else is free than to others: those with pods of its own, and those that are
+    /// promised to others.
+    fn special<'a>(&'a self, owner: Option<Owner<'_>>) -> BTreeMap<usize, Special<'a>> {
+        let of_owner =
+            |owner: Owner<'_>| self.known.own.get(&(owner.namespace.to_owned(), owner.name.to_owned()));
+        let own = owner.and_then(of_owner).into_iter().flatten();
+        let mut special: BTreeMap<usize, Special<'_>> =
+            own.map(|(index, own)| (*index, Special { own: Some(own), promised: Vec::new() })).collect();
+        for (node, promised) in self.promises.to_others(owner) {
+            // The nodes are in the order of their names.
+            if let Ok(index) = self.known.names.binary_search_by(|name| name.as_ref().cmp(node)) {
+                special.entry(index).or_default().promised = promised;
+            }
+        }
+        special
+    }
+
+    /// To whom something of these nodes is promised, of the asker's own namespace: the names of others' objects are not for
+    /// everyone to read.
+    pub(crate) fn promised_to<'a>(&'a self, nodes: &'a NodeNames, asker: Owner<'a>) -> Option<&'a str> {
+        let neighbours = nodes
+            .iter()
+            .flat_map(|node| self.promises.of(node))
+            .filter(|promise| promise.namespace == asker.namespace && promise.name != asker.name);
+        neighbours.map(|promise| promise.name.as_str()).min()
     }
 
     /// Nodes with the same pools, divided by whether they have what is requested.
@@ -246,12 +293,12 @@ impl Inventory {
     ) -> Vec<Group<'a>> {
         let most = pools.iter().fold(0_u64, |sum, pool| sum.saturating_add(pool.free));
         let seen = members.filter_map(|(index, own)| {
-            let node = &self.nodes.get(index)?.node;
+            let node = &self.known.nodes.get(index)?.node;
             let free = match own {
-                None => *self.free.get(index)?,
-                Some(own) => self.host.get(index)?.without(&own.host).left_of(node.host),
+                None => *self.known.free.get(index)?,
+                Some(own) => self.known.host.get(index)?.without(&own.host).left_of(node.host),
             };
-            Some((index, own, Seen { node, free, usage: self.usage.of(&node.name) }))
+            Some((index, own, Seen { node, free, usage: self.known.usage.of(&node.name) }))
         });
         let parts = room::divide(requests, most, seen);
         parts.into_iter().map(|part| self.group(entry, pools, part)).collect()
@@ -262,22 +309,40 @@ impl Inventory {
         Group {
             node: &entry.node,
             pools: Arc::clone(pools),
-            names: members.iter().filter_map(|(index, _)| self.names.get(*index)).map(Arc::clone).collect(),
+            names: members
+                .iter()
+                .filter_map(|(index, _)| self.known.names.get(*index))
+                .map(Arc::clone)
+                .collect(),
             own: sum(members.iter().filter_map(|(_, own)| Some(&(*own)?.usage))),
             room,
         }
     }
 
-    /// A node's pools, with what the owner's pods hold counted as free.
-    fn pools_for_owner(&self, entry: &NodeGpus, own: &NodeUsage) -> Vec<GpuPool> {
+    /// A node's pools, with what the owner's pods hold counted as free, and what is promised to others as held.
+    fn pools_for_owner(&self, entry: &NodeGpus, own: Option<&Own>, promised: &[&Promise]) -> Vec<GpuPool> {
         let mut pools: Vec<GpuPool> = entry.pools.iter().map(|pool| GpuPool::clone(pool)).collect();
-        let all = self.usage.of(&entry.node.name);
+        let all = self.known.usage.of(&entry.node.name);
         set_free(&mut pools, |resource| {
             let all = all?.get(resource)?;
-            Some(own.get(resource).map_or(*all, |own| all.without(own)).total())
+            let own = own.and_then(|own| own.usage.get(resource));
+            Some(own.map_or(*all, |own| all.without(own)).total())
         });
+        for pool in &mut pools {
+            let of_pool = promised.iter().filter(|promise| promise.resource == pool.resource);
+            let wanted = of_pool.fold(0_u64, |sum, promise| sum.saturating_add(promise.gpus));
+            pool.promised = wanted.min(pool.free);
+            pool.free -= pool.promised;
+        }
         pools
     }
+}
+
+/// What makes a node another to one owner than to others.
+#[derive(Default)]
+struct Special<'a> {
+    own: Option<&'a Own>,
+    promised: Vec<&'a Promise>,
 }
 
 /// What is left of each pool, given what is held of a resource; an over-committed one has nothing left.

@@ -287,7 +287,8 @@ impl Expression {
 }
 
 impl Operator {
-    const ALL: [Self; 6] = [Self::In, Self::NotIn, Self::Exists, Self::DoesNotExist, Self::Gt, Self::Lt];
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::In, Self::NotIn, Self::Exists, Self::DoesNotExist, Self::Gt, Self::Lt];
 
     /// As the API spells it.
     #[must_use]

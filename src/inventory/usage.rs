@@ -78,6 +78,8 @@ pub(super) fn left_of(has: u64, held: u128) -> u64 {
 pub(super) struct Own {
     pub(super) usage: NodeUsage,
     pub(super) host: HostUsage,
+    /// How many pods they are.
+    pub(super) pods: u64,
 }
 
 /// What is held, by node.
@@ -85,8 +87,8 @@ pub(super) struct Own {
 pub struct Usage(HashMap<String, NodeUsage>);
 
 impl Usage {
-    /// Counts in a pod that is bound to a node.
-    pub(super) fn bind(&mut self, node: &str, pod: &Pod) {
+    /// Counts in a pod that is bound to a node, or nominated for it.
+    pub(super) fn count(&mut self, node: &str, pod: &Pod) {
         if !self.0.contains_key(node) {
             self.0.insert(node.to_owned(), NodeUsage::new());
         }
@@ -112,14 +114,16 @@ impl Usage {
     }
 }
 
-/// Counts in what a pod holds of its node.
+/// Counts in what a pod holds of its node: what it is bound to, or what it was nominated for, as kube-scheduler counts it
+/// for all pods that are not of a higher priority.
 pub(super) fn add(usage: &mut NodeUsage, pod: &Pod) {
     for (resource, amount) in &pod.requests {
         let held = match usage.get_mut(resource) {
             Some(held) => held,
             None => usage.entry(resource.clone()).or_default(),
         };
-        held.bound = held.bound.saturating_add(u128::from(*amount));
+        let kind = if pod.node.is_some() { &mut held.bound } else { &mut held.nominated };
+        *kind = kind.saturating_add(u128::from(*amount));
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod affinity;
 pub mod deployment;
 pub mod failure;
+pub mod guard;
 mod pods;
 pub mod record;
 pub mod rollout;
@@ -29,6 +30,7 @@ use crate::precision::Engine;
 use crate::refusal::Refusal;
 use crate::units::{Bytes, Margin, shorten};
 
+use crate::engine::Named;
 pub use crate::engine::Nothing;
 pub use deployment::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, selector};
 pub use record::{Record, Running};
@@ -193,18 +195,31 @@ pub fn would_run(subject: Subject<'_>) -> bool {
 fn question(subject: Subject<'_>) -> engine::Question<'_> {
     let spec = subject.spec.engine.as_ref();
     let engine = spec.map_or(Engine::Vllm, |engine| engine.name);
-    let is_own = |image: &str| !engine::is_stock(engine, image);
-    let brings_image = spec.and_then(|engine| engine.image.as_deref()).is_some_and(is_own);
-    let speaks = |template: &Template| template.image().is_some_and(is_own) || template.speaks_for_itself();
-    let names = |template: &Template| {
-        engine::model_variables(engine).iter().any(|variable| template.has_variable(variable))
+    let template = subject.template;
+    let image =
+        spec.and_then(|engine| engine.image.as_deref()).or_else(|| template.and_then(Template::image));
+    let stock = image.and_then(engine::stock_of);
+    let commands = template.is_some_and(Template::commands);
+    // Where no engine is named, the words are for the one whose image it is.
+    let reader = if engine == Engine::None { stock.unwrap_or(engine) } else { engine };
+    let words = template.map(Template::words).filter(|words| !words.is_empty());
+    let replaced = words.is_some();
+    let words = words.or_else(|| spec.and_then(|engine| engine.args.as_deref())).unwrap_or_default();
+    let named = match engine::named(reader, words) {
+        Named::No => {
+            let of = |name: &&str| template?.variable(name);
+            engine::model_variables(reader).iter().find_map(of).unwrap_or_default()
+        }
+        named => named,
     };
     engine::Question {
         spec: subject.spec,
         shape: subject.shape,
         catalog_repository: subject.repository,
-        brought: brings_image || subject.template.is_some_and(speaks),
-        named: subject.template.is_some_and(names),
+        brought: commands || (image.is_some() && stock.is_none()),
+        has_image: image.is_some() || commands,
+        named,
+        replaced,
         estimate: subject.estimate,
         margin: subject.margin,
     }

@@ -92,6 +92,8 @@ pub struct Running {
     pub requested: Option<(String, u64)>,
     /// Whether any pod is ready.
     pub is_any_ready: bool,
+    /// Whether there is no pod, nor to be one: nothing rolls, whatever is written.
+    pub is_at_rest: bool,
 }
 
 impl Running {
@@ -101,11 +103,15 @@ impl Running {
         let text = deployment.metadata.annotations.as_ref().and_then(|all| all.get(RECORD_ANNOTATION));
         let record = text.and_then(|text| serde_json::from_str::<Record>(text).ok());
         let template = deployment.spec.as_ref().map(|spec| &spec.template);
-        let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas);
+        let status = deployment.status.as_ref();
+        let ready = status.and_then(|status| status.ready_replicas);
+        let asked = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+        let there = status.and_then(|status| status.replicas).unwrap_or(0);
         Self {
             record: record.or_else(|| adopted(template?, written_for?)),
             requested: template.and_then(requested),
             is_any_ready: ready.is_some_and(|ready| ready > 0),
+            is_at_rest: asked == Some(0) && there == 0,
         }
     }
 }
@@ -120,7 +126,7 @@ impl Running {
             demand: record.demand.clone(),
             template: Value::Null,
         });
-        Self { record, requested: self.requested.clone(), is_any_ready: self.is_any_ready }
+        Self { record, requested: self.requested.clone(), ..*self }
     }
 }
 

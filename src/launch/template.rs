@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, NodeSelectorTerm, PodSpec, PodTempla
 use serde_json::{Map, Value, json};
 
 use crate::api::ModelDeploymentSpec;
+use crate::engine::Named;
 use crate::inventory::{Requests, Term, Vendor, is_quantity};
 use crate::precision::Engine;
 use crate::refusal::Refusal;
@@ -90,11 +91,25 @@ impl Template {
         self.served_by().is_some_and(|container| says(&container.command) || says(&container.args))
     }
 
-    /// Whether the serving container has an environment variable of this name.
+    /// Whether the serving container has a command of its own.
     #[must_use]
-    pub fn has_variable(&self, name: &str) -> bool {
-        let variables = self.served_by().and_then(|container| container.env.as_deref());
-        variables.unwrap_or_default().iter().any(|variable| variable.name == name)
+    pub fn commands(&self) -> bool {
+        let command = self.served_by().and_then(|container| container.command.as_ref());
+        command.is_some_and(|command| !command.is_empty())
+    }
+
+    /// The serving container's arguments.
+    #[must_use]
+    pub fn words(&self) -> &[String] {
+        self.served_by().and_then(|container| container.args.as_deref()).unwrap_or_default()
+    }
+
+    /// What an environment variable of the serving container says of where the weights are.
+    #[must_use]
+    pub(crate) fn variable(&self, name: &str) -> Option<Named<'_>> {
+        let variables = self.served_by()?.env.as_deref().unwrap_or_default();
+        let found = variables.iter().find(|variable| variable.name == name)?;
+        Some(found.value.as_deref().map_or(Named::Unread, Named::At))
     }
 
     /// The node selector terms of which one must match; none where the template requires nothing. An empty term matches

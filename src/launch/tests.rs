@@ -292,6 +292,7 @@ fn nothing_runs_where_nothing_says_what() {
                 repository: "org/llama".to_owned(),
                 precision: Precision::Int4,
                 engine: Engine::Vllm,
+                loads: true,
                 elsewhere: None,
             },
         ),

@@ -1,11 +1,12 @@
 //! The published number of parameters of a model, and whether a counted one agrees with it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ModelShape, Role};
 
 /// What a published number counts otherwise than [`ModelShape::parameters`] does: the Hub adds up every tensor of the files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Counts {
     /// With the layers that are loaded only for speculation.

@@ -2,19 +2,13 @@
 
 use crate::api::ModelDeploymentSpec;
 use crate::api::limits::{self, Length};
-use crate::api::v1alpha1::{AdmissionMode, HuggingFaceRef, KeyRef, PlacementMode};
+use crate::api::v1alpha1::{HuggingFaceRef, KeyRef, PlacementMode};
 use crate::inventory::Vendor;
 use crate::refusal::Refusal;
 use crate::units::{Margin, shorten};
 
 /// Refuses what this version does not do: nothing that a user writes is silently ignored.
 pub(super) fn unsupported(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
-    if spec.admission == Some(AdmissionMode::Deny) {
-        return Err(Refusal::not_supported(
-            "admission",
-            "Deny needs an admission webhook, which this version does not have: use Warn, or gate with `loadline plan`",
-        ));
-    }
     if spec.training.is_some() && spec.template.is_some() {
         return Err(Refusal::not_supported(
             "template",
@@ -125,6 +119,7 @@ fn lengths(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
 
     if let Some(engine) = &spec.engine {
         text("engine.image", engine.image.as_ref(), limits::IMAGE)?;
+        text("engine.version", engine.version.as_ref(), limits::VERSION)?;
         range("engine.args", engine.args.as_ref().map(Vec::len), limits::ARGUMENTS, "arguments")?;
         for (index, arg) in engine.args.iter().flatten().enumerate() {
             text(&format!("engine.args[{index}]"), Some(arg), limits::ARGUMENT)?;

@@ -177,7 +177,7 @@ impl Permits {
     }
 
     fn image(&self, engine: Engine, field: &str, image: &str) -> Result<(), Refusal> {
-        if engine::is_stock(engine, image) {
+        if engine::is_own_image(engine, image) {
             return Ok(());
         }
         let shown = shorten(image);

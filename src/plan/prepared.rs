@@ -72,7 +72,7 @@ pub fn prepare(subject: Subject<'_>, shape: &ModelShape) -> Result<Prepared, Ref
     });
     let kept = kept.transpose()?;
     let (choices, otherwise) = if tensor_auto {
-        let most = tensor::MOST_GPUS.max(asked.pipeline);
+        let most = tensor::MOST_GPUS.max(asked.pipeline.saturating_mul(asked.data));
         let choices: Vec<Arc<Choice>> = tensor::candidates(shape)
             .filter_map(|tensor| choice(Workload { tensor, ..asked.clone() }).ok())
             .filter(|choice| choice.requirement.gpus <= most)
@@ -80,7 +80,7 @@ pub fn prepare(subject: Subject<'_>, shape: &ModelShape) -> Result<Prepared, Ref
         // The smallest that a GPU of any make would do, for an autoscaler to bring; else one.
         let made = choices.iter().find(|choice| choice.requirement.per_gpu <= LARGEST_GPU_MADE);
         let otherwise = made.map(|made| Ok(Arc::clone(made)));
-        (choices, otherwise.unwrap_or_else(|| choice(Workload { tensor: 1, ..asked })))
+        (choices, otherwise.unwrap_or_else(|| choice(Workload { tensor: asked.fewest_tensor(), ..asked })))
     } else {
         (Vec::new(), Ok(choice(asked)?))
     };
@@ -236,6 +236,7 @@ impl Prepared {
             requirement: choice.requirement,
             policy: self.kept.as_ref().filter(|_| is_kept).map_or(&self.policy, |(_, policy)| policy).clone(),
             decision,
+            replicas: u64::try_from(subject.spec.replicas).unwrap_or(0),
             launch,
             kept: record.map(|record| record.demand.requirement()),
         })
@@ -267,7 +268,7 @@ impl Prepared {
 impl<'a> Subject<'a> {
     /// The record of the pods that run, where they are of this spec: then they stay as they were written.
     fn kept(&self) -> Option<&'a Record> {
-        let record = self.running?.record.as_ref()?;
+        let record = self.running.filter(|running| !running.is_at_rest)?.record.as_ref()?;
         record.is_of(self.spec, self.roll).then_some(record)
     }
 }

@@ -454,8 +454,12 @@ fn pods_that_run_are_judged_by_what_they_were_written_with() {
         {"key": "nvidia.com/gpu.memory", "operator": "Gt", "values": ["40000"]},
     ]}]);
     let requested = Some(("nvidia.com/gpu".to_owned(), 1));
-    let running = Running { record: Some(record), requested, is_any_ready: true };
+    let running = Running { record: Some(record), requested, is_any_ready: true, is_at_rest: false };
     let kept = super::plan(Subject { running: Some(&running), ..subject }, &model, &inventory).unwrap();
+    // Of no pods nothing has to stay: what starts from none starts by the present estimate.
+    let at_rest = Running { is_at_rest: true, ..running.clone() };
+    let anew = super::plan(Subject { running: Some(&at_rest), ..subject }, &model, &inventory).unwrap();
+    assert!(kept.kept.is_some() && anew.kept.is_none());
     assert_eq!(fitting(&kept), ["a100"], "{:?}", kept.decision.classes);
     assert!(kept.kept.is_some());
 }

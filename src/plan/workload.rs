@@ -5,7 +5,10 @@ use crate::api::ModelDeploymentSpec;
 use crate::api::limits::{MOST_RANKS, MOST_SEQUENCES, MOST_TOKENS};
 use crate::api::v1alpha1::{TensorParallel, TrainingSpec};
 use crate::engine::{self, Said};
-use crate::estimate::{AttentionKernel, Checkpointing, Optimizer, Options, Sharding, Training, Workload};
+use crate::estimate::{
+    AttentionKernel, Checkpointing, Loss, Method, Optimizer, Options, Sharding, Techniques, Training,
+    Workload,
+};
 use crate::model::{ModelShape, ShapeSource};
 use crate::precision::{CachePrecision, Engine, Precision};
 use crate::refusal::{Refusal, whole};
@@ -68,6 +71,8 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
         .pipeline
         .map(|stages| whole("parallelism.pipeline", stages, "stages", MOST_RANKS))
         .transpose()?;
+    let data =
+        parallelism.data.map(|groups| whole("parallelism.data", groups, "groups", MOST_RANKS)).transpose()?;
     if let Some(told) = told.tensor.as_ref().filter(|_| tensor_auto) {
         return Err(Refusal::invalid(
             "engine.args",
@@ -83,32 +88,64 @@ pub(super) fn read(spec: &ModelDeploymentSpec, shape: Option<&ModelShape>) -> Re
     let length = either("context.length", length, told.context)?.or_else(|| assumed_context(shape));
     let sequences = either("context.sequences", sequences, told.sequences)?.unwrap_or(1);
     let mut options = told.options;
-    // A cap reserves nothing: what is held is for the spec to say.
-    options.sequence_cap = told
-        .sequence_cap
-        .map(|cap| cap.covers(sequences, "sequences", "context.sequences"))
-        .transpose()?
-        .filter(|cap| *cap > sequences);
+    options.engine_version = spec.engine.as_ref().map(engine::version).transpose()?.flatten();
+    if options.unified_slots.is_some() && sequences > 1 {
+        return Err(Refusal::invalid(
+            "context.sequences",
+            format!("{sequences} with --kv-unified, whose slots share one cache of context.length"),
+            "write 1, and say how many slots share it with --parallel; or remove --kv-unified",
+        ));
+    }
     if let (Some(cap), Some(length)) = (told.cache_tokens, length) {
         cap.covers(length.saturating_mul(sequences), "tokens", "context.length and context.sequences")?;
     }
     let stored = shape
         .and_then(|shape| shape.quantization.as_ref().map(|own| own.precision).or(shape.stored_precision));
-    let workload = Workload {
+    let cache_precision = either("context.cachePrecision", asked_cache, told.cache_precision.clone())?;
+    options.value_cache_precision =
+        values(spec, asked_cache, told.cache_precision.as_ref(), told.value_cache)?;
+    let mut workload = Workload {
         precision: precision(spec, shape, told.precision)?,
         context: length,
         sequences,
-        cache_precision: either("context.cachePrecision", asked_cache, told.cache_precision)?
-            .unwrap_or(CachePrecision::Auto),
+        cache_precision: cache_precision.unwrap_or(CachePrecision::Auto),
         tensor: either("parallelism.tensor", tensor, told.tensor)?.unwrap_or(1),
         pipeline: either("parallelism.pipeline", pipeline, told.pipeline)?.unwrap_or(1),
+        data: either("parallelism.data", data, told.data)?.unwrap_or(1),
         engine: spec.engine.as_ref().map_or(Engine::Vllm, |engine| engine.name),
         batched_tokens: told.batched_tokens,
         options,
         training: None,
     };
+    // A cap reserves nothing: what is held is for the spec to say. It may be that of each group.
+    if let Some(cap) = told.sequence_cap {
+        let groups = if engine::caps_each_group(&workload) { workload.data } else { 1 };
+        let fields =
+            if groups > 1 { "context.sequences, among parallelism.data groups" } else { "context.sequences" };
+        let all = cap.covers(sequences.div_ceil(groups), "sequences", fields)?.saturating_mul(groups);
+        workload.options.sequence_cap = Some(all).filter(|all| *all > sequences);
+    }
     engine::check(spec, &workload, stored)?;
     Ok(Asked { workload, tensor_auto })
+}
+
+/// How llama.cpp holds values, where that is another type than the keys': of what the arguments leave out it takes f16.
+fn values(
+    spec: &ModelDeploymentSpec,
+    asked: Option<CachePrecision>,
+    keys: Option<&Said<CachePrecision>>,
+    values: Option<Said<CachePrecision>>,
+) -> Result<Option<CachePrecision>, Refusal> {
+    let own = keys.map_or(CachePrecision::Fp16, |keys| keys.value);
+    match (asked, values) {
+        // The spec's word is for both.
+        (Some(_), values) => either("context.cachePrecision", asked, values).map(|_| None),
+        (None, Some(values)) => Ok(Some(values.value).filter(|values| *values != own)),
+        (None, None) => {
+            let is_apart = spec.engine.as_ref().is_some_and(|engine| engine.name == Engine::LlamaCpp);
+            Ok((is_apart && own != CachePrecision::Fp16).then_some(CachePrecision::Fp16))
+        }
+    }
 }
 
 /// The precision of the weights: the spec's, else what the engine is told to make of weights that are not quantised yet. Of a
@@ -160,6 +197,23 @@ fn training_workload(
     let longest = shape.and_then(|shape| shape.max_context).filter(|longest| *longest > 0);
     let sequence = longest.map_or(TRAINING_SEQUENCE, |longest| longest.min(TRAINING_SEQUENCE));
     let gpus = number("gpus", training.gpus, "GPUs", MOST_RANKS, 1)?;
+    let shared = training
+        .sequence_parallel
+        .map(|gpus| whole("training.sequenceParallel", gpus, "GPUs", MOST_RANKS))
+        .transpose()?;
+    if training.cast_base.is_some() && training.method != Method::Qlora {
+        return Err(Refusal::invalid(
+            "training.castBase",
+            format!("method {} has no quantised base", training.method),
+            "leave it out, or set method: qlora",
+        ));
+    }
+    let techniques = Techniques {
+        loss: training.loss.filter(|loss| *loss != Loss::Plain),
+        packed: training.packing.unwrap_or(false),
+        sequence_parallel: shared.filter(|gpus| *gpus > 1),
+        unprepared: training.cast_base == Some(false),
+    };
     Ok(Workload {
         precision: spec.precision,
         context: Some(number("sequenceLength", training.sequence_length, "tokens", MOST_TOKENS, sequence)?),
@@ -167,9 +221,10 @@ fn training_workload(
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine: Engine::None,
         batched_tokens: None,
-        options: Options::default(),
+        options: Options { training: techniques, ..Options::default() },
         training: Some(Training {
             method: training.method,
             optimizer: training.optimizer.unwrap_or(Optimizer::Adamw),

@@ -30,3 +30,9 @@ pub fn quantised_base(asked: Precision, held: Precision) -> String {
         "QLoRA keeps its base quantised: {held} is counted, and {asked} taken for the type that it computes in."
     )
 }
+
+/// Arguments of an engine of which nothing is known.
+#[must_use]
+pub fn uncounted(arguments: &[String]) -> String {
+    format!("Not counted, as nothing is known of it that changes memory: {}.", arguments.join(", "))
+}

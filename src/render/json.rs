@@ -6,6 +6,7 @@ mod fit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::decide::{ClassVerdict, Requirement, Suggestion};
@@ -20,11 +21,13 @@ use crate::units::{Bytes, MIB, Margin};
 use super::change::change;
 use super::outcome::{Outcome, verdict_word};
 
-pub use comparison::{ComparisonDocument, FittedCardDocument, LeftOutDocument, VariantDocument};
-pub use fit::{CardDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
+pub use comparison::{
+    ComparisonDocument, CurveDocument, CurvePoint, FittedCardDocument, LeftOutDocument, VariantDocument,
+};
+pub use fit::{CardDocument, CardFitDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
 
 /// A model and what it needs: what `loadline estimate` prints.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EstimateDocument {
     /// The model.
@@ -70,7 +73,7 @@ pub struct EstimateDocument {
 }
 
 /// What vLLM logs at its start.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LoggedDocument {
     /// `Model loading took`.
@@ -95,7 +98,7 @@ impl From<Logged> for LoggedDocument {
 }
 
 /// A model, for output.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDocument {
     /// Its name.
@@ -109,7 +112,7 @@ pub struct ModelDocument {
 }
 
 /// Bytes by component.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ComponentsDocument {
     pub(super) weights: Bytes,
@@ -139,7 +142,7 @@ impl ComponentsDocument {
 }
 
 /// How wide a component may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RangeDocument {
     /// The least it is likely to be.
@@ -151,7 +154,7 @@ pub struct RangeDocument {
 }
 
 /// One component's arithmetic.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TermDocument {
     component: &'static str,
@@ -243,10 +246,11 @@ fn document(model: ModelDocument, estimate: &Estimate, margin: Margin) -> Estima
 
 /// What came of several objects: what `loadline plan` prints. It is made as it is written, object by object and node by
 /// node: of many objects over many nodes it would be larger than all that it is made of.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct PlanDocument<'a> {
     /// One per object, in the order in which they were read.
     #[serde(serialize_with = "results")]
+    #[schemars(with = "Vec<ResultDocument<'static>>")]
     results: &'a [Outcome],
 }
 
@@ -255,7 +259,7 @@ fn results<S: Serializer>(outcomes: &&[Outcome], serializer: S) -> Result<S::Ok,
 }
 
 /// What came of one object.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResultDocument<'a> {
     namespace: String,
@@ -264,6 +268,7 @@ pub struct ResultDocument<'a> {
     reason: &'static str,
     message: String,
     estimate: Option<EstimateDocument>,
+    #[schemars(with = "Vec<NodeDocument<'static>>")]
     nodes: Nodes<'a>,
     suggestions: Vec<SuggestionDocument>,
     slots: u64,
@@ -272,13 +277,14 @@ pub struct ResultDocument<'a> {
 }
 
 /// The answer for one node.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct NodeDocument<'a> {
     name: &'a str,
     verdict: &'static str,
     reason: &'static str,
     #[serde(serialize_with = "shared")]
+    #[schemars(with = "String")]
     message: Arc<str>,
     product: Option<&'a str>,
     #[serde(rename = "memoryMiB")]
@@ -289,7 +295,7 @@ struct NodeDocument<'a> {
 }
 
 /// A change that would make it fit.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SuggestionDocument {
     change: String,
@@ -405,7 +411,7 @@ fn known(pool: &GpuPool) -> Option<(String, Trust)> {
 }
 
 /// The nodes of a cluster: what `loadline nodes` prints.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodesDocument {
     /// The nodes, by name.
@@ -413,7 +419,7 @@ pub struct NodesDocument {
 }
 
 /// A node and its GPUs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeEntry {
     name: String,
@@ -423,7 +429,7 @@ pub struct NodeEntry {
 }
 
 /// The GPUs of one kind on a node.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolEntry {
     vendor: Vendor,
@@ -483,7 +489,7 @@ pub fn nodes(nodes: &[NodeGpus]) -> NodesDocument {
 }
 
 /// A model of the catalog, for output.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelEntry {
     name: String,
@@ -495,7 +501,7 @@ pub struct ModelEntry {
 }
 
 /// The published number of parameters of a model of the catalog.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct PublishedEntry {
     parameters: u64,

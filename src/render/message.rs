@@ -40,8 +40,8 @@ pub fn message(plan: &Plan) -> String {
     let decision = &plan.decision;
     let needs = needs(&plan.estimate, plan.margin, &plan.requirement);
     let text = match decision.verdict() {
-        Verdict::Fits => format!("{}; {needs}", fits(decision)),
-        Verdict::Busy if decision.reason() == Reason::GpusBusy => {
+        Verdict::Fits => format!("{}{}; {needs}", fits(decision), room_for_some(plan)),
+        Verdict::Busy if matches!(decision.reason(), Reason::GpusBusy | Reason::PromisedToAnother) => {
             format!("{needs}; {}{}", busy(decision), would_fit(&decision.suggestions))
         }
         Verdict::Busy | Verdict::Unknown | Verdict::Rejected => {
@@ -99,36 +99,67 @@ fn fits(decision: &Decision) -> String {
     format!("fits {}{}", counted(nodes, "node"), best.unwrap_or_default())
 }
 
+/// How many of the replicas find room, where that is not all.
+fn room_for_some(plan: &Plan) -> String {
+    let slots = plan.decision.slots;
+    if slots >= plan.replicas || plan.wanted().is_none() {
+        return String::new();
+    }
+    format!("; {slots} of {} replicas find room", plan.replicas)
+}
+
 fn nodes_of(classes: &[&ClassVerdict]) -> u64 {
     classes.iter().map(|class| class.count()).fold(0, u64::saturating_add)
 }
 
-/// Which GPUs are in use: per kind, how many are free of how many.
+/// What there is of the GPUs of one kind.
+#[derive(Default)]
+struct Use {
+    free: u64,
+    promised: u64,
+    allocatable: u64,
+    nodes: u64,
+}
+
+/// Which GPUs are in use or promised: per kind, how many are free of how many.
 fn busy(decision: &Decision) -> String {
-    let mut kinds: BTreeMap<(Option<Bytes>, String), (u64, u64, u64)> = BTreeMap::new();
-    for class in decision.classes.iter().filter(|class| class.reason() == Reason::GpusBusy) {
+    let mut kinds: BTreeMap<(Option<Bytes>, String), Use> = BTreeMap::new();
+    let mut to = None;
+    for class in &decision.classes {
+        if let Finding::PromisedToAnother { to: whom, .. } = &class.finding {
+            to = to.or(whom.as_deref());
+        } else if class.reason() != Reason::GpusBusy {
+            continue;
+        }
         let Some(pool) = &class.pool else { continue };
         let nodes = class.count();
-        let (free, allocatable, count) = kinds.entry((pool.usable_memory(), product(pool))).or_default();
-        *free = free.saturating_add(class.free());
-        *allocatable = allocatable.saturating_add(pool.allocatable.saturating_mul(nodes));
-        *count = count.saturating_add(nodes);
+        let used = kinds.entry((pool.usable_memory(), product(pool))).or_default();
+        used.free = used.free.saturating_add(class.free());
+        used.promised = used.promised.saturating_add(pool.promised.saturating_mul(nodes));
+        used.allocatable = used.allocatable.saturating_add(pool.allocatable.saturating_mul(nodes));
+        used.nodes = used.nodes.saturating_add(nodes);
     }
     let shown: Vec<String> = kinds
         .iter()
         .take(3)
-        .map(|((memory, product), (free, allocatable, nodes))| {
+        .map(|((memory, product), Use { free, promised, allocatable, nodes })| {
             let memory = memory.map_or_else(String::new, |memory| format!(" {memory}"));
+            let promised = if *promised > 0 { format!(" ({promised} more promised)") } else { String::new() };
             format!(
-                "{product}{memory} has {free} of {} free on {}",
+                "{product}{memory} has {free} of {} free on {}{promised}",
                 counted(*allocatable, "GPU"),
                 counted(*nodes, "node")
             )
         })
         .collect();
     let takes = counted(decision.requirement.gpus, "GPU");
+    let promised = match to {
+        Some(name) => format!(" or promised to ModelDeployment {}", printable(name)),
+        None if kinds.values().any(|used| used.promised > 0) => " or promised to other objects".to_owned(),
+        None => String::new(),
+    };
     format!(
-        "GPUs that are large enough are in use: {}; a replica takes {takes} of one node",
+        "GPUs that are large enough are in use{promised}: {}; a replica takes {takes} of one node",
         shown.join(", ")
     )
 }

@@ -4,7 +4,7 @@ use crate::decide::{ClassVerdict, Finding, Requirement};
 use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Trust, Vendor};
 use crate::units::Bytes;
 
-use super::text::{clip, compared, counted, quoted};
+use super::text::{clip, compared, counted, printable, quoted};
 
 /// The line for a class of identical nodes.
 #[must_use]
@@ -14,9 +14,7 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
     clip(match &class.finding {
         Finding::FitsNow { needed, has } => {
             let (needs, holds) = compared(*needed, *has);
-            let free = pool.map_or_else(String::new, |pool| {
-                format!("; {} of {} free", pool.free, counted(pool.allocatable, "GPU"))
-            });
+            let free = pool.map_or_else(String::new, |pool| free(class, pool));
             let spare = Bytes(has.0.saturating_sub(needed.0));
             format!("{product} has {holds} per GPU, {needs} needed, {spare} to spare{free}")
         }
@@ -24,6 +22,13 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
             "{product} is large enough, and {free} of {} free where {needed} needed; other pods hold the rest",
             counted(*allocatable, "GPU")
         ),
+        Finding::PromisedToAnother { needed, free, promised, allocatable, to } => {
+            let of = counted(*allocatable, "GPU");
+            format!(
+                "{product} is large enough, and {free} of {of} free where {needed} needed: {}",
+                whose(*promised, to.as_deref())
+            )
+        }
         Finding::ResourcesBusy { resource, needed, free, allocatable } => {
             let (of, noun) = (amount(resource, *allocatable), noun(resource));
             let (needs, free) = differing(resource, *needed, *free);
@@ -99,6 +104,25 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
             format!("{needs} per GPU needed; no GPU that is made has so much (at most {holds})")
         }
     })
+}
+
+/// How many GPUs are free to the object. What its own pods hold is free to it, and to nobody else.
+fn free(class: &ClassVerdict, pool: &GpuPool) -> String {
+    let own = match class.held_by_own {
+        0 => String::new(),
+        held if class.count() == 1 => format!(", of which its own pods hold {held}"),
+        held => format!(" (its own pods hold {held} on {} such nodes)", class.count()),
+    };
+    format!("; {} of {} free{own}", pool.free, counted(pool.allocatable, "GPU"))
+}
+
+/// To whom GPUs are promised.
+fn whose(promised: u64, to: Option<&str>) -> String {
+    let whom = match to {
+        Some(name) => format!("ModelDeployment {}", printable(name)),
+        None => "other ModelDeployments, whose pods are still to come".to_owned(),
+    };
+    format!("{promised} more {} promised to {whom}", if promised == 1 { "is" } else { "are" })
 }
 
 /// The numbers of a class are the most that any of its nodes has.

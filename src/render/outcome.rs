@@ -69,6 +69,17 @@ impl Found {
     }
 }
 
+impl Found {
+    /// The plan, if there is one.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Planned(plan) => Some(plan),
+            _ => None,
+        }
+    }
+}
+
 impl From<ResolveError> for Found {
     fn from(error: ResolveError) -> Self {
         match error {
@@ -134,10 +145,7 @@ impl Outcome {
     /// Its plan, if it has one.
     #[must_use]
     pub fn plan(&self) -> Option<&Plan> {
-        match &self.found {
-            Found::Planned(plan) => Some(plan),
-            _ => None,
-        }
+        self.found.plan()
     }
 
     /// `namespace/name`.

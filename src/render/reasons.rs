@@ -15,6 +15,9 @@ pub const fn meaning(reason: Reason) -> &'static str {
         Reason::GpusBusy => {
             "The node's GPUs have the memory, and bound, unfinished pods have requested so many of them that a replica finds no room."
         }
+        Reason::PromisedToAnother => {
+            "The node's GPUs have the memory and are free, and they are promised to another ModelDeployment, older than this one, whose pods are still to come. A promise ends when the pods are bound, when the object is gone, or after ten minutes in which they were not bound."
+        }
         Reason::ResourcesBusy => {
             "The node's GPUs would do and are free, and other pods have requested so much of its CPU, memory, ephemeral storage, places for pods or other resources that what a pod of spec.template requests finds no room. The first that is short is named."
         }
@@ -25,7 +28,7 @@ pub const fn meaning(reason: Reason) -> &'static str {
             "Every GPU that the object may use has less memory than the estimate times the safety margin."
         }
         Reason::TooFewGpus => {
-            "The GPUs have the memory, and the node hands out fewer of them than one replica takes (tensor x pipeline). A replica is never spread over nodes."
+            "The GPUs have the memory, and the node hands out fewer of them than one replica takes (data x tensor x pipeline). A replica is never spread over nodes."
         }
         Reason::NoGpus => {
             "The node hands out no GPU: its allocatable names none of the GPU resources that Loadline knows."
@@ -78,6 +81,9 @@ pub const fn remedy(reason: Reason) -> &'static str {
         Reason::FitsNow => "Nothing.",
         Reason::GpusBusy => {
             "Wait for the pods that hold the GPUs, let an autoscaler add a node, or take one of the suggestions. `loadline nodes` shows how many GPUs are free where."
+        }
+        Reason::PromisedToAnother => {
+            "Wait, let an autoscaler add a node, or delete or scale down the object that is before this one."
         }
         Reason::ResourcesBusy => {
             "Wait for the pods that hold it, let an autoscaler add a node, or lower what spec.template requests."

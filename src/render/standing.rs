@@ -2,7 +2,7 @@
 
 use super::message;
 use super::text::{clip, printable, quoted};
-use crate::decide::Verdict;
+use crate::engine;
 use crate::launch::Nothing;
 use crate::launch::deployment::Replacement;
 use crate::launch::failure::FailureKind;
@@ -10,6 +10,7 @@ use crate::launch::record::ROLL_ANNOTATION;
 use crate::launch::rollout::Rollout;
 use crate::launch::standing::{Standing, Wanted};
 use crate::plan::Plan;
+use crate::precision::Engine;
 
 /// Why nothing runs, and what would make something run.
 #[must_use]
@@ -21,13 +22,24 @@ pub fn nothing(nothing: &Nothing) -> String {
         Nothing::NoImage(engine) => format!(
             "cannot run: {engine} has no image of its own; set engine.image or a template, or engine.name: none to ask for the estimate alone"
         ),
-        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: Some(other) } => format!(
+        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: Some(other), .. } => format!(
             "cannot run: {engine} cannot load {} as {precision}; {} holds {}: set model.huggingFace.repository, or set another precision",
             quoted(repository),
             other.repository,
             if other.base == repository { "it".to_owned() } else { format!("{} in that format", other.base) }
         ),
-        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: None } => format!(
+        Nothing::NoCheckpoint { repository, precision, engine, loads: false, .. } => {
+            let others: Vec<&str> = engine::loaders(*precision).map(Engine::as_str).collect();
+            let other = match others.as_slice() {
+                [] => String::new(),
+                others => format!(", or engine.name: {}", others.join(" or ")),
+            };
+            format!(
+                "cannot run: {engine} cannot load {} as {precision}, for it loads no such checkpoints; set another precision{other}",
+                quoted(repository)
+            )
+        }
+        Nothing::NoCheckpoint { repository, precision, engine, elsewhere: None, .. } => format!(
             "cannot run: {engine} cannot load {} as {precision}; name a repository that holds {precision} (model.huggingFace), or set another precision",
             quoted(repository)
         ),
@@ -42,6 +54,16 @@ pub fn nothing(nothing: &Nothing) -> String {
     }
 }
 
+/// What runs by an earlier spec, where nothing new can be made of this one.
+#[must_use]
+pub fn serves_on(ready: i32) -> String {
+    match ready {
+        ..=0 => String::new(),
+        1 => "; 1 ready pod of an earlier spec serves on".to_owned(),
+        ready => format!("; {ready} ready pods of an earlier spec serve on"),
+    }
+}
+
 /// The message of Ready.
 #[must_use]
 pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, rollout: &Rollout) -> String {
@@ -50,9 +72,7 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
     let child = rollout.child();
     let ready = child.map_or(0, |child| child.ready);
     let counted = format!("{} of {replicas} replicas ready", ready.min(replicas));
-    // What runs by an earlier spec, where nothing new can be made of this one.
-    let serves_on =
-        if ready > 0 { format!("; {ready} ready pods of an earlier spec serve on") } else { String::new() };
+    let serves_on = serves_on(ready);
     let old = child.map_or(0, |child| child.replicas.saturating_sub(child.updated));
     let beside_old = if old > 0 { "; the old pods serve on" } else { "" };
     let text = match standing {
@@ -67,10 +87,13 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
         Standing::Predecessor => {
             format!("waiting for the Deployment of the earlier ModelDeployment {name} to be deleted")
         }
-        Standing::Rejected(why) => format!("the API server refuses the Deployment: {why}"),
+        Standing::Rejected(why) => format!("the API server refuses the Deployment: {why}{serves_on}"),
         Standing::Denied(why) => format!("the Deployment is not allowed now, and is tried again: {why}"),
         Standing::ScaledToZero => format!("spec.replicas is 0, and nothing runs; {}", message(plan)),
-        Standing::Available | Standing::Progressing => format!("{counted}; {}", message(plan)),
+        // Of room for some the plan's own message says for how many.
+        Standing::Available | Standing::Progressing | Standing::RoomForSome { .. } => {
+            format!("{counted}; {}", message(plan))
+        }
         Standing::CreationFailed(why) => format!("{counted}; {}{beside_old}", printable(why)),
         Standing::Overdue(why) => {
             format!("{counted} when the deadline passed: {}{beside_old}", printable(why))
@@ -100,9 +123,6 @@ pub fn standing(standing: &Standing, plan: &Plan, name: &str, wanted: Wanted, ro
             };
             format!("{counted}{overdue}; {what}{beside_old}")
         }
-        Standing::RoomForSome { slots } => {
-            format!("{counted}, {slots} of {replicas} replicas find room; {}", message(plan))
-        }
         Standing::Replacing(how) => {
             let what = match how {
                 Replacement::Surge => {
@@ -130,7 +150,7 @@ pub fn up_to_date(plan: &Plan, name: &str) -> String {
         );
     }
     clip(format!(
-        "the pods were given {} per GPU on {}, and the model {} by now; they are left as they are: `kubectl annotate modeldeployment {name} {ROLL_ANNOTATION}=now --overwrite` makes them anew",
+        "the pods were given {} per GPU on {}, and the model {} by now; they are left as they are: `kubectl annotate modeldeployment {name} {ROLL_ANNOTATION}=\"$(date +%s)\" --overwrite` in its namespace makes them anew",
         given.per_gpu,
         super::text::counted(given.gpus, "GPU"),
         super::needs(&plan.estimate, plan.margin, &plan.requirement)
@@ -144,9 +164,7 @@ pub fn planned(plan: &Plan) -> String {
         Some(obstacle) if plan.launch.impossibility().is_some() => {
             clip(format!("{}; {}", nothing(obstacle), message(plan)))
         }
-        Some(obstacle) if plan.decision.verdict() == Verdict::Fits => {
-            clip(format!("{}; {}", message(plan), nothing(obstacle)))
-        }
-        _ => message(plan),
+        Some(obstacle) => clip(format!("{}; {}", message(plan), nothing(obstacle))),
+        None => message(plan),
     }
 }

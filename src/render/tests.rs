@@ -29,6 +29,7 @@ fn pool(product: &str, mib: u64, free: u64) -> GpuPool {
         resource: "nvidia.com/gpu".to_owned(),
         allocatable: 4,
         free,
+        promised: 0,
         sharing: GpuSharing::Exclusive,
     }
 }
@@ -86,6 +87,7 @@ fn estimate() -> Estimate {
             cache_precision: CachePrecision::Bf16,
             tensor: 1,
             pipeline: 1,
+            data: 1,
             engine: Engine::Vllm,
             batched_tokens: None,
             options: crate::estimate::Options::default(),
@@ -125,6 +127,7 @@ fn plan_found(finding: Finding, classes: Vec<ClassVerdict>, suggestions: Vec<Sug
         requirement,
         policy: Policy::default(),
         decision: Decision { finding, requirement, classes, slots: 3, suggestions },
+        replicas: 1,
         launch: Launch::Nothing(Nothing::NoEngine),
         kept: None,
     }
@@ -386,7 +389,18 @@ fn a_checkpoint_that_is_elsewhere_is_named() {
             "; Qwen/Qwen3-32B-FP8 holds it: set model.huggingFace.repository",
         ),
         // TGI loads no such checkpoint.
-        ("Qwen/Qwen3-235B-A22B", "nvfp4", "tgi", "; name a repository that holds nvfp4 (model.huggingFace)"),
+        (
+            "Qwen/Qwen3-235B-A22B",
+            "nvfp4",
+            "tgi",
+            "tgi cannot load Qwen/Qwen3-235B-A22B as nvfp4, for it loads no such checkpoints; set another precision, or engine.name: vllm or sglang",
+        ),
+        (
+            "llama-3.1-8b",
+            "q4_k_m",
+            "vllm",
+            "as q4_k_m, for it loads no such checkpoints; set another precision, or engine.name: llama-cpp",
+        ),
         ("llama-3.1-8b", "mxfp4", "vllm", "; name a repository that holds mxfp4 (model.huggingFace)"),
     ] {
         let spec = serde_json::json!({

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::error::SourceError;
+use super::exchange::{Answer, Found, Request};
 use super::gguf_files::{self, FIRST_RANGE, Failed};
-use super::http::{Answer, Client, Found, Request};
+use super::http::Client;
 use super::in_flight::Meter;
 use super::listing;
 use super::settings::Token;

@@ -7,6 +7,7 @@
 mod address;
 mod configmap;
 mod error;
+mod exchange;
 mod file;
 mod flight;
 mod gguf_files;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
 use super::error::SourceError;
-use super::http::{Answer, Attempt, Found, Request};
+use super::exchange::{Answer, Attempt, Found, Request};
 use super::settings::Settings;
 use crate::units::shorten;
 

@@ -20,6 +20,8 @@ pub struct Health {
     objects: AtomicBool,
     cluster: AtomicBool,
     stopping: AtomicBool,
+    /// There are webhooks, which have no certificate yet.
+    lacks_certificate: AtomicBool,
 }
 
 impl Health {
@@ -38,6 +40,21 @@ impl Health {
         self.cluster.store(true, Ordering::Relaxed);
     }
 
+    /// This replica waits to be the one that writes: it need not read what it is to write.
+    pub fn stands_by(&self) {
+        self.objects.store(true, Ordering::Relaxed);
+    }
+
+    /// There are webhooks: a certificate is needed.
+    pub fn needs_certificate(&self) {
+        self.lacks_certificate.store(true, Ordering::Relaxed);
+    }
+
+    /// The webhooks have a certificate.
+    pub fn certificate_found(&self) {
+        self.lacks_certificate.store(false, Ordering::Relaxed);
+    }
+
     /// The process was told to stop.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -53,6 +70,7 @@ impl Health {
             ),
             (self.objects.load(Ordering::Relaxed), "the list of ModelDeployments and Deployments"),
             (self.cluster.load(Ordering::Relaxed), "the list of nodes and pods"),
+            (!self.lacks_certificate.load(Ordering::Relaxed), "the webhooks' certificate"),
             (!self.stopping.load(Ordering::Relaxed), "time: the process is stopping"),
         ]
         .into_iter()

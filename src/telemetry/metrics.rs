@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::AdmissionMetrics;
 use crate::decide::Reason;
 
 /// One label: its name and value, both from closed lists, so that the number of series is bounded.
@@ -34,6 +35,9 @@ pub struct Metrics {
     estimates_exceeded: Counter,
     stored_shapes: Gauge,
     stored_bytes: Gauge,
+    leads: Gauge,
+    /// What the webhooks count.
+    pub admission: AdmissionMetrics,
 }
 
 impl fmt::Debug for Metrics {
@@ -87,6 +91,9 @@ impl Default for Metrics {
         registry.register("stored_models", "Models whose shapes are kept", stored_shapes.clone());
         let stored_bytes = Gauge::default();
         registry.register("stored_model_bytes", "Memory that their shapes take", stored_bytes.clone());
+        let leads = Gauge::default();
+        registry.register("leads", "1 while this replica is the one that writes", leads.clone());
+        let admission = AdmissionMetrics::register(&mut registry);
         Self {
             registry,
             reconciles,
@@ -102,6 +109,8 @@ impl Default for Metrics {
             estimates_exceeded,
             stored_shapes,
             stored_bytes,
+            leads,
+            admission,
         }
     }
 }
@@ -168,6 +177,11 @@ impl Metrics {
         self.stored_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// This replica is the one that writes, or is not.
+    pub fn leads(&self, leads: bool) {
+        self.leads.set(leads.into());
+    }
+
     /// All of it, as text.
     pub fn exposition(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
@@ -195,6 +209,13 @@ mod tests {
         metrics.panicked();
         metrics.estimate_exceeded();
         metrics.stored(3, 4096);
+        metrics.leads(true);
+        metrics.admission.reviewed("denied");
+        metrics.admission.refused("malformed");
+        metrics.admission.answered(Duration::from_micros(700));
+        metrics.admission.panicked();
+        metrics.admission.serves_until(7);
+        metrics.admission.certificate_failed();
         let text = metrics.exposition().unwrap();
         for line in [
             "loadline_reconciles_total{result=\"ok\"} 1",
@@ -212,6 +233,13 @@ mod tests {
             "loadline_stored_models 3",
             "loadline_stored_model_bytes 4096",
             "loadline_reconcile_duration_seconds_count 2",
+            "loadline_leads 1",
+            "loadline_admission_reviews_total{answer=\"denied\"} 1",
+            "loadline_admission_requests_refused_total{why=\"malformed\"} 1",
+            "loadline_admission_duration_seconds_bucket{le=\"0.001\"} 1",
+            "loadline_admission_panics_total 1",
+            "loadline_certificate_expiry_timestamp_seconds 7",
+            "loadline_certificate_errors_total 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

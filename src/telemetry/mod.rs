@@ -1,8 +1,10 @@
 //! What the running controller says of itself: logs, metrics and health.
 
+mod admission;
 pub mod health;
 pub mod logs;
 pub mod metrics;
 
+pub use admission::AdmissionMetrics;
 pub use health::Health;
 pub use metrics::Metrics;

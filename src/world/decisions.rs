@@ -57,6 +57,12 @@ impl Tracked {
         (!decided.as_ref().is_ok_and(is_same)).then_some(decided)
     }
 
+    /// Whether a cluster leads to another decision than the one that was made.
+    #[must_use]
+    pub fn is_changed_by(&self, inventory: &Inventory) -> bool {
+        self.changed_by(inventory).is_some()
+    }
+
     /// Whether an object is the one that was planned, with the model and the workload that it was planned with.
     fn is_of(&self, object: &ModelDeployment, running: Option<&Running>, shape: &ModelShape) -> bool {
         let (own, metadata) = (&self.object.metadata, &object.metadata);
@@ -168,6 +174,15 @@ impl Decisions {
         inner.tracked.remove(key);
         inner.handed_on.remove(key);
         inner.reasons.remove(key)
+    }
+
+    /// Forgets all objects; which they were, and the reasons that they had.
+    pub fn forget_all(&self) -> Vec<(Key, Option<Reason>)> {
+        let mut forgotten = std::mem::take(&mut *self.inner());
+        let with_reasons: Vec<(Key, Option<Reason>)> =
+            forgotten.reasons.drain().map(|(key, reason)| (key, Some(reason))).collect();
+        let others = forgotten.tracked.into_keys().map(|key| (key, None));
+        with_reasons.into_iter().chain(others).collect()
     }
 }
 

@@ -7,18 +7,21 @@
 pub mod decisions;
 pub mod models;
 pub mod planner;
+pub mod promised;
 pub mod tasks;
 pub mod turns;
 
 use std::sync::Arc;
 
-use crate::cluster::{PodsByOwner, View, Views};
+use crate::cluster::{Modes, PodsByOwner, RequiredOfPods, View, Views};
 use crate::inventory::PodFacts;
+use crate::plan::Permits;
 use crate::telemetry::{Health, Metrics};
 
 pub use decisions::{Decisions, Tracked};
 pub use models::Models;
 pub use planner::Planner;
+pub use promised::Promised;
 pub use turns::Turns;
 
 /// Namespace and name of an object.
@@ -26,14 +29,22 @@ pub type Key = (String, String);
 
 /// What every replica has.
 pub struct World {
+    /// What specs may ask for.
+    pub permits: Permits,
     /// The cluster.
     pub views: Views,
     /// The pods of each object, as their watch shows them.
     pub pods: PodsByOwner,
+    /// What each namespace wants done where nothing fits.
+    pub modes: Modes,
+    /// What pods that name an object must demand, where a webhook is to give it to them.
+    pub required: RequiredOfPods,
     /// Models, as far as they have been read.
     pub models: Models,
     /// What was decided of each object.
     pub decisions: Decisions,
+    /// What is promised to objects whose pods are still to come.
+    pub promised: Promised,
     /// Where plans are made.
     pub planner: Planner,
     /// Whether it may be asked already.
@@ -55,9 +66,18 @@ impl World {
         self.views.borrow().clone()
     }
 
+    /// Forgets what was decided of every object: another replica decides from now on.
+    pub fn forget_decisions(&self) {
+        for (key, reason) in self.decisions.forget_all() {
+            self.promised.forget(&key);
+            self.metrics.decided(reason, None);
+        }
+    }
+
     /// Forgets an object that is gone.
     pub fn forget(&self, key: &Key) {
         self.models.forget(key);
+        self.promised.forget(key);
         self.metrics.decided(self.decisions.forget(key), None);
     }
 }

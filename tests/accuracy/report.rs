@@ -267,6 +267,8 @@ How to read it
   it foresees.
 - Many rows repeat a model; the columns of models count a model as met where every row of it is.
 - GiB is 2^30 bytes. An error is positive where the estimate is larger than the measurement.
+- What is compared is what `loadline estimate -o json` prints for the flags and engine's arguments that the row's log names. Rows of
+  training are estimated without the command line.
 - A row is compared at its own context, batch, parallelism and engine version. Of a row whose log names no `max_num_seqs`, 1024 is taken,
   the default of vLLM on the H100 that it ran on.
 - What vLLM logs as loaded weights includes what it makes of them while it loads: the rotary tables of every position, for latent

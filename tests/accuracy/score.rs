@@ -1,11 +1,14 @@
-//! Measured rows against estimates.
+//! Measured rows against what the command line prints for them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
-use loadline::estimate::{Draft, EngineVersion, Estimate, Options, Speculation, Workload, estimate};
+use loadline::estimate::{EngineVersion, Workload};
 use loadline::model::{ModelShape, hf_config};
 use loadline::precision::{CachePrecision, Engine, Precision};
 use loadline::units::{Bytes, Margin};
+use serde::Deserialize;
 
 use super::left_out;
 use super::table::{self, Row};
@@ -66,7 +69,7 @@ impl Point {
 }
 
 /// Every comparison, and the rows that there is nothing to compare with.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Scores {
     pub(crate) points: Vec<Point>,
     pub(crate) unread: Vec<(String, String)>,
@@ -83,6 +86,14 @@ pub(crate) fn all() -> Scores {
 
 /// Scores the rows of two files: of vLLM and SGLang, and of llama.cpp.
 pub(crate) fn of(servers: &str, llama: &str) -> Scores {
+    // Each row is a run of the program: once for all that look at it.
+    static ALL: OnceLock<Scores> = OnceLock::new();
+    static UNSEEN: OnceLock<Scores> = OnceLock::new();
+    let kept = if servers == "serving.csv" { &ALL } else { &UNSEEN };
+    kept.get_or_init(|| scored(servers, llama)).clone()
+}
+
+fn scored(servers: &str, llama: &str) -> Scores {
     let mut scores = Scores::default();
     for row in rows(servers) {
         if let Err(why) = serving(&row, &mut scores.points) {
@@ -102,18 +113,22 @@ pub(crate) fn rows(file: &str) -> Vec<Row> {
     std::fs::read_to_string(path).map(|text| table::read(&text)).unwrap_or_default()
 }
 
+/// A config as it was published, and what it is of.
+struct Config {
+    path: PathBuf,
+    shape: ModelShape,
+}
+
 /// A published config; one of a model of the same shape where the row's own is not among the fixtures.
-pub(crate) fn shape(repositories: &[&str]) -> Result<ModelShape, String> {
+fn config(repositories: &[&str]) -> Result<Config, String> {
     let mut tried = Vec::new();
     for repository in repositories.iter().filter(|name| !name.is_empty()) {
         let stand_in = STAND_INS.iter().find(|(name, _)| name == repository).map(|(_, stand_in)| *stand_in);
         for name in std::iter::once(*repository).chain(stand_in) {
             let path = fixtures().join("configs").join(format!("{}.json", name.replace('/', "__")));
-            if let Ok(json) = std::fs::read(path) {
-                match hf_config::parse(&json, name) {
-                    Ok(shape) => return Ok(shape),
-                    Err(error) => return Err(format!("{name}: {error}")),
-                }
+            if let Ok(json) = std::fs::read(&path) {
+                let shape = hf_config::parse(&json, name).map_err(|error| format!("{name}: {error}"))?;
+                return Ok(Config { path, shape });
             }
             tried.push(name.to_owned());
         }
@@ -168,6 +183,7 @@ pub(crate) fn workload(engine: Engine) -> Workload {
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine,
         batched_tokens: None,
         options: loadline::estimate::Options::default(),
@@ -175,36 +191,118 @@ pub(crate) fn workload(engine: Engine) -> Workload {
     }
 }
 
+/// What `loadline estimate -o json` prints, as far as it is compared.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Printed {
+    workload: PrintedWorkload,
+    components: Components,
+    per_gpu: Components,
+    gpus: u64,
+    terms: Vec<Term>,
+    logged: Option<Logged>,
+}
+
+#[derive(Deserialize)]
+struct PrintedWorkload {
+    context: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Components {
+    weights: u64,
+    kv_cache: u64,
+    activations: u64,
+    overhead: u64,
+}
+
+#[derive(Deserialize)]
+struct Term {
+    component: String,
+    formula: String,
+    bytes: u64,
+    high: u64,
+}
+
+#[derive(Deserialize)]
+struct Logged {
+    model: u64,
+}
+
+/// What a user types: flags of the estimate, and arguments of the engine.
+#[derive(Clone, Debug, Default)]
+struct Typed {
+    flags: Vec<String>,
+    engine: Vec<String>,
+}
+
+impl Typed {
+    fn flag(mut self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
+        if let Some(value) = value {
+            self.flags.extend([name.to_owned(), value.to_string()]);
+        }
+        self
+    }
+
+    fn argument(mut self, name: &str, value: Option<impl std::fmt::Display>) -> Self {
+        if let Some(value) = value {
+            self.engine.extend([name.to_owned(), value.to_string()]);
+        }
+        self
+    }
+
+    fn switch(mut self, name: &str, on: bool) -> Self {
+        self.engine.extend(on.then(|| name.to_owned()));
+        self
+    }
+
+    fn run(&self) -> Result<Printed, String> {
+        let mut command = Command::new(program());
+        command.args(["estimate", "-o", "json"]).args(&self.flags);
+        if !self.engine.is_empty() {
+            command.arg("--").args(&self.engine);
+        }
+        let output = command.output().map_err(|error| format!("{}: {error}", program().display()))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
+    }
+}
+
+/// The program: beside the tests, and above the examples.
+fn program() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let directory = own.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    directory.join("loadline").with_extension(std::env::consts::EXE_EXTENSION)
+}
+
 fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     let engine: Engine = row.text("engine").parse().map_err(|error| format!("{error}"))?;
-    let shape = shape(&[row.text("model"), row.text("base_model")])?;
+    let Config { path, shape } = config(&[row.text("model"), row.text("base_model")])?;
     let own = shape.name == row.text("model") && shape.quantization.is_some();
-    let cache_precision = match row.text("cache_dtype") {
-        dtype if dtype.starts_with("fp8") => CachePrecision::Fp8,
-        _ => CachePrecision::Auto,
-    };
     let parts = ["weights_gib", "activation_gib", "non_torch_gib", "cuda_graph_gib"];
     let unseen = row.text("id").starts_with("h-") && parts.iter().all(|part| row.number(part).is_some());
     let complete =
         unseen || row.text("id").starts_with("llmdplan-v019") && row.number("non_torch_gib").is_some();
-    let workload = Workload {
-        precision: weights_precision(row, own)?,
-        context: row.count("max_model_len"),
-        sequences: row.count("max_num_seqs").unwrap_or(if complete { 1024 } else { 1 }),
-        cache_precision,
-        tensor: row.count("tp").unwrap_or(1),
-        pipeline: row.count("pp").unwrap_or(1),
-        batched_tokens: row.count("max_num_batched_tokens"),
-        options: Options {
-            engine_version: row.text("engine_version").parse().ok(),
-            prefix_caching: row.text("notes").contains("prefix caching on").then_some(true),
-            speculation: own_heads(row),
-            ..Options::default()
-        },
-        ..workload(engine)
-    };
-    let estimate = estimate(&shape, &workload).map_err(|error| error.to_string())?;
-    let gpu = &estimate.per_gpu;
+    let version = row.text("engine_version").parse::<EngineVersion>().ok();
+    let is_fp8 = row.text("cache_dtype").starts_with("fp8");
+    let typed = Typed::default()
+        .flag("--config", Some(path.display()))
+        .flag("--engine", Some(engine))
+        .flag("--engine-version", version)
+        .flag("--precision", weights_precision(row, own)?)
+        .flag("--context", row.count("max_model_len"))
+        .flag("--cache-precision", is_fp8.then_some(CachePrecision::Fp8))
+        .flag("--tensor", row.count("tp"))
+        .flag("--pipeline", row.count("pp"))
+        .argument(batch_flag(engine), row.count("max_num_batched_tokens"))
+        .switch("--enable-prefix-caching", row.text("notes").contains("prefix caching on"))
+        .argument("--speculative-config", own_heads(row));
+    let sequences = row.count("max_num_seqs").or(complete.then_some(1024));
+    let printed = typed.clone().flag("--sequences", sequences).run()?;
+    let gpu = &printed.per_gpu;
     let mut push = |quantity, measured: f64, estimated: f64| {
         points.push(Point {
             id: row.text("id").to_owned(),
@@ -218,26 +316,29 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     };
     if let Some(measured) = row.number("weights_gib") {
         // What the engine logs as loaded includes what the allocator rounds up.
-        push(Quantity::Weights, measured, gib(gpu.weights.0 + overhead(&estimate, "rounding")));
+        let loaded = printed.logged.as_ref().map(|logged| logged.model);
+        push(
+            Quantity::Weights,
+            measured,
+            gib(loaded.unwrap_or(gpu.weights + overhead(&printed, "rounding"))),
+        );
     }
     if let (Some(kv), Some(tokens)) = (row.number("kv_gib"), row.number("kv_tokens")) {
-        let gpus = integer(estimate.gpus);
+        let gpus = integer(printed.gpus);
         // What a token takes at this context, windows included: the whole cache of one sequence, shared out.
-        let one = Workload { sequences: 1, ..workload.clone() };
-        let one = loadline::estimate::estimate(&shape, &one).map_err(|error| error.to_string())?;
+        let one = typed.flag("--sequences", Some(1)).run()?;
         let context = integer(one.workload.context.unwrap_or(1));
-        let estimated = integer(one.components.kv_cache.0) / context;
+        let estimated = integer(one.components.kv_cache) / context;
         push(Quantity::CachePerToken, kv * 1_073_741_824.0 * gpus / tokens, estimated);
     }
     if complete {
         let measured: f64 = parts.iter().filter_map(|part| row.number(part)).sum();
         // The CUDA context is there before the engine begins to count.
-        let counted =
-            gpu.weights.0 + gpu.activations.0 + gpu.overhead.0 - overhead(&estimate, "CUDA context");
+        let counted = gpu.weights + gpu.activations + gpu.overhead - overhead(&printed, "CUDA context");
         push(Quantity::AllButCache, measured, gib(counted));
         // What the process held at its peak besides the cache, against what Loadline asks of the card for it: the cache, whose size
         // is known, would hide the rest.
-        let without = Bytes(estimate.total_per_gpu.0 - gpu.kv_cache.0);
+        let without = Bytes(gpu.weights + gpu.activations + gpu.overhead);
         let required = Margin::DEFAULT.apply(without).map_err(|error| error.to_string())?;
         let context = noted_context(row).unwrap_or(0.51);
         push(Quantity::Peak, measured + context, gib(required.0));
@@ -245,17 +346,25 @@ fn serving(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     Ok(())
 }
 
+/// How an engine is told its batch.
+const fn batch_flag(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Sglang => "--chunked-prefill-size",
+        _ => "--max-num-batched-tokens",
+    }
+}
+
 /// Tokens that the model's own heads guess, by the row's notes.
-fn own_heads(row: &Row) -> Option<Speculation> {
+fn own_heads(row: &Row) -> Option<String> {
     let (_, after) = row.text("notes").split_once("speculation mtp ")?;
-    let tokens = after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
-    Some(Speculation { tokens, draft: Draft::OwnHeads })
+    let tokens: u64 = after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    Some(format!("{{\"method\": \"mtp\", \"num_speculative_tokens\": {tokens}}}"))
 }
 
 /// A part of the overhead, by how its formula begins.
-fn overhead(estimate: &Estimate, beginning: &str) -> u64 {
-    let parts = estimate.terms.iter().filter(|term| term.component == "overhead");
-    parts.filter(|term| term.formula.starts_with(beginning)).map(|term| term.bytes.0).sum()
+fn overhead(printed: &Printed, beginning: &str) -> u64 {
+    let parts = printed.terms.iter().filter(|term| term.component == "overhead");
+    parts.filter(|term| term.formula.starts_with(beginning)).map(|term| term.bytes).sum()
 }
 
 /// The CUDA context that a row's notes state.
@@ -276,7 +385,7 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     let base = row.text("base_model");
     let noted = row.text("notes");
     let inferred = if base.is_empty() && noted.contains("Qwen3.x-27B") { "Qwen/Qwen3.x-27B" } else { base };
-    let shape = shape(&[inferred])?;
+    let Config { path, shape } = config(&[inferred])?;
     let quant = row.text("quant").to_lowercase();
     let precision = match quant.as_str() {
         "f16" => Some(Precision::Fp16),
@@ -286,35 +395,26 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     let sequences = row.count("n_seq").unwrap_or(1).max(1);
     let unified = row.text("kv_unified") == "true";
     let context = row.count("n_ctx");
-    let cache_precision = match row.text("cache_type_k") {
-        "" | "f16" => CachePrecision::Auto,
-        other => other.parse().map_err(|error| format!("{error}"))?,
-    };
-    let value_cache_precision = match row.text("cache_type_v") {
-        "" => None,
-        "f16" => Some(CachePrecision::Fp16),
-        other => Some(other.parse().map_err(|error| format!("{error}"))?),
-    };
-    let workload = Workload {
-        precision: precision.or(Some(Precision::Q4KM)),
-        // A unified cache is one of n_ctx cells, whatever the sequences; else each has its share.
-        context: context.map(|cells| if unified { cells } else { cells / sequences }),
-        sequences: if unified { 1 } else { sequences },
-        cache_precision,
-        batched_tokens: row.count("n_ubatch"),
-        options: Options {
-            // A row that names no build was logged before June 2026.
-            engine_version: Some(build(row).unwrap_or(EngineVersion::Build(9000))),
-            // A tower is a file of its own, which these runs did not load.
-            text_only: true,
-            value_cache_precision,
-            unified_slots: unified.then_some(sequences),
-            ..Options::default()
-        },
-        pipeline: if noted.contains("multi-GPU") && !noted.contains("MTL0") { 2 } else { 1 },
-        ..workload(Engine::LlamaCpp)
-    };
-    let estimate = estimate(&shape, &workload).map_err(|error| error.to_string())?;
+    // A unified cache is one of n_ctx cells, whatever the sequences; else each has its share.
+    let cells = |context: u64| if unified { context } else { context / sequences };
+    let pipeline = if noted.contains("multi-GPU") && !noted.contains("MTL0") { 2 } else { 1 };
+    let typed = Typed::default()
+        .flag("--config", Some(path.display()))
+        .flag("--engine", Some(Engine::LlamaCpp))
+        // A row that names no build was logged before June 2026.
+        .flag("--engine-version", Some(build(row).unwrap_or(EngineVersion::Build(9000))))
+        .flag("--precision", Some(precision.unwrap_or(Precision::Q4KM)))
+        .flag("--pipeline", Some(pipeline))
+        .flag("--sequences", Some(if unified { 1 } else { sequences }))
+        .argument("-ub", row.count("n_ubatch"))
+        .argument("-ctk", Some(row.text("cache_type_k")).filter(|cache| !cache.is_empty()))
+        .argument("-ctv", Some(row.text("cache_type_v")).filter(|cache| !cache.is_empty()))
+        .argument("-np", unified.then_some(sequences))
+        .switch("-kvu", unified)
+        // A tower is a file of its own, which these runs did not load.
+        .switch("--no-mmproj", true);
+    let at = |context: Option<u64>| typed.clone().flag("--context", context.map(cells)).run();
+    let printed = at(context)?;
     let mut push = |quantity, measured: f64, estimated: f64| {
         points.push(Point {
             id: row.text("id").to_owned(),
@@ -337,28 +437,23 @@ fn llama_cpp(row: &Row, points: &mut Vec<Point>) -> Result<(), String> {
     };
     let whole = on_gpu && row.text("n_layer_offloaded").split_once('/').is_none_or(|(on, of)| on == of);
     if let (Some(measured), Some(_), true) = (row.number("model_buffer_mib"), precision, whole) {
-        push(Quantity::Weights, measured / 1024.0, gib(estimate.components.weights.0));
+        push(Quantity::Weights, measured / 1024.0, gib(printed.components.weights));
     }
     if let (Some(kv), Some(_)) = (row.number("kv_buffer_mib"), context) {
         let state = row.number("rs_buffer_mib").unwrap_or(0.0);
         // States are what is left at no context: caches are linear. A row that does not state them is compared without.
-        let at = |context| {
-            let short = Workload { context: Some(context), ..workload.clone() };
-            loadline::estimate::estimate(&shape, &short)
-                .map(|estimate| mib(estimate.components.kv_cache.0))
-                .map_err(|error| error.to_string())
-        };
+        let at = |context| at(Some(context)).map(|printed| mib(printed.components.kv_cache));
         let has_states = shape.layers.iter().any(|layer| layer.state.is_some());
-        let states = if has_states { 2.0 * at(256)? - at(512)? } else { 0.0 };
-        let estimated = mib(estimate.components.kv_cache.0) - if state > 0.0 { 0.0 } else { states };
+        let states = if has_states { 2.0 * at(256 * sequences)? - at(512 * sequences)? } else { 0.0 };
+        let estimated = mib(printed.components.kv_cache) - if state > 0.0 { 0.0 } else { states };
         push(Quantity::Cache, kv + state, estimated);
     }
     if let Some(measured) = row.number("compute_buffer_gpu_mib").filter(|_| context.is_some() && whole) {
         // Without flash attention it is the most that Loadline says it is likely to be, where that is more than a quarter more.
-        let bytes = estimate.per_gpu.activations.0;
+        let bytes = printed.per_gpu.activations;
         let plain = row.text("flash_attn") == "0";
-        let buffer = estimate.terms.iter().find(|term| term.component == "activations").filter(|_| plain);
-        let most = buffer.map(|term| term.high.0).filter(|most| *most > bytes + bytes / 4 + 1);
+        let buffer = printed.terms.iter().find(|term| term.component == "activations").filter(|_| plain);
+        let most = buffer.map(|term| term.high).filter(|most| *most > bytes + bytes / 4 + 1);
         push(Quantity::Compute, measured, mib(most.unwrap_or(bytes)));
     }
     Ok(())

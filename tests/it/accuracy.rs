@@ -9,7 +9,7 @@ mod report;
 #[path = "../accuracy/score.rs"]
 mod score;
 #[path = "../accuracy/table.rs"]
-mod table;
+pub(crate) mod table;
 
 use score::{Point, Quantity};
 

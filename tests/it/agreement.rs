@@ -185,7 +185,8 @@ fn template() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn spec() -> impl Strategy<Value = Value> {
+/// Any values in any fields: most are refused, for many reasons at once.
+fn wild() -> impl Strategy<Value = Value> {
     let sizes = (
         option::weighted(
             0.4,
@@ -256,6 +257,43 @@ fn spec() -> impl Strategy<Value = Value> {
             ("training", training),
         ])
     })
+}
+
+/// A spec that is right, in which at most one field has any value: what else would be hidden behind another refusal.
+fn nearly_right() -> impl Strategy<Value = Value> {
+    let right = one_of(vec![
+        json!({"model": {"catalog": "llama-3.1-8b"}}),
+        json!({"model": {"catalog": "gpt-oss-20b"}, "context": {"length": 8192}}),
+        json!({"model": {"catalog": "Qwen/Qwen3-0.6B"}, "engine": {"name": "sglang"}, "replicas": 2}),
+        json!({"model": {"catalog": "deepseek-v3"}, "parallelism": {"tensor": 8}, "context": {"length": 4096}}),
+        json!({"model": {"parameters": "8B"}, "engine": {"name": "vllm", "image": "site/own:1"}}),
+        json!({"model": {"parameters": "500M"}, "engine": {"name": "none"}}),
+    ]);
+    let field = option::weighted(
+        0.7,
+        select(vec![
+            "model",
+            "precision",
+            "context",
+            "parallelism",
+            "safetyMargin",
+            "engine",
+            "template",
+            "replicas",
+            "placement",
+            "training",
+        ]),
+    );
+    (right, field, wild()).prop_map(|(mut right, field, wild)| {
+        if let Some((field, value)) = field.and_then(|field| Some((field, wild.get(field)?))) {
+            right[field] = value.clone();
+        }
+        right
+    })
+}
+
+fn spec() -> impl Strategy<Value = Value> {
+    prop_oneof![wild(), nearly_right()]
 }
 
 /// The shape of a model that the spec describes, as both find it.
@@ -343,7 +381,7 @@ fn plan_and_the_controller_say_the_same_of_any_object() {
     let of = |word: &str| {
         counts.iter().filter(|(outcome, _)| outcome.starts_with(word)).map(|(_, count)| count).sum::<usize>()
     };
-    let tenth = usize::try_from(cases / 20).expect("a number");
+    let tenth = usize::try_from(cases / 10).expect("a number");
     assert!(of("runs") >= tenth && of("as it is: InvalidSpec") >= tenth, "{counts:?}");
     assert!(cases < 200 || (of("estimate only") > 0 && of("as it is: CannotRun") > 0), "{counts:?}");
 }

@@ -19,6 +19,10 @@ const PURE: &[&str] = &[
     "plan.rs",
     "plan",
     "render",
+    "sizing",
+    "admission/wire.rs",
+    "admission/review.rs",
+    "admission/pods.rs",
 ];
 
 /// What a pure module must not name, and why.

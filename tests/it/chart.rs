@@ -37,6 +37,7 @@ fn lint() {
 #[test]
 fn values_decide_what_is_rendered() {
     const CRD: &str = "CustomResourceDefinition/modeldeployments.loadline.dev";
+    const REQUIREMENTS: &str = "CustomResourceDefinition/modelrequirements.loadline.dev";
     #[track_caller]
     fn check(values: &[&str], expect: &[&str]) {
         let names: Vec<_> = objects(values).into_iter().map(|(name, _)| name).collect();
@@ -45,34 +46,49 @@ fn values_decide_what_is_rendered() {
     check(
         &[],
         &[
+            "PodDisruptionBudget/loadline",
             "ServiceAccount/loadline",
             CRD,
+            REQUIREMENTS,
+            "ClusterRole/loadline-admission",
             "ClusterRole/loadline-view",
             "ClusterRole/loadline-edit",
             "ClusterRole/loadline",
+            "ClusterRoleBinding/loadline-admission",
             "ClusterRoleBinding/loadline",
+            "Role/loadline",
+            "RoleBinding/loadline",
+            "Service/loadline-webhooks",
             "Service/loadline-metrics",
             "Deployment/loadline",
+            "MutatingWebhookConfiguration/loadline",
             "ValidatingAdmissionPolicy/loadline-authors",
+            "ValidatingAdmissionPolicy/loadline-pods",
             "ValidatingAdmissionPolicyBinding/loadline-authors",
+            "ValidatingAdmissionPolicyBinding/loadline-pods",
+            "ValidatingWebhookConfiguration/loadline",
         ],
     );
     check(
         &[
             "--set",
-            "crds.install=false,rbac.create=false,rbac.aggregate=false,serviceAccount.create=false,tenants.policy.enabled=false",
+            "crds.install=false,rbac.create=false,rbac.aggregate=false,serviceAccount.create=false,admission.enabled=false,tenants.policy.enabled=false",
         ],
-        &["Service/loadline-metrics", "Deployment/loadline"],
+        &["PodDisruptionBudget/loadline", "Service/loadline-metrics", "Deployment/loadline"],
     );
     check(
         &[
             "--set",
-            "crds.install=false,rbac.aggregate=false,fullnameOverride=fit,tenants.policy.enabled=false",
+            "crds.install=false,rbac.aggregate=false,fullnameOverride=fit,admission.enabled=false,tenants.policy.enabled=false,replicas=1",
         ],
         &[
             "ServiceAccount/fit",
+            "ClusterRole/fit-admission",
             "ClusterRole/fit",
+            "ClusterRoleBinding/fit-admission",
             "ClusterRoleBinding/fit",
+            "Role/fit",
+            "RoleBinding/fit",
             "Service/fit-metrics",
             "Deployment/fit",
         ],
@@ -137,6 +153,25 @@ fn the_policy_is_bound_to_the_namespaces_that_are_selected() {
     );
 }
 
+/// The page is for whoever asks for it: nothing of the cluster is given to it, and the controller's Service does not find it.
+#[test]
+fn the_page_is_served_where_it_is_asked_for() {
+    assert!(objects(&[]).iter().all(|(name, _)| !name.contains("-ui")));
+    let objects = objects(&["--set", "ui.enabled=true,controller.hub.offline=true,ui.service.port=8000"]);
+    let of = |name: &str| &objects.iter().find(|(found, _)| found == name).expect(name).1;
+    let pod = &of("Deployment/loadline-ui")["spec"]["template"];
+    assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
+    let arguments = ["ui", "--listen=0.0.0.0:8080", "--public", "--offline"];
+    assert_eq!(pod["spec"]["containers"][0]["args"], serde_json::json!(arguments));
+    let service = of("Service/loadline-ui");
+    assert_eq!(service["spec"]["ports"][0]["port"], 8000);
+    let selects = |service: &Value| {
+        let selector = service["spec"]["selector"].as_object().expect("a selector").clone();
+        selector.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value)
+    };
+    assert!(selects(service) && !selects(of("Service/loadline-metrics")), "{pod}");
+}
+
 /// Where the Hub's mirror has a certificate of the company's own authority.
 #[test]
 fn files_and_variables_reach_the_container() {
@@ -195,7 +230,10 @@ fn wrong_values_are_refused_by_name() {
         assert!(error.contains(expect), "{value}: {error}");
     }
     check("replica=1", "additional properties 'replica' not allowed");
-    check("replicas=2", "/replicas");
+    check("replicas=11", "/replicas");
+    check("admission.mode=Deny", "/admission/mode");
+    check("admission.timeoutSeconds=30", "/admission/timeoutSeconds");
+    check("admission.url=http://10.0.0.7", "/admission/url");
     check("image.pullPolicy=Sometimes", "/image/pullPolicy");
     check("image.digest=latest", "/image/digest");
     check("controller.labelGrace=soon", "/controller/labelGrace");
@@ -204,6 +242,7 @@ fn wrong_values_are_refused_by_name() {
     check("service.port=0", "/service/port");
     check("tenants.allow.template=perhaps", "/tenants/allow/template");
     check("tenants.registries={a b}", "/tenants/registries");
+    check("ui.enabled=perhaps", "/ui/enabled");
 }
 
 #[test]
@@ -345,7 +384,7 @@ spec: {model: {parameters: 8B}, engine: {name: none}}
         cluster.kubectl(left.iter().copied().chain(["-l", "app.kubernetes.io/instance=loadline"])).unwrap();
     let left = left.json().unwrap();
     let left: Vec<_> = items(&left).iter().map(|object| text(object, "/kind")).collect();
-    assert_eq!(left, ["CustomResourceDefinition"]);
+    assert_eq!(left, ["CustomResourceDefinition", "CustomResourceDefinition"]);
     assert_eq!(text(&kept(), "/metadata/uid"), uid);
 
     cluster.install_chart(&[]).unwrap();

@@ -1,13 +1,14 @@
-//! The one cluster that all end-to-end tests share: a control plane, nodes, the chart installed by Helm, and the
-//! controller running beside it as the chart's own ServiceAccount. One scenario has it at a time.
+//! The clusters that all end-to-end tests share: each a control plane, nodes, the chart installed by Helm, and the
+//! controller running beside it as the chart's own ServiceAccount. One scenario has one of them at a time.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -34,29 +35,84 @@ pub(crate) struct Cluster {
     controller: Option<Controller>,
     /// Whether the CRD may accept what the types do not.
     schema_is_open: bool,
+    /// Whether the webhooks are installed: only where a scenario is about them, for they refuse what others need to have.
+    has_webhooks: bool,
 }
 
-/// The running controller.
-struct Controller {
-    process: Process,
+/// A running controller.
+pub(crate) struct Controller {
+    pub(crate) process: Process,
     port: u16,
     options: Vec<String>,
 }
 
-/// The cluster, for as long as the guard lives. The first caller waits until it is up.
-pub(crate) fn exclusive() -> MutexGuard<'static, Cluster> {
-    static SHARED: OnceLock<Result<Mutex<Cluster>>> = OnceLock::new();
-    match SHARED.get_or_init(|| Cluster::start().map(Mutex::new)) {
+impl Controller {
+    /// What it answers to a GET.
+    pub(crate) fn answer(&self, path: &str) -> Result<String> {
+        get(self.port, path)
+    }
+}
+
+/// So many clusters are there: the scenarios wait much and compute little, so two of them share two cores well.
+const CLUSTERS: usize = 2;
+static SHARED: [OnceLock<Result<Mutex<Cluster>>>; CLUSTERS] = [const { OnceLock::new() }; CLUSTERS];
+/// Which of them nobody has, the next to be taken last.
+static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+static FREED: Condvar = Condvar::new();
+
+/// A cluster that nobody else has, for as long as this lives.
+pub(crate) struct Exclusive {
+    cluster: MutexGuard<'static, Cluster>,
+    _turn: Turn,
+}
+
+/// The right to one of the clusters: given back after the cluster itself.
+struct Turn(usize);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        FREED.notify_one();
+    }
+}
+
+impl Deref for Exclusive {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl DerefMut for Exclusive {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+}
+
+/// One of the clusters. The first caller of each waits until it is up.
+pub(crate) fn exclusive() -> Exclusive {
+    static FILLED: Once = Once::new();
+    FILLED.call_once(|| {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).extend((0..CLUSTERS).rev());
+    });
+    let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut free = FREED.wait_while(free, |free| free.is_empty()).unwrap_or_else(PoisonError::into_inner);
+    let turn = Turn(free.pop().expect("waited for"));
+    drop(free);
+    match SHARED[turn.0].get_or_init(|| Cluster::start(turn.0).map(Mutex::new)) {
         // A scenario that failed leaves it as it is; the next one cleans up first.
-        Ok(cluster) => cluster.lock().unwrap_or_else(PoisonError::into_inner),
+        Ok(cluster) => {
+            Exclusive { cluster: cluster.lock().unwrap_or_else(PoisonError::into_inner), _turn: turn }
+        }
         Err(error) => panic!("the control plane did not start: {error:#}"),
     }
 }
 
 impl Cluster {
-    fn start() -> Result<Self> {
-        let plane = ControlPlane::start("tests")?;
-        let cluster = Self { plane, controller: None, schema_is_open: false };
+    fn start(index: usize) -> Result<Self> {
+        let plane = ControlPlane::start(&format!("tests-{index}"))?;
+        let cluster = Self { plane, controller: None, schema_is_open: false, has_webhooks: false };
         cluster.kubectl(["create", "namespace", SYSTEM_NAMESPACE])?.output()?;
         let enforce = "pod-security.kubernetes.io/enforce=restricted";
         cluster.kubectl(["label", "namespace", SYSTEM_NAMESPACE, enforce])?.output()?;
@@ -74,7 +130,10 @@ impl Cluster {
     pub(crate) fn install_chart(&self, more: &[&str]) -> Result<String> {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/loadline");
         let arguments = ["upgrade", "--install", "loadline", chart, "--namespace", SYSTEM_NAMESPACE];
-        let output = self.plane.helm(arguments.iter().chain(more))?.output()?;
+        // Where the chart's pod takes nothing that a scenario counts.
+        let pod = r"--set=nodeSelector.kubernetes\.io/hostname=cpu";
+        let without = ["--set=admission.enabled=false,replicas=1", pod];
+        let output = self.plane.helm(arguments.iter().chain(&without).chain(more))?.output()?;
         self.kubectl([
             "wait",
             "--for=condition=Established",
@@ -83,6 +142,14 @@ impl Cluster {
         ])?
         .output()?;
         Ok(output)
+    }
+
+    /// Installs the webhooks, which the API server finds at an address, with more values; until the next scenario.
+    pub(crate) fn install_webhooks(&mut self, url: &str, more: &[&str]) -> Result<()> {
+        self.has_webhooks = true;
+        let url = format!("--set=admission.enabled=true,admission.url={url}");
+        self.install_chart(&[&[url.as_str()], more].concat())?;
+        Ok(())
     }
 
     /// The nodes as every scenario finds them: what another scenario has changed is made anew.
@@ -141,9 +208,17 @@ impl Cluster {
             return Ok(());
         }
         self.controller = None;
+        let mut controller = self.spawn_controller("controller", options)?;
+        self.wait_for_controller(&mut controller)?;
+        self.controller = Some(controller);
+        Ok(())
+    }
+
+    /// Starts one more controller, which logs under a name of its own.
+    pub(crate) fn spawn_controller(&self, name: &str, options: &[&str]) -> Result<Controller> {
         let token = ["create", "token", "loadline", "--namespace", SYSTEM_NAMESPACE, "--duration=3h"];
         let token = self.kubectl(token)?.output()?;
-        let kubeconfig: PathBuf = self.plane.kubeconfig_for_token("controller", token.trim())?;
+        let kubeconfig: PathBuf = self.plane.kubeconfig_for_token(name, token.trim())?;
         let [port] = free_ports()?;
         let mut command = Command::new(loadline_binary()?);
         command
@@ -152,16 +227,21 @@ impl Cluster {
             .args(options)
             .env("LOADLINE_LOG", "info,loadline=debug")
             .env("RUST_BACKTRACE", "1");
-        let process = self.plane.spawn_client("controller", command, &kubeconfig)?;
+        let process = self.plane.spawn_client(name, command, &kubeconfig)?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut controller = Controller { process, port, options };
-        let log = self.plane.log_of("controller");
+        Ok(Controller { process, port, options })
+    }
+
+    /// Waits until a controller is ready.
+    pub(crate) fn wait_for_controller(&self, controller: &mut Controller) -> Result<()> {
+        let log = self.plane.log_of(&controller.process.name);
         until("the controller's /readyz", PATIENCE, || {
             ensure!(!controller.process.exited()?, "the controller has ended; its log is {}", log.display());
-            Ok(get(port, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")).then_some(()))
-        })?;
-        self.controller = Some(controller);
-        Ok(())
+            Ok(controller
+                .answer("/readyz")
+                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+                .then_some(()))
+        })
     }
 
     /// Ends the controller as Kubernetes would (SIGTERM).
@@ -230,6 +310,10 @@ impl Cluster {
         }
         if self.schema_is_open {
             self.close_schema()?;
+        }
+        if self.has_webhooks {
+            self.install_chart(&[])?;
+            self.has_webhooks = false;
         }
         self.reset_nodes()
     }

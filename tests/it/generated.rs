@@ -19,8 +19,10 @@ pub(crate) fn check(path: &str, wanted: &str) {
 
 #[test]
 fn crds() {
-    let yaml = loadline::api::crds::yaml().expect("the definition is YAML");
-    check("crds/modeldeployments.loadline.dev.yaml", &yaml);
-    // The chart cannot read files outside its own directory.
-    check("charts/loadline/files/crds/modeldeployments.loadline.dev.yaml", &yaml);
+    for (name, definition) in loadline::api::crds::all() {
+        let yaml = loadline::api::crds::yaml(&definition).expect("the definition is YAML");
+        check(&format!("crds/{name}.yaml"), &yaml);
+        // The chart cannot read files outside its own directory.
+        check(&format!("charts/loadline/files/crds/{name}.yaml"), &yaml);
+    }
 }

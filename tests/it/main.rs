@@ -17,6 +17,7 @@ mod generated;
 mod hostile;
 mod hub;
 mod imports;
+mod page;
 mod server;
 mod sweep;
 mod training_accuracy;

@@ -409,6 +409,7 @@ fn one_sequence() -> Workload {
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine: Engine::None,
         batched_tokens: None,
         options: loadline::estimate::Options::default(),

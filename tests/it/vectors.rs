@@ -90,6 +90,7 @@ fn workload(input: &Input) -> Workload {
             .map_or(CachePrecision::Auto, |precision| precision.parse().expect("a cache precision")),
         tensor: input.tensor.unwrap_or(1),
         pipeline: 1,
+        data: 1,
         engine,
         batched_tokens: input.batched_tokens,
         options: Options {

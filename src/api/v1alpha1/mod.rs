@@ -5,6 +5,7 @@
 // One `printcolumn` per column repeats the attribute's keys.
 #![allow(clippy::duplicated_attributes)]
 
+mod requirements;
 mod status;
 
 use std::collections::BTreeMap;
@@ -15,10 +16,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::limits;
-use crate::estimate::{AttentionKernel, Checkpointing, Method, Offload, Optimizer, Sharding};
+use crate::estimate::{AttentionKernel, Checkpointing, Loss, Method, Offload, Optimizer, Sharding};
 use crate::inventory::Vendor;
 use crate::precision::{CachePrecision, Engine, Precision};
 
+pub use requirements::{LabelExpression, ModelRequirements, ModelRequirementsSpec, RequiredOfPods};
 pub use status::{
     BestNode, EstimateStatus, ModelDeploymentStatus, NodeStatus, PlacementStatus, RejectedNodes,
     SuggestionStatus, SummaryStatus, UNOBSERVED,
@@ -143,7 +145,7 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ContextSpec")]
     pub context: Option<ContextSpec>,
-    /// How one replica is divided over GPUs. One replica takes tensor x pipeline GPUs, all on one node.
+    /// How one replica is divided over GPUs. One replica takes data x tensor x pipeline GPUs, all on one node; with SGLang's `--enable-dp-attention`, whose groups are made of the tensor-parallel ranks, tensor x pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ParallelismSpec")]
     pub parallelism: Option<ParallelismSpec>,
@@ -156,7 +158,7 @@ pub struct ModelDeploymentSpec {
     #[x_kube(validation = Rule::new(r"self.matches('^(10(\\.0{1,3})?|[1-9](\\.[0-9]{1,3})?)$')").message("safetyMargin must be a decimal from 1.0 to 10.0 with at most three decimals, such as \"1.2\""))]
     #[schemars(length(max = limits::MARGIN.most))]
     pub safety_margin: Option<String>,
-    /// What `kubectl apply` does when no node fits now. Default: Warn. Deny is not supported yet.
+    /// What `kubectl apply` does when no node fits now. Default: what the namespace's label `loadline.dev/admission` (deny, warn or ignore) or the controller says; else Warn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "AdmissionMode")]
     pub admission: Option<AdmissionMode>,
@@ -300,6 +302,10 @@ pub struct ParallelismSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = limits::MOST_RANKS))]
     pub pipeline: Option<i64>,
+    /// Groups of ranks that each serve a share of `context.sequences` (data parallelism): `--data-parallel-size` of vLLM, where all groups together share the experts of a mixture of experts, `--dp-size` of SGLang. Other engines have none: use `replicas`. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MOST_RANKS))]
+    pub data: Option<i64>,
 }
 
 /// A number of tensor-parallel ranks, or `auto`.
@@ -322,7 +328,12 @@ pub struct EngineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = limits::IMAGE.least, max = limits::IMAGE.most))]
     pub image: Option<String>,
-    /// More arguments for the engine, after Loadline's own. What they say of memory is counted: adapters, speculative decoding, expert parallelism, CUDA graphs, batches, types. A cap on sequences (`--max-num-seqs`) reserves no cache: `context.sequences` does. An argument that contradicts another field, or that takes more GPUs than were counted, is refused.
+    /// The engine's version, in quotes: a release such as "0.19.0", of llama.cpp a build such as "b10481" or the date of one, such as "2026-11-01". Engines size their caches by rules that differ between versions. Default: that of the image's tag; without an image, the version whose image is run. Without an image, the image of this version is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(r"self.matches('^([vV]?[0-9]{1,6}(\\.[0-9]{1,9})+([.+-]?[A-Za-z][A-Za-z0-9.+-]*)?|[bB]?[1-9][0-9]{0,8}|20[2-9][0-9]-[0-9]{2}-[0-9]{2})$')").message("version must be a release such as \"0.19.0\", or of llama.cpp a build such as \"b10481\" or its date such as \"2026-11-01\""))]
+    #[schemars(length(min = limits::VERSION.least, max = limits::VERSION.most))]
+    pub version: Option<String>,
+    /// More arguments for the engine, after Loadline's own. What they say of memory is counted: adapters, speculative decoding, data and expert parallelism, CUDA graphs, batches, types, prefix caching, towers that are left out, slots that share a cache. A cap on sequences (`--max-num-seqs`) reserves no cache: `context.sequences` does. An argument that contradicts another field, or that takes more GPUs than were counted, is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = limits::ARGUMENTS.most), inner(length(max = limits::ARGUMENT.most)))]
     pub args: Option<Vec<String>>,
@@ -331,7 +342,7 @@ pub struct EngineSpec {
 /// What `kubectl apply` does when no node fits now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AdmissionMode {
-    /// Refuse the object. Not supported yet.
+    /// Refuse the object. What its nodes do not say is no reason to.
     Deny,
     /// Accept it with a warning; its pods wait.
     #[default]
@@ -461,6 +472,44 @@ pub struct TrainingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = limits::OFFLOADS.most))]
     pub offload: Option<Vec<Offload>>,
+    /// How the loss is computed: `plain` is PyTorch's cross entropy over all logits; `in-place` writes no log probabilities (Unsloth's fast cross entropy); `chunked` takes the tokens in chunks (torchtune); `fused` holds no logits (Liger, cut cross entropy). Default: plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Loss")]
+    pub loss: Option<Loss>,
+    /// Whether samples are packed to one length, so that the allocator reuses the same blocks in every step. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packing: Option<bool>,
+    /// GPUs that share each sequence (sequence or context parallelism): a divisor of `gpus`. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MOST_RANKS))]
+    pub sequence_parallel: Option<i64>,
+    /// With qlora: whether what is not quantised is cast to 32 bits first, as PEFT's `prepare_model_for_kbit_training` does. litgpt, torchtune and Unsloth leave it out. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cast_base: Option<bool>,
+}
+
+impl TrainingSpec {
+    /// A run of which nothing more is said than what is trained.
+    #[must_use]
+    pub const fn new(method: Method) -> Self {
+        Self {
+            method,
+            optimizer: None,
+            micro_batch: None,
+            sequence_length: None,
+            lora_rank: None,
+            lora_targets: None,
+            gradient_checkpointing: None,
+            attention: None,
+            sharding: None,
+            gpus: None,
+            offload: None,
+            loss: None,
+            packing: None,
+            sequence_parallel: None,
+            cast_base: None,
+        }
+    }
 }
 
 const fn one() -> i32 {

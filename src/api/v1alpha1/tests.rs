@@ -19,6 +19,11 @@ fn right_specs_pass_the_rules() {
         "model: {parameters: 70B}\nparallelism: {tensor: auto}",
         "model: {parameters: 70B}\nparallelism: {tensor: 4}",
         "model: {parameters: 8B}\ntraining: {method: lora}",
+        "model: {parameters: 8B}\nengine: {name: vllm, version: \"0.19.0\"}",
+        "model: {parameters: 8B}\nengine: {name: sglang, version: v0.5.15.post1}",
+        "model: {parameters: 8B}\nengine: {name: vllm, version: 0.14.0rc1}",
+        "model: {parameters: 8B}\nengine: {name: llama-cpp, version: b10481}",
+        "model: {parameters: 8B}\nengine: {name: llama-cpp, version: \"2026-11-01\"}",
     ] {
         assert_eq!(rules(spec), Ok(()), "{spec}");
     }
@@ -40,6 +45,8 @@ fn wrong_specs_are_refused_with_the_remedy() {
         ("model: {parameters: 8B}\nparallelism: {tensor: many}", "from 1 to 1024, or auto"),
         ("model: {huggingFace: {repository: llama}}", "organisation/name"),
         ("model: {gguf: {url: \"http://models.example/a.gguf\"}}", "https://"),
+        ("model: {parameters: 8B}\nengine: {name: vllm, version: latest}", "such as \"0.19.0\""),
+        ("model: {parameters: 8B}\nengine: {name: vllm, version: \"\"}", "such as \"0.19.0\""),
         ("model: {gguf: {}}", "exactly one of url and huggingFace"),
         ("model: {configMapRef: {name: \"a b\", key: k}}", "name must be as Kubernetes has it"),
         (

@@ -185,6 +185,31 @@ fn specs() -> Vec<Value> {
     specs.extend(
         texts(&repositories).into_iter().map(|name| json!({"model": {"huggingFace": {"repository": name}}})),
     );
+    let versions = [
+        "0.19.0",
+        "v0.26",
+        "0.5.15.post1",
+        "0.14.0rc1",
+        "0.26.1.dev3+g12",
+        "b10481",
+        "8943",
+        "2026-11-01",
+        "latest",
+        "",
+        "v",
+        "0",
+        "-1",
+        "0.19.",
+        " 0.19.0",
+        "0.19.0 ",
+        "2026-13-01",
+        "b0",
+    ];
+    for name in ["vllm", "llama-cpp", "none"] {
+        specs.extend(texts(&versions).into_iter().map(
+            |version| json!({"model": {"parameters": "8B"}, "engine": {"name": name, "version": version}}),
+        ));
+    }
     let mut ranks = texts(&["auto", "Auto", "1", "0", "01", "1024", "1025", "-1", ""]);
     ranks.extend([json!(1), json!(0), json!(-1), json!(1024), json!(1025), json!(999)]);
     specs.extend(

@@ -11,7 +11,7 @@ use crate::inventory::testing::{golden, gpu_node};
 use crate::inventory::{Inventory, Node};
 use crate::plan::Permits;
 use crate::source::{Settings, Sources};
-use crate::world::{Decisions, Models, Planner};
+use crate::world::{Decisions, Models, Planner, Promised};
 
 const BASE: &str = "/apis/loadline.dev/v1alpha1/namespaces/team-a/modeldeployments/llama";
 
@@ -48,10 +48,14 @@ impl Harness {
         let sources = Sources::new(settings).unwrap();
         let (models, told) = Models::new(sources, Secrets(client.clone()));
         let world = World {
+            permits: Permits::default(),
             views: view,
             pods: PodsByOwner::default(),
+            modes: crate::cluster::Modes::default(),
+            required: crate::cluster::RequiredOfPods::default(),
             models,
             decisions: Decisions::default(),
+            promised: Promised::default(),
             planner: Planner::default(),
             health: Arc::default(),
             metrics: Arc::default(),
@@ -61,7 +65,7 @@ impl Harness {
             deployments: children.as_reader(),
             deployments_read: watch::channel(true).1,
             config_maps: ConfigMaps::default(),
-            permits: Permits::default(),
+            requirements: Requirements::none(client.clone()),
             records: Records::default(),
             recorder: Recorder::new(client, Reporter { controller: "loadline".to_owned(), instance: None }),
             wake,
@@ -281,7 +285,7 @@ async fn a_change_of_the_cluster_while_an_object_is_planned_is_not_missed() {
         client: &writer.client,
         models: &world.models,
         config_maps: &writer.config_maps,
-        permits: &writer.permits,
+        permits: &harness.context.world.permits,
     };
     let shape = match gather::gather(places, &name(), Some(3), &llama().0.unwrap().spec).await.unwrap() {
         Gathered::Model(shape, _) => shape,

@@ -10,7 +10,7 @@ use crate::inventory::testing::{any_node, any_requests, any_snapshot};
 use crate::inventory::{Node, Snapshot, Sources, Taint};
 use crate::units::MIB;
 
-fn any_policy() -> impl AnyStrategy<Value = Policy> {
+pub(super) fn any_policy() -> impl AnyStrategy<Value = Policy> {
     let selector =
         prop_oneof![3 => Just(None), 1 => proptest::sample::select(vec!["15360", "a", "2"]).prop_map(Some)];
     let toleration =
@@ -31,7 +31,7 @@ fn any_policy() -> impl AnyStrategy<Value = Policy> {
     )
 }
 
-fn any_requirement() -> impl AnyStrategy<Value = Requirement> {
+pub(super) fn any_requirement() -> impl AnyStrategy<Value = Requirement> {
     let bytes =
         prop_oneof![4 => 0..90 * GB, 1 => any::<u64>(), 1 => Just(15360 * MIB), 1 => Just(81920 * MIB)];
     (bytes, prop_oneof![6 => 0_u64..10, 1 => any::<u64>()]).prop_map(|(bytes, gpus)| needs(bytes, gpus))
@@ -58,7 +58,7 @@ fn left(snapshot: &Snapshot, owner: Owner<'_>) -> BTreeMap<String, [Option<u128>
         pod.namespace != owner.namespace || pod.model_deployment.as_deref() != Some(owner.name)
     };
     let left = snapshot.nodes.values().map(|node| {
-        let bound = snapshot.pods.iter().filter(|pod| pod.node.as_ref() == Some(&node.name) && !pod.finished);
+        let bound = snapshot.pods.iter().filter(|pod| pod.holds() == Some(&node.name) && !pod.finished);
         let held =
             bound.filter(is_others).map(|pod| pod.host).chain(snapshot.others.get(&node.name).copied());
         let mut left = node.host.0.map(|has| has.map(u128::from));

@@ -93,8 +93,22 @@ impl Base {
         }
     }
 
+    /// What of sharded weights is held whole at a time: two layers (one in use, one on its way), the embeddings and the
+    /// output head, and in full fine-tuning the gradients of a layer.
+    pub(super) fn held_whole(self, census: &Census, training: &Training) -> Result<Bytes, Overflow> {
+        if !sharding::shards_weights(training.sharding) {
+            return Ok(Bytes::ZERO);
+        }
+        let layer = self.gathered(census.layer, census.layer_linear)?;
+        let held = layer.times(2)?.plus(product(&[census.tables, 2])?)?;
+        match training.method {
+            Method::Full => held.plus(layer),
+            Method::Lora | Method::Qlora => Ok(held),
+        }
+    }
+
     /// Bytes of `elements` weights of a layer as they are gathered from other ranks: 16 bits, or as they are stored.
-    pub(super) fn gathered(self, elements: u64, linear: u64) -> Result<Bytes, Overflow> {
+    fn gathered(self, elements: u64, linear: u64) -> Result<Bytes, Overflow> {
         match self {
             Self::Sixteen | Self::Mixed => product(&[elements, 2]),
             Self::Quantised(format) => {

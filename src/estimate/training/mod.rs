@@ -154,7 +154,7 @@ impl Needs {
         };
         let (state, trained) = state(shape, run, &census, cast)?;
         let left = sharding::divide(state, training);
-        let gathered = sharding::gathered(&census, run.base, training)?;
+        let gathered = run.base.held_whole(&census, training)?;
         let buffers = sharding::buffers(&census, training, trained, left.gradients)?;
         let dequantised = match run.base {
             Base::Quantised(_) => product(&[census.largest, 2])?,
@@ -279,7 +279,7 @@ fn beyond_gradients(demand: Demand, left: &State) -> Result<Bytes, Overflow> {
 /// FSDP's gathered layers, freed by another stream than the one that uses them, are held about three times over.
 fn streams(base: Base, census: &Census, training: &Training) -> Result<Bytes, Overflow> {
     match training.sharding {
-        Sharding::Fsdp => sharding::gathered(census, base, training)?.times(2),
+        Sharding::Fsdp => base.held_whole(census, training)?.times(2),
         _ => Ok(Bytes::ZERO),
     }
 }

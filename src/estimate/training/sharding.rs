@@ -1,8 +1,7 @@
 //! How training state is divided over data-parallel GPUs, and the buffers that dividing it takes.
 
-use super::base::Base;
 use super::census::{Census, product};
-use crate::estimate::{EstimateError, Method, Offload, Sharding, Training};
+use crate::estimate::{EstimateError, Offload, Sharding, Training};
 use crate::units::{Bytes, Overflow};
 
 /// One of DeepSpeed's communication buffers: 5e8 elements of 16 bits (`reduce_bucket_size`, `allgather_bucket_size`).
@@ -54,20 +53,6 @@ pub(super) fn divide(state: State, training: &Training) -> State {
         left.step = Bytes::ZERO;
     }
     left
-}
-
-/// What is held whole at a time: two layers (one in use, one on its way), the embeddings and the output head, and in
-/// full fine-tuning the gradients of a layer.
-pub(super) fn gathered(census: &Census, base: Base, training: &Training) -> Result<Bytes, Overflow> {
-    if !shards_weights(training.sharding) {
-        return Ok(Bytes::ZERO);
-    }
-    let layer = base.gathered(census.layer, census.layer_linear)?;
-    let held = layer.times(2)?.plus(product(&[census.tables, 2])?)?;
-    match training.method {
-        Method::Full => held.plus(layer),
-        Method::Lora | Method::Qlora => Ok(held),
-    }
 }
 
 /// Communication buffers. `trained` is the number of trained parameters, `gradients` their gradients on one GPU.

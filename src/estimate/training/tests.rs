@@ -149,6 +149,7 @@ pub(super) fn workload() -> Workload {
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine: Engine::None,
         batched_tokens: None,
         options: crate::estimate::Options::default(),

@@ -85,6 +85,7 @@ impl Source for NodeLabeller {
             resource: resource.to_owned(),
             allocatable,
             free: allocatable,
+            promised: 0,
             sharing: GpuSharing::Exclusive,
         };
         let resources = node.allocatable.iter().filter(|(name, count)| **count > 0 && self.is_resource(name));

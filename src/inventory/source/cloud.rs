@@ -171,6 +171,7 @@ impl Source for Cloud {
                 resource: resource.to_owned(),
                 allocatable,
                 free: allocatable,
+                promised: 0,
                 sharing: GpuSharing::Exclusive,
             })
             .collect()

@@ -92,6 +92,7 @@ impl Source for GpuPlugin {
             resource: resource.to_owned(),
             allocatable,
             free: allocatable,
+            promised: 0,
             sharing: GpuSharing::Exclusive,
         };
         let resources = node.allocatable.iter().filter(|(name, count)| **count > 0 && self.is_resource(name));

@@ -304,6 +304,7 @@ impl<'a> Labels<'a> {
             resource: self.resource.to_owned(),
             allocatable,
             free: allocatable,
+            promised: 0,
             sharing: self.sharing(allocatable),
         }
     }

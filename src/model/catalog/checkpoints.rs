@@ -60,6 +60,15 @@ fn is_kin(left: &str, right: &str) -> bool {
     plain(left) == plain(right)
 }
 
+/// Whether a repository is known to hold a format.
+#[must_use]
+pub fn is_checkpoint(repository: &str, precision: Precision) -> bool {
+    let is_it = |known: &Checkpoint| {
+        known.precision == precision && known.repository.eq_ignore_ascii_case(repository)
+    };
+    checkpoints().iter().any(is_it)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ use super::published::{Counts, Published};
 use super::{ModelShape, ShapeSource, hf_config};
 use crate::spelling;
 
-pub use checkpoints::{Checkpoint, checkpoint, checkpoints};
+pub use checkpoints::{Checkpoint, checkpoint, checkpoints, is_checkpoint};
 
 /// A model of the catalog.
 #[derive(Clone, Debug, Deserialize)]
@@ -102,6 +102,13 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 #[must_use]
 pub fn shape(name: &str) -> Option<ModelShape> {
     find(name).and_then(Entry::shape)
+}
+
+/// The model whose weights a repository holds, by its full name.
+#[must_use]
+pub fn of_repository(repository: &str) -> Option<&'static Entry> {
+    let is_full = |name: &String| name.contains('/') && name.eq_ignore_ascii_case(repository);
+    entries().iter().find(|entry| is_full(&entry.repository) || entry.aliases.iter().any(is_full))
 }
 
 /// Every name, sorted.

@@ -3,22 +3,18 @@
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 use super::metadata::{Metadata, Value};
-use super::reader::{Reader, Stop};
+use super::reader::{Reader, Stop, WHAT, wrong};
 use super::tensor_type::TensorType;
 use crate::model::ParseError;
 use crate::model::content::{Content, not_it};
 use crate::units::shorten;
 
-/// The largest header that is read; those of models with 260,000 tokens are some 16 MiB.
-pub const MAX_HEADER: u64 = 32 << 20;
 /// The most tensors in one file. Experts are fused in this format: the largest models have some 2,000.
 pub const MAX_TENSORS: u64 = 65_536;
 /// The longest tensor name; the format's own limit is 64 bytes.
 const MAX_NAME: u64 = 128;
 /// The most dimensions that GGML has.
 const MAX_RANK: u32 = 4;
-/// What is read, for messages.
-pub(super) const WHAT: &str = "GGUF header";
 
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,10 +231,6 @@ fn check_layout(tensors: &mut [Entry]) -> Result<u64, Stop> {
 
 pub(super) fn malformed(problem: String) -> ParseError {
     ParseError::Malformed { what: WHAT, problem }
-}
-
-pub(super) fn wrong(problem: String) -> Stop {
-    Stop::Wrong(malformed(problem))
 }
 
 pub(super) fn field(key: &str, problem: String) -> ParseError {

@@ -174,7 +174,7 @@ pub(super) fn read(keys: &Keys<'_>, has_latent_tensors: bool) -> Result<Layers, 
     let architecture = keys.architecture;
     if NO_MODEL.contains(&architecture) {
         return Err(ParseError::UnknownArchitecture {
-            what: super::header::WHAT,
+            what: super::reader::WHAT,
             architecture: architecture.to_owned(),
             remedy: "the file is a projector or an adapter, not a language model; give the model's own file",
         });

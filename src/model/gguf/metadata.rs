@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::header::{WHAT, wrong};
-use super::reader::{Reader, Stop};
+use super::reader::{Reader, Stop, WHAT, wrong};
 use crate::model::ParseError;
 use crate::units::shorten;
 

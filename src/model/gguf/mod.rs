@@ -11,7 +11,8 @@ mod tensor_type;
 #[cfg(test)]
 mod tests;
 
-pub use header::{Entry, Header, MAX_HEADER, MAX_TENSORS, Progress, parse_header, parse_whole};
+pub use header::{Entry, Header, MAX_TENSORS, Progress, parse_header, parse_whole};
 pub use metadata::{Metadata, Value};
+pub use reader::MAX_HEADER;
 pub use shape::{shape, split_count};
 pub use tensor_type::TensorType;

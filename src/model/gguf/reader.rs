@@ -1,7 +1,11 @@
 //! A cursor over the bytes that are there so far, which says how many more it would take.
 
-use super::header::{MAX_HEADER, WHAT};
 use crate::model::ParseError;
+
+/// The largest header that is read; those of models with 260,000 tokens are some 16 MiB.
+pub const MAX_HEADER: u64 = 32 << 20;
+/// What is read, for messages.
+pub(super) const WHAT: &str = "GGUF header";
 
 /// Why reading stopped.
 pub(super) enum Stop {
@@ -15,6 +19,10 @@ impl From<ParseError> for Stop {
     fn from(error: ParseError) -> Self {
         Self::Wrong(error)
     }
+}
+
+pub(super) fn wrong(problem: String) -> Stop {
+    Stop::Wrong(ParseError::Malformed { what: WHAT, problem })
 }
 
 /// A position in the bytes.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::header::{Header, WHAT, malformed};
+use super::header::{Header, malformed};
 use super::keys::Keys;
 use super::layers;
 use super::metadata::{Metadata, Value};
 use super::names;
+use super::reader::WHAT;
 use super::tensor_type::{TensorType, file_type};
 use crate::model::{
     CacheKind, Confidence, Experts, Layer, ModelShape, ParseError, Role, ShapeSource, Split, Tensor,

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
-use super::nested::Owned;
+use super::fields::Owned;
 
 /// The fields that a model's own config may leave out too. The measures of a model are never guessed: a config without
 /// them is refused.

@@ -2,8 +2,7 @@
 
 use super::builder::Builder;
 use super::class_defaults;
-use super::fields::{Fields, HEADS, LAYERS, VOCABULARY, WIDTH};
-use super::nested::Owned;
+use super::fields::{Fields, HEADS, LAYERS, Owned, VOCABULARY, WIDTH};
 use super::projectors::typed;
 use super::tower::project;
 use crate::model::{ParseError, Role, Split};

@@ -2,8 +2,9 @@
 
 use super::builder::Builder;
 use super::encoder_head::{self, Pooled, Task};
+use super::encoder_measures::Measures;
 use super::encoder_variants as variants;
-use super::fields::{FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
+use super::fields::{FACTOR, Fields, WIDTH};
 use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
@@ -35,42 +36,6 @@ pub(super) const TYPES: &[&str] = &[
     "jina_embeddings_v3",
     "esm",
 ];
-
-/// The measures of an encoder.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Measures {
-    pub(super) hidden: u64,
-    pub(super) layers: u64,
-    pub(super) heads: u64,
-    pub(super) width: u64,
-    pub(super) vocabulary: u64,
-}
-
-impl Measures {
-    /// Reads them, and writes what of them the shape holds.
-    pub(super) fn read(f: &Fields<'_>, b: &mut Builder) -> Result<Self, ParseError> {
-        let hidden = f.need(&["hidden_size", "dim", "n_embd", "d_model"], WIDTH)?;
-        let heads = f.need(&["num_attention_heads", "n_heads", "n_head"], HEADS)?;
-        let widths = ["intermediate_size", "hidden_dim", "n_inner", "ffn_dim"];
-        let measures = Self {
-            hidden,
-            layers: f.need(&["num_hidden_layers", "n_layers", "n_layer"], LAYERS)?,
-            heads,
-            width: f.need(&widths, WIDTH)?,
-            vocabulary: f.need(&["vocab_size"], VOCABULARY)?,
-        };
-        b.shape.hidden_size = hidden;
-        b.shape.vocabulary = measures.vocabulary;
-        b.shape.intermediate_size = measures.width;
-        b.shape.max_context = f
-            .any(&["max_position_embeddings", "n_positions", "max_trained_positions"], TOKENS)?
-            .filter(|n| *n > 0);
-        // There is no output head: what a class adds is no projection onto the vocabulary of its own.
-        b.shape.tied_embeddings = true;
-        b.widest_attention(heads, hidden / heads.max(1));
-        Ok(measures)
-    }
-}
 
 /// The layers of an encoder's config and the head of its class.
 pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {

@@ -1,8 +1,8 @@
 //! Encoders whose layers are not BERT's: shared layers, rotary positions, gates, disentangled attention.
 
 use super::builder::Builder;
-use super::encoder::Measures;
 use super::encoder_head::{self, Pooled, Task};
+use super::encoder_measures::Measures;
 use super::fields::{EXPERTS, FACTOR, Fields, LAYERS, TOKENS, WIDTH};
 use crate::model::{Experts, ParseError, Role, Split};
 

@@ -3,7 +3,6 @@
 use serde_json::{Map, Value};
 
 use super::json::kind;
-use super::nested::Owned;
 use crate::model::ParseError;
 use crate::units::shorten;
 
@@ -258,5 +257,45 @@ fn quoted(value: &Value) -> String {
         Value::Number(number) => shorten(&number.to_string()),
         Value::Bool(value) => value.to_string(),
         other => kind(other).to_owned(),
+    }
+}
+
+/// An object that a config's own fields are completed in.
+pub(super) struct Owned {
+    map: Map<String, Value>,
+    path: String,
+}
+
+impl Owned {
+    pub(super) fn new(map: Map<String, Value>, path: String) -> Self {
+        Self { map, path }
+    }
+
+    pub(super) fn insert(&mut self, key: &str, value: Value) {
+        self.map.insert(key.to_owned(), value);
+    }
+
+    pub(super) fn insert_missing(&mut self, key: &str, value: Value) {
+        if self.map.get(key).is_none_or(Value::is_null) {
+            self.map.insert(key.to_owned(), value);
+        }
+    }
+
+    /// The same for a field that is not there at all, as opposed to null; says whether it was not.
+    pub(super) fn insert_absent(&mut self, key: &str, value: &Value) -> bool {
+        let absent = !self.map.contains_key(key);
+        if absent {
+            self.map.insert(key.to_owned(), value.clone());
+        }
+        absent
+    }
+
+    /// A whole number, if it is one.
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        self.map.get(key).and_then(Value::as_u64)
+    }
+
+    pub(super) fn fields(&self) -> Fields<'_> {
+        Fields::at(&self.map, self.path.clone())
     }
 }

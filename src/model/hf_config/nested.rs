@@ -1,10 +1,10 @@
 //! The text model inside a larger one, and what its config leaves unsaid.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::builder::Builder;
 use super::class_defaults;
-use super::fields::{Fields, WIDTH};
+use super::fields::{Fields, Owned, WIDTH};
 use crate::model::{ParseError, Split};
 
 /// Where a config keeps its text model.
@@ -56,42 +56,6 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
     Ok(own.to_owned())
 }
 
-/// An object that a config's own fields are completed in.
-pub(super) struct Owned {
-    map: Map<String, Value>,
-    path: String,
-}
-
-impl Owned {
-    pub(super) fn new(map: Map<String, Value>, path: String) -> Self {
-        Self { map, path }
-    }
-
-    pub(super) fn insert_missing(&mut self, key: &str, value: Value) {
-        if self.map.get(key).is_none_or(Value::is_null) {
-            self.map.insert(key.to_owned(), value);
-        }
-    }
-
-    /// The same for a field that is not there at all, as opposed to null; says whether it was not.
-    pub(super) fn insert_absent(&mut self, key: &str, value: &Value) -> bool {
-        let absent = !self.map.contains_key(key);
-        if absent {
-            self.map.insert(key.to_owned(), value.clone());
-        }
-        absent
-    }
-
-    /// A whole number, if it is one.
-    pub(super) fn number(&self, key: &str) -> Option<u64> {
-        self.map.get(key).and_then(Value::as_u64)
-    }
-
-    pub(super) fn fields(&self) -> Fields<'_> {
-        Fields::at(&self.map, self.path.clone())
-    }
-}
-
 /// A flat config, with what its family writes otherwise.
 fn flat(own: &str, f: &Fields<'_>) -> Result<Owned, ParseError> {
     let mut owned = f.owned();
@@ -100,7 +64,7 @@ fn flat(own: &str, f: &Fields<'_>) -> Result<Owned, ParseError> {
         "molmo" => {
             // The written width is that of gate and up projection together.
             let width = f.need(&["intermediate_size"], WIDTH)?;
-            owned.map.insert("intermediate_size".to_owned(), Value::from(width / 2));
+            owned.insert("intermediate_size", Value::from(width / 2));
             if let Some(tied) = f.flag("weight_tying")? {
                 owned.insert_missing("tie_word_embeddings", Value::Bool(tied));
             }

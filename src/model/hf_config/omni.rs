@@ -4,9 +4,9 @@ use super::audio::convolved_encoder;
 use super::builder::Builder;
 use super::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
 use super::nested;
+use super::qwen_towers;
 use super::seq2seq::audio_tower;
 use super::tower::{Tower, project};
-use super::vision;
 use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
@@ -51,12 +51,12 @@ fn qwen(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         let own = audio.need(&["d_model"], WIDTH)?;
         project(b, "audio_tower.audio_bos_eos_token", (2, out), false);
         project(b, "audio_tower.proj", (out, own), true);
-        vision::qwen2(&eyes, b, hidden, true)?;
+        qwen_towers::qwen2(&eyes, b, hidden, true)?;
     } else {
         let own = convolved_encoder(&audio, b, "audio_tower.")?;
         project(b, "audio_tower.proj1", (own, own), true);
         project(b, "audio_tower.proj2", (out, own), true);
-        vision::qwen3(&eyes, b, hidden)?;
+        qwen_towers::qwen3(&eyes, b, hidden)?;
     }
     b.prefix.clear();
     Ok(())

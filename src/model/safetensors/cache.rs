@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::header::WHAT;
+use super::entry::WHAT;
 use super::names;
 use super::pack::Weight;
 use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span};

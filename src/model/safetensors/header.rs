@@ -2,7 +2,7 @@
 //!
 //! Format: <https://github.com/huggingface/safetensors#format>.
 
-use super::dtype::Dtype;
+use super::entry::{Entry, WHAT, field, malformed};
 use super::table::{self, Placed};
 use crate::model::ParseError;
 use crate::model::content::{Content, not_it};
@@ -10,32 +10,6 @@ use crate::units::shorten;
 
 /// The largest header that is read. The format allows 100 MB; the largest real ones are below 2 MiB.
 pub const MAX_HEADER: u64 = 16 << 20;
-/// The most tensors in one file; the largest models have some 200,000 in all of their files together.
-pub const MAX_TENSORS: usize = 100_000;
-/// What is read, for messages.
-pub(super) const WHAT: &str = "safetensors header";
-
-/// One tensor of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// Its element type.
-    pub dtype: Dtype,
-    /// Its dimensions, the slowest first; none for a scalar.
-    pub shape: Vec<u64>,
-    /// Bytes in the file.
-    pub bytes: u64,
-}
-
-impl Entry {
-    /// The number of elements as stored: of containers, for packed types.
-    #[must_use]
-    pub fn elements(&self) -> u64 {
-        // Checked when the header was read.
-        self.shape.iter().product()
-    }
-}
 
 /// The header of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,24 +121,4 @@ fn parse_json(json: &[u8], header_bytes: u64) -> Result<Header, ParseError> {
         tensors.push(entry);
     }
     Ok(Header { tensors, header_bytes, data_bytes })
-}
-
-/// The product of the dimensions. A zero makes it zero, whatever the others are.
-pub(super) fn elements(shape: &[u64]) -> Option<u64> {
-    if shape.contains(&0) {
-        // A product of the others must not overflow later, either.
-        return shape
-            .iter()
-            .try_fold(1_u64, |product, &dimension| product.checked_mul(dimension.max(1)))
-            .map(|_| 0);
-    }
-    shape.iter().try_fold(1_u64, |product, &dimension| product.checked_mul(dimension))
-}
-
-pub(super) fn malformed(problem: String) -> ParseError {
-    ParseError::Malformed { what: WHAT, problem }
-}
-
-pub(super) fn field(name: &str, problem: String) -> ParseError {
-    ParseError::Field { what: WHAT, field: format!("tensor \"{}\"", shorten(name)), problem }
 }

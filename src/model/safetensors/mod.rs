@@ -2,6 +2,7 @@
 
 mod cache;
 mod dtype;
+mod entry;
 mod header;
 mod index;
 mod names;
@@ -12,6 +13,7 @@ mod table;
 mod tests;
 
 pub use dtype::Dtype;
-pub use header::{Entry, Header, MAX_HEADER, MAX_TENSORS, header_length, parse_header, parse_header_json};
+pub use entry::{Entry, MAX_TENSORS};
+pub use header::{Header, MAX_HEADER, header_length, parse_header, parse_header_json};
 pub use index::{Index, MAX_FILES, MAX_INDEX};
 pub use shape::{shape, shape_with_quant};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::dtype::Dtype;
-use super::header::Entry;
+use super::entry::Entry;
 use crate::precision::Precision;
 
 /// One weight, as the model sees it.

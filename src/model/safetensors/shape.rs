@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::cache;
-use super::header::{Entry, Header, malformed};
+use super::entry::{Entry, malformed};
+use super::header::Header;
 use super::names::{self, Class};
 use super::pack::{self, Seen, Weight};
 use crate::model::{

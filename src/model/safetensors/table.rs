@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::dtype::Dtype;
-use super::header::{Entry, MAX_TENSORS, elements, field, malformed};
+use super::entry::{Entry, MAX_TENSORS, elements, field, malformed};
 use crate::bounded::{Numbers, Text, not_text};
 use crate::model::ParseError;
 use crate::units::shorten;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Launch, Question, start};
+use crate::engine::{Launch, Named, Question, start};
 
 const QWEN_27B: &str = include_str!("../../../tests/fixtures/configs/Qwen__Qwen3.5-27B.json");
 
@@ -25,14 +25,33 @@ fn what_cannot_start_is_refused_by_the_spec_alone() {
             "context.cachePrecision",
             &["q8_0", "q4_0"],
         ),
-        (vllm(&["--data-parallel-size", "2"]), "engine.args[0]", &["more GPUs", "replicas"]),
-        (vllm(&["-dp=2"]), "engine.args[0]", &["replicas"]),
-        (vllm(&["--seed", "1", "--nnodes", "2"]), "engine.args[2]", &["replicas"]),
+        (vllm(&["-dp=4", "-dpl", "2"]), "engine.args[1]", &["-dpl 2 of 4 groups", "one node", "write 4"]),
         (
-            json!({"engine": {"name": "sglang", "args": ["--dp-size", "2"]}}),
-            "engine.args[0]",
-            &["--dp-size 2", "replicas"],
+            json!({"parallelism": {"data": 2}, "engine": {"name": "vllm", "args": ["-dp", "4"]}}),
+            "engine.args",
+            &["-dp 4 contradicts parallelism.data"],
         ),
+        (
+            json!({"parallelism": {"data": 2}, "engine": {"name": "llama-cpp"}}),
+            "parallelism.data",
+            &["no data parallelism", "replicas"],
+        ),
+        (
+            json!({"context": {"length": 8192, "sequences": 2}, "engine": {"name": "llama-cpp", "args": ["-kvu"]}}),
+            "context.sequences",
+            &["share one cache", "--parallel"],
+        ),
+        (
+            json!({"context": {"sequences": 64}, "engine": {"name": "vllm", "args": ["-dp=4", "--max-num-seqs=8"]}}),
+            "engine.args",
+            &["--max-num-seqs 8 is less than the 16 sequences", "among parallelism.data groups"],
+        ),
+        (
+            json!({"engine": {"name": "vllm", "version": "latest"}}),
+            "engine.version",
+            &["\"latest\"", "0.19.0"],
+        ),
+        (vllm(&["--seed", "1", "--nnodes", "2"]), "engine.args[2]", &["replicas"]),
         (
             json!({"engine": {"name": "sglang", "args": ["--host", "127.0.0.1"]}}),
             "engine.args",
@@ -177,7 +196,7 @@ proptest! {
         let asked = workload(&first, &shape).expect("a workload");
         let estimated = estimate(&shape, &asked).expect("an estimate");
         let question = Question {
-            spec: &first, shape: &shape, catalog_repository: Some("a/b"), brought: false, named: false,
+            spec: &first, shape: &shape, catalog_repository: Some("a/b"), brought: false, has_image: false, named: Named::No, replaced: false,
             estimate: &estimated, margin: Margin::DEFAULT,
         };
         let Launch::Run(started) = start(question).expect("no refusal") else {

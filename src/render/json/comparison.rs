@@ -1,5 +1,6 @@
 //! The same model run otherwise, or on other GPUs: one row each.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ComponentsDocument;
@@ -7,7 +8,7 @@ use crate::estimate::Estimate;
 use crate::units::{Bytes, Margin};
 
 /// The same model otherwise.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ComparisonDocument {
     /// What differs: the flag's name, or `gpu`.
@@ -24,7 +25,7 @@ pub struct ComparisonDocument {
 }
 
 /// The model with one value changed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VariantDocument {
     /// The value.
@@ -65,7 +66,7 @@ impl VariantDocument {
 }
 
 /// What the model takes of one kind of GPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FittedCardDocument {
     /// The GPU.
@@ -85,10 +86,30 @@ pub struct FittedCardDocument {
 }
 
 /// A value that is not possible.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LeftOutDocument {
     /// The value.
     pub value: String,
     /// Why.
     pub problem: String,
+}
+
+/// Memory over context.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CurveDocument {
+    /// From the shortest context to the longest.
+    pub points: Vec<CurvePoint>,
+}
+
+/// What the model needs at one context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CurvePoint {
+    /// Tokens per sequence.
+    pub context: u64,
+    /// Bytes on the GPU that needs most.
+    pub total_per_gpu: Bytes,
+    /// The same times the margin.
+    pub required_per_gpu: Bytes,
 }

@@ -1,5 +1,6 @@
 //! What fits a GPU, and which GPUs are on either side of a requirement.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::estimate::Sharding;
@@ -7,7 +8,7 @@ use crate::precision::Precision;
 use crate::units::Bytes;
 
 /// What fits a GPU, each with everything else as it is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FitDocument {
     /// The GPU's name, if it was named.
@@ -37,7 +38,7 @@ pub struct FitDocument {
 }
 
 /// A change that makes it fit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeDocument {
     /// The flags to write, such as `--tensor 2`.
@@ -49,7 +50,7 @@ pub struct ChangeDocument {
 }
 
 /// A GPU of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CardDocument {
     /// Its name.
     pub name: &'static str,
@@ -58,7 +59,7 @@ pub struct CardDocument {
 }
 
 /// The common GPUs on either side of a requirement.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CardsDocument {
     /// The smallest that has the memory required.
@@ -71,7 +72,7 @@ pub struct CardsDocument {
 }
 
 /// A model shared among several GPUs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SharedDocument {
     /// The flags that share it.
@@ -79,4 +80,15 @@ pub struct SharedDocument {
     pub change: ChangeDocument,
     /// The smallest common GPU that then has the memory required.
     pub smallest: CardDocument,
+}
+
+/// Whether a GPU has what is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CardFitDocument {
+    /// Its name.
+    pub name: &'static str,
+    /// Its memory.
+    pub memory: Bytes,
+    /// Whether it has what is required of one GPU.
+    pub fits: bool,
 }

@@ -124,6 +124,7 @@ fn estimated(gpus: u64) -> Estimate {
             cache_precision: CachePrecision::Bf16,
             tensor: gpus,
             pipeline: 1,
+            data: 1,
             engine: Engine::Vllm,
             batched_tokens: None,
             options: crate::estimate::Options::default(),

@@ -48,6 +48,11 @@ impl Request {
         self.text("/user/username")
     }
 
+    /// With which token: replicas of one account have one each.
+    pub(crate) fn replica(&self) -> &str {
+        self.text("/user/extra/authentication.kubernetes.io~1credential-id/0")
+    }
+
     /// `get`, `create`, `patch`, …
     pub(crate) fn verb(&self) -> &str {
         self.text("/verb")

@@ -129,6 +129,9 @@ impl ControlPlane {
                 "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
                 "--audit-log-mode=blocking".to_owned(),
                 "--audit-log-maxsize=4000".to_owned(),
+                // As 1.36 and later have it by default.
+                "--feature-gates=MutatingAdmissionPolicy=true".to_owned(),
+                "--runtime-config=admissionregistration.k8s.io/v1beta1=true".to_owned(),
             ]
             .into_iter()
             .map(OsString::from)

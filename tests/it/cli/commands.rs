@@ -201,13 +201,13 @@ fn a_redacted_snapshot_has_no_name_of_the_cluster() {
 }
 
 #[test]
-fn crds_prints_the_definition() {
+fn crds_prints_the_definitions() {
     let run = run("crds");
     assert_eq!(run.code, 0);
-    assert_eq!(
-        run.stdout,
-        std::fs::read_to_string("crds/modeldeployments.loadline.dev.yaml").expect("the definition")
-    );
+    let definition = |kind: &str| {
+        std::fs::read_to_string(format!("crds/{kind}.loadline.dev.yaml")).expect("the definition")
+    };
+    assert_eq!(run.stdout, ["modeldeployments", "modelrequirements"].map(definition).join("---\n"));
 }
 
 #[test]

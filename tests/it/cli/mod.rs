@@ -1,6 +1,7 @@
 //! The command line as a user meets it: what it prints where, and how it ends.
 
 mod bad_input;
+mod cases;
 mod commands;
 mod directories;
 mod docs;

@@ -92,6 +92,44 @@ fn what_the_clusters_settings_rule_out_is_said_beforehand() {
 }
 
 #[test]
+fn what_one_object_will_take_the_next_finds_promised() {
+    let mut four = node("l4", "23034");
+    four["status"]["allocatable"]["nvidia.com/gpu"] = json!("4");
+    let engine = json!({"name": "vllm", "image": "registry.example/own:1"});
+    let objects = [
+        object("two", json!({"engine": engine, "parallelism": {"tensor": 2}})),
+        object("many", json!({"engine": engine, "replicas": 50})),
+        object("last", json!({"engine": engine})),
+        object("estimate", json!({"engine": {"name": "none"}})),
+    ];
+    let answers = |arguments: &str| {
+        let run = planned(&objects, &cluster(std::slice::from_ref(&four)), &format!("-o json {arguments}"));
+        let answer = |result: &Value| {
+            let text = |field: &str| result[field].as_str().unwrap().to_owned();
+            (text("name"), text("reason"), text("message"))
+        };
+        (run.code, results(&run).iter().map(answer).collect::<Vec<_>>())
+    };
+    let (code, together) = answers("");
+    let reasons: Vec<(&str, &str)> =
+        together.iter().map(|(name, reason, _)| (name.as_str(), reason.as_str())).collect();
+    // The rest of the many would take whatever is left, and an estimate says what is free besides.
+    let expected = [
+        ("two", "FitsNow"),
+        ("many", "FitsNow"),
+        ("last", "PromisedToAnother"),
+        ("estimate", "PromisedToAnother"),
+    ];
+    assert_eq!((code, reasons.as_slice()), (3, expected.as_slice()));
+    assert!(together[1].2.contains("2 of 50 replicas find room"), "{}", together[1].2);
+    assert!(together[2].2.contains("or promised to ModelDeployment many"), "{}", together[2].2);
+    let (code, each) = answers("--each");
+    assert!(each.iter().all(|(_, reason, _)| reason == "FitsNow"), "{each:?}");
+    assert_eq!(code, 0);
+    assert!(each[1].2.contains("4 of 50 replicas find room"), "{}", each[1].2);
+}
+
+#[test]
 fn the_exit_code_is_the_verdict() {
     let (l4, t4) = (node("l4", "23034"), node("t4", "15360"));
     let fits = || object("fits", json!({}));

@@ -2,6 +2,7 @@
 //! and what is changed in vain keeps what runs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -283,5 +284,47 @@ fn before_its_first_status_nothing_is_said_to_be_current() {
         assert_eq!(s.get("mdep", "llama").unwrap()["status"]["observedGeneration"], -1);
         s.cluster.run_controller(&["--label-grace=0s"]).unwrap();
         s.wait_ready("llama", "True", "Available");
+    });
+}
+
+#[test]
+fn what_serves_stays_where_no_node_can_take_the_new_pods() {
+    scenario("stays", |s| {
+        for rollout in ["InPlace", "Recreate"] {
+            let mut spec = json!({
+                "model": {"catalog": "llama-3.1-8b"}, "context": {"length": 8192}, "engine": {"name": "vllm"},
+                "rollout": rollout,
+            });
+            s.apply("llama", &spec);
+            s.wait_ready("llama", "True", "Available");
+            let before = uids(s, "llama");
+            spec["placement"] = json!({"nodeSelector": {"pool": "nosuch"}});
+            s.apply("llama", &spec);
+            let object = s.wait_ready("llama", "False", "SelectorMismatch");
+            assert!(message(&object).contains("the old pods serve on"), "{rollout}: {}", message(&object));
+            s.wait_quiet(Duration::from_secs(3));
+            assert!(before.is_subset(&uids(s, "llama")), "{rollout}");
+            assert_eq!(serving(s, "llama").unwrap(), 1, "{rollout}");
+            s.run(["delete", "mdep", "llama", "--timeout=30s"]);
+        }
+    });
+}
+
+#[test]
+fn a_template_that_the_server_cannot_take_is_told_and_can_be_scaled() {
+    scenario("ill-typed", |s| {
+        let mut spec = json!({
+            "model": {"catalog": "llama-3.1-8b"}, "context": {"length": 8192}, "engine": {"name": "vllm"},
+        });
+        s.apply("llama", &spec);
+        s.wait_ready("llama", "True", "Available");
+        let twice = json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]);
+        spec["template"] = json!({"spec": {"containers": [{"name": "model", "env": twice}]}});
+        s.apply("llama", &spec);
+        let object = s.wait_ready("llama", "False", "WorkloadRejected");
+        let said = message(&object);
+        assert!(said.contains("duplicate entries for key") && said.contains("serves on"), "{said}");
+        s.run(["scale", "mdep", "llama", "--replicas=2"]);
+        s.wait_pods("llama", 2, 0);
     });
 }

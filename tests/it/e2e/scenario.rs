@@ -2,14 +2,13 @@
 //! hold after every scenario.
 
 use std::ffi::OsString;
-use std::sync::MutexGuard;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{bindings, honesty};
-use crate::cluster::{self, CONTROLLER, Cluster, PATIENCE, condition_of, items, text};
+use crate::cluster::{self, CONTROLLER, Exclusive, PATIENCE, condition_of, items, text};
 use crate::controlplane::harness::audit::Mark;
 use crate::controlplane::harness::command::Ran;
 use crate::controlplane::harness::wait::until;
@@ -24,7 +23,7 @@ const IMAGE: &str = "registry.example/engine:test";
 
 /// The cluster, and where on it a scenario plays.
 pub(crate) struct Scenario {
-    pub(crate) cluster: MutexGuard<'static, Cluster>,
+    pub(crate) cluster: Exclusive,
     pub(crate) namespace: String,
     started: Mark,
     /// From here on the API server knows the controller's rights.

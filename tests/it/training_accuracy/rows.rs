@@ -111,6 +111,7 @@ pub(super) fn workload(row: &Row, method: Method) -> Result<Workload, String> {
         cache_precision: CachePrecision::Auto,
         tensor: 1,
         pipeline: 1,
+        data: 1,
         engine: Engine::None,
         batched_tokens: None,
         options: Options { training: techniques(row, method), ..Options::default() },

@@ -8,7 +8,9 @@ use crate::model::ModelShape;
 use crate::plan::{alternatives, requirement_of};
 use crate::precision::Precision;
 use crate::render::change_fields;
-use crate::render::json::{CardDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
+use crate::render::json::{
+    CardDocument, CardFitDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument,
+};
 use crate::units::{Bytes, Margin};
 
 use super::gpu::{Card, Gpu, ladder};
@@ -16,23 +18,23 @@ use super::gpu::{Card, Gpu, ladder};
 /// More ranks than any node has GPUs.
 const MOST_RANKS: u64 = 64;
 /// More GPUs than are in a node that is sold as one.
-pub(super) const MOST_OF_A_NODE: u64 = 16;
+pub(crate) const MOST_OF_A_NODE: u64 = 16;
 /// A shorter context is no use to anyone.
 const SHORTEST_CONTEXT: u64 = 512;
 
 /// A model, how it is to be run, and the margin: what every question here is about.
 #[derive(Clone, Copy)]
-pub(super) struct Sizing<'a> {
-    pub(super) shape: &'a ModelShape,
+pub(crate) struct Sizing<'a> {
+    pub(crate) shape: &'a ModelShape,
     /// The workload as it was asked for, defaults open.
-    pub(super) asked: &'a Workload,
+    pub(crate) asked: &'a Workload,
     /// What it needs so.
-    pub(super) estimate: &'a Estimate,
-    pub(super) margin: Margin,
+    pub(crate) estimate: &'a Estimate,
+    pub(crate) margin: Margin,
 }
 
 impl Sizing<'_> {
-    pub(super) fn room(&self, memory: Bytes) -> Room {
+    pub(crate) fn room(&self, memory: Bytes) -> Room {
         Room { per_gpu: memory, margin: self.margin }
     }
 
@@ -48,18 +50,18 @@ impl Sizing<'_> {
     }
 
     /// The longest context that fits.
-    pub(super) fn longest_context(&self, room: Room, workload: &Workload) -> Option<u64> {
+    pub(crate) fn longest_context(&self, room: Room, workload: &Workload) -> Option<u64> {
         // An encoder or a model of recurrent layers may hold any number of tokens in the same memory.
         room.longest_context(self.shape, workload, self.longest())
     }
 
     /// The most sequences that fit at once.
-    pub(super) fn most_sequences(&self, room: Room, workload: &Workload) -> Option<u64> {
+    pub(crate) fn most_sequences(&self, room: Room, workload: &Workload) -> Option<u64> {
         room.most_sequences(self.shape, workload, MOST_SEQUENCES)
     }
 
     /// The fewest GPUs of so much memory, up to a limit, with the workload shared among them and the flags for that.
-    pub(super) fn fewest(&self, room: Room, limit: u64) -> Option<(Workload, String)> {
+    pub(crate) fn fewest(&self, room: Room, limit: u64) -> Option<(Workload, String)> {
         if self.asked.training.is_some() {
             let gpus = room.fewest_training_gpus(self.shape, self.asked, limit)?;
             let workload = shared(self.asked, gpus, Sharding::Zero3)?;
@@ -71,7 +73,7 @@ impl Sizing<'_> {
 }
 
 /// What of it fits a GPU.
-pub(super) fn fit(gpu: &Gpu, sizing: &Sizing<'_>) -> FitDocument {
+pub(crate) fn fit(gpu: &Gpu, sizing: &Sizing<'_>) -> FitDocument {
     let room = sizing.room(gpu.memory);
     let (shape, asked) = (sizing.shape, sizing.asked);
     let fits = room.fits(shape, asked);
@@ -247,7 +249,7 @@ fn reduced(sizing: &Sizing<'_>) -> Vec<(Vec<String>, Workload)> {
 }
 
 /// The common GPUs on either side of the requirement; where one has not enough, how several would.
-pub(super) fn cards(sizing: &Sizing<'_>) -> CardsDocument {
+pub(crate) fn cards(sizing: &Sizing<'_>) -> CardsDocument {
     let required = sizing.margin.apply(sizing.estimate.total_per_gpu).unwrap_or(Bytes(u64::MAX));
     let smallest = smallest(required, sizing.margin);
     let too_small =
@@ -256,8 +258,19 @@ pub(super) fn cards(sizing: &Sizing<'_>) -> CardsDocument {
     CardsDocument { smallest, too_small, shared }
 }
 
+/// The common GPUs, smallest first, and which of them have what is required.
+pub(crate) fn grid(sizing: &Sizing<'_>) -> Vec<CardFitDocument> {
+    let required = sizing.margin.apply(sizing.estimate.total_per_gpu).unwrap_or(Bytes(u64::MAX));
+    let row = |card: &Card| CardFitDocument {
+        name: card.name,
+        memory: card.memory(),
+        fits: sizing.room(card.memory()).holds(required),
+    };
+    ladder().into_iter().map(row).collect()
+}
+
 /// The smallest common GPU that has so much memory.
-pub(super) fn smallest(required: Bytes, margin: Margin) -> Option<CardDocument> {
+pub(crate) fn smallest(required: Bytes, margin: Margin) -> Option<CardDocument> {
     let holds = |card: &&Card| Room { per_gpu: card.memory(), margin }.holds(required);
     ladder().into_iter().find(holds).map(document)
 }

@@ -1,6 +1,8 @@
-//! `--compare`: the same model at every usual value of one thing, side by side.
+//! The same model at every usual value of one thing, side by side.
 
 use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::estimate::inverse::Room;
 use crate::estimate::{Estimate, EstimateError, Method, Optimizer, Sharding, Training, Workload, estimate};
@@ -9,13 +11,25 @@ use crate::precision::{Engine, Precision};
 use crate::render::json::{ComparisonDocument, FittedCardDocument, LeftOutDocument, VariantDocument};
 use crate::units::Margin;
 
-use super::failure::Failure;
 use super::fit::{MOST_OF_A_NODE, Sizing, smallest};
 use super::gpu::{Gpu, ladder};
 
+/// What cannot be compared of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub(crate) struct Incomparable {
+    /// What was to differ.
+    pub(crate) by: &'static str,
+    /// Why it cannot.
+    pub(crate) problem: &'static str,
+    /// What to write instead.
+    pub(crate) remedy: &'static str,
+}
+
 /// What differs from row to row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Comparison {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Comparison {
     /// Every usual precision; with --engine llama-cpp those of GGUF files
     Precision,
     /// Contexts up to the model's longest
@@ -46,10 +60,8 @@ impl Comparison {
     }
 
     /// Refuses what cannot be compared of such a workload.
-    pub(super) fn check(self, training: Option<Method>, gpus: Option<u64>) -> Result<(), Failure> {
-        let refused = |problem: &str, hint: &str| {
-            Err(Failure::usage(format!("--compare {}: {problem}", self.name())).hint(hint))
-        };
+    pub(crate) fn check(self, training: Option<Method>, gpus: Option<u64>) -> Result<(), Incomparable> {
+        let refused = |problem, remedy| Err(Incomparable { by: self.name(), problem, remedy });
         match (self, training) {
             (Self::Tensor, Some(_)) => refused(
                 "training is estimated for data parallelism",
@@ -66,7 +78,7 @@ impl Comparison {
     }
 
     /// The rows.
-    pub(super) fn rows(self, sizing: &Sizing<'_>, fit: Option<&Gpu>) -> ComparisonDocument {
+    pub(crate) fn rows(self, sizing: &Sizing<'_>, fit: Option<&Gpu>) -> ComparisonDocument {
         let mut document = ComparisonDocument {
             by: self.name(),
             variants: Vec::new(),

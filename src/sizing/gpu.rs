@@ -1,11 +1,11 @@
-//! A GPU as a flag names it: by its memory, or by its name.
+//! A GPU as a user names it: by its memory, or by its name.
 
 use std::str::FromStr;
 
 use crate::inventory::cards;
 use crate::units::{Bytes, GIB, MIB, shorten};
 
-pub(super) use cards::{CARDS, Card, ladder};
+pub(crate) use cards::{CARDS, Card, ladder};
 
 /// Less is a number of GiB that lacks its unit.
 const LEAST_MIB: u64 = 1024;
@@ -14,11 +14,11 @@ const MOST_MIB: u64 = 1 << 20;
 
 /// A GPU to be fitted on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gpu {
+pub(crate) struct Gpu {
     /// Its name, if it was named.
-    pub(super) name: Option<&'static str>,
+    pub(crate) name: Option<&'static str>,
     /// Its memory.
-    pub(super) memory: Bytes,
+    pub(crate) memory: Bytes,
 }
 
 impl FromStr for Gpu {
@@ -63,7 +63,7 @@ impl From<&Card> for Gpu {
 
 impl Card {
     /// Its memory.
-    pub(super) const fn memory(&self) -> Bytes {
+    pub(crate) const fn memory(&self) -> Bytes {
         Bytes(self.mib * MIB)
     }
 }
