@@ -72,13 +72,12 @@ fn look(
     };
     read.metadata.namespace = Some(request.namespace.clone());
     let Known { inventory, permits, .. } = known;
-    let found = match inventory {
-        Some(inventory) => Some(Found::of(Subject::of(&read, None), permits, inventory, || shape(&read))),
+    let found = if let Some(inventory) = inventory {
+        Some(Found::of(Subject::of(&read, None), permits, inventory, || shape(&read)))
+    } else {
         // What is wrong by itself is wrong in any cluster.
-        None => {
-            let checked = check(&read.spec).and_then(|()| permitted(&read.spec, permits));
-            checked.err().map(Found::Refused)
-        }
+        let checked = check(&read.spec).and_then(|()| permitted(&read.spec, permits));
+        checked.err().map(Found::Refused)
     };
     (found, Some(read))
 }

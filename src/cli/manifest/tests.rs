@@ -210,6 +210,15 @@ fn specs() -> Vec<Value> {
             |version| json!({"model": {"parameters": "8B"}, "engine": {"name": name, "version": version}}),
         ));
     }
+    let names = ["hub", "a.b-c", "A", "a b", "-a", "a-", "a..b", "../x", "ü", "0"];
+    let keys = ["token", "HF_TOKEN", ".a", "a b", ".", "..", "..a", "a/b", "ü"];
+    let of_names = names.iter().map(|name| json!({"name": name, "key": "k"}));
+    for reference in of_names.chain(keys.iter().map(|key| json!({"name": "n", "key": key}))) {
+        let hub = json!({"repository": "a/b", "tokenSecretRef": reference});
+        specs.push(json!({"model": {"configMapRef": reference}}));
+        specs.push(json!({"model": {"huggingFace": hub}}));
+        specs.push(json!({"model": {"gguf": {"huggingFace": {"repository": "a/b", "file": "x.gguf", "tokenSecretRef": reference}}}}));
+    }
     let mut ranks = texts(&["auto", "Auto", "1", "0", "01", "1024", "1025", "-1", ""]);
     ranks.extend([json!(1), json!(0), json!(-1), json!(1024), json!(1025), json!(999)]);
     specs.extend(
