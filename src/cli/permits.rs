@@ -1,6 +1,8 @@
 //! What specs may ask for, as whoever runs the cluster says: the same flags tell the controller, and `loadline plan` what the
 //! controller will say.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
 use super::hub::HubArguments;
@@ -37,8 +39,8 @@ impl PermitArguments {
     pub(super) fn permits(&self, hub: &HubArguments) -> Permits {
         let own = Permits::default();
         let hosts = own.hosts.into_iter().chain(hub.host()).chain(self.allowed_hosts.iter().cloned());
-        let mut hosts: Vec<String> = hosts.collect();
-        hosts.dedup();
+        let mut seen = BTreeSet::new();
+        let hosts: Vec<String> = hosts.filter(|host| seen.insert(host.clone())).collect();
         Permits {
             refused: self.refuse.clone(),
             registries: self.allowed_registries.clone(),

@@ -62,10 +62,10 @@ fn values_decide_what_is_rendered() {
             "Service/loadline-metrics",
             "Deployment/loadline",
             "MutatingWebhookConfiguration/loadline",
-            "ValidatingAdmissionPolicy/loadline-authors",
             "ValidatingAdmissionPolicy/loadline-pods",
-            "ValidatingAdmissionPolicyBinding/loadline-authors",
+            "ValidatingAdmissionPolicy/loadline-authors",
             "ValidatingAdmissionPolicyBinding/loadline-pods",
+            "ValidatingAdmissionPolicyBinding/loadline-authors",
             "ValidatingWebhookConfiguration/loadline",
         ],
     );

@@ -300,8 +300,10 @@ fn what_serves_stays_where_no_node_can_take_the_new_pods() {
             let before = uids(s, "llama");
             spec["placement"] = json!({"nodeSelector": {"pool": "nosuch"}});
             s.apply("llama", &spec);
-            let object = s.wait_ready("llama", "False", "SelectorMismatch");
-            assert!(message(&object).contains("the old pods serve on"), "{rollout}: {}", message(&object));
+            s.wait_ready("llama", "False", "SelectorMismatch");
+            s.wait("llama", "that the old pods serve on", |object| {
+                message(object).contains("the old pods serve on")
+            });
             s.wait_quiet(Duration::from_secs(3));
             assert!(before.is_subset(&uids(s, "llama")), "{rollout}");
             assert_eq!(serving(s, "llama").unwrap(), 1, "{rollout}");
