@@ -11,8 +11,10 @@ pub mod error;
 pub mod events;
 pub mod fence;
 pub mod gather;
+mod kept;
 pub mod lease;
 pub mod memory;
+mod queue;
 pub mod reconcile;
 pub mod requirements;
 pub mod resolve;
@@ -27,15 +29,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, header};
-use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
-use kube::runtime::controller::{self, Action, ReconcileRequest, trigger_owners, trigger_self};
+use kube::runtime::controller::{self, Action};
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::store;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -44,8 +43,10 @@ use self::config_maps::ConfigMaps;
 use self::error::{Error, within};
 use self::fence::Fence;
 use self::gather::Secrets;
+use self::kept::Kept;
 use self::lease::Candidate;
 use self::memory::Records;
+use self::queue::{Queue, Read};
 use self::reconcile::{Context, Guarded};
 use self::requirements::Requirements;
 use crate::admission::answer::Reviewer;
@@ -55,10 +56,7 @@ use crate::admission::{self, Certificates};
 use crate::cluster::pods::PodFactsIndex;
 use crate::cluster::watch::Told;
 use crate::cluster::{self, Modes, PodsByOwner, RequiredOfPods, View};
-use crate::launch::deployment::APPLIED_ANNOTATION;
-use crate::launch::record::RECORD_ANNOTATION;
-use crate::launch::rollout::Child;
-use crate::launch::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::launch::FIELD_MANAGER;
 use crate::plan::Permits;
 use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
@@ -73,8 +71,6 @@ const AT_ONCE: usize = 16;
 const AT_ONCE_OF_ONE: usize = 8;
 /// Requests for the same object within so long are one.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// Where `kubectl apply` keeps the whole object once more.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How long the API server may be silent on a connection.
 const SILENCE: Duration = Duration::from_mins(5);
 /// How long what is under way may take when the process is told to stop.
@@ -346,10 +342,10 @@ where
     let (wake, woken) = mpsc::unbounded_channel();
     leader.waker.wakes(wake.clone());
     let objects: Api<Guarded> = scoped(&client, namespace);
-    let deployments: Api<Deployment> = scoped(&client, namespace);
+    let deployments: Api<Kept> = scoped(&client, namespace);
     let read = Read { objects: watch::Sender::new(false), deployments: watch::Sender::new(false) };
     let (objects_read, deployments_read) = (read.objects.subscribe(), read.deployments.subscribe());
-    let (object_store, child_store, queue) = queue(objects, deployments, woken, metrics, read);
+    let (object_store, child_store, queue) = queue::queue(objects, deployments, woken, metrics, read);
     let reporter =
         Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(FIELD_MANAGER.to_owned()) };
     let writer = Writer {
@@ -548,88 +544,6 @@ fn settle_result(result: Outcome, context: &Arc<Context>) {
     }
 }
 
-type Queue = BoxStream<'static, Result<ReconcileRequest<Guarded>, watcher::Error>>;
-
-/// Tells when the lists have been read. The stores' own `wait_until_ready` wakes only the last of those who wait.
-struct Read {
-    objects: watch::Sender<bool>,
-    deployments: watch::Sender<bool>,
-}
-
-/// Says that a list has been read, once the store has taken it in, and counts what goes wrong.
-fn follow<Object>(
-    event: &watcher::Result<watcher::Event<Object>>,
-    read: &watch::Sender<bool>,
-    failed: impl Fn(),
-) {
-    match event {
-        Ok(watcher::Event::InitDone) => {
-            read.send_replace(true);
-        }
-        Ok(_) => {}
-        Err(_) => failed(),
-    }
-}
-
-/// Takes away what is not looked at: some kilobytes of every object.
-fn prune_object(object: &mut impl Resource) {
-    let metadata = object.meta_mut();
-    metadata.managed_fields = None;
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove(LAST_APPLIED);
-    }
-}
-
-/// The same of a Deployment, of whose annotations and conditions few are looked at.
-fn prune_deployment(deployment: &mut Deployment) {
-    deployment.metadata.managed_fields = None;
-    if let Some(annotations) = &mut deployment.metadata.annotations {
-        annotations.retain(|key, _| [APPLIED_ANNOTATION, RECORD_ANNOTATION].contains(&key.as_str()));
-    }
-    if let Some(conditions) = deployment.status.as_mut().and_then(|status| status.conditions.as_mut()) {
-        conditions.retain(|condition| Child::CONDITIONS.contains(&condition.type_.as_str()));
-    }
-}
-
-/// The stores of objects and Deployments, and the requests that come of their events and of what is woken.
-fn queue(
-    objects: Api<Guarded>,
-    deployments: Api<Deployment>,
-    woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
-    metrics: &Arc<Metrics>,
-    read: Read,
-) -> (Store<Guarded>, Store<Deployment>, Queue) {
-    let writer = store::Writer::<Guarded>::default();
-    let store = writer.as_reader();
-    let failed = Arc::clone(metrics);
-    let own = watcher(objects, watcher::Config::default())
-        .default_backoff()
-        .modify(prune_object)
-        .reflect(writer)
-        .inspect(move |event| follow(event, &read.objects, || failed.watch_failed("modeldeployments")))
-        .touched_objects();
-    let writer = store::Writer::<Deployment>::default();
-    let child_store = writer.as_reader();
-    let failed = Arc::clone(metrics);
-    let managed = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-    let children = watcher(deployments, managed)
-        .default_backoff()
-        .modify(prune_deployment)
-        .reflect(writer)
-        .inspect(move |event| follow(event, &read.deployments, || failed.watch_failed("deployments")))
-        .touched_objects();
-    let woken = stream::unfold(woken, |mut woken| async move {
-        let object = woken.recv().await?;
-        Some((Ok(ReconcileRequest::from(object)), woken))
-    });
-    let all: [Queue; 3] = [
-        trigger_self(own, ()).boxed(),
-        trigger_owners::<Guarded, _>(children, (), ()).boxed(),
-        woken.boxed(),
-    ];
-    (store, child_store, stream::select_all(all).boxed())
-}
-
 /// Wakes the objects that a change of the cluster, or of what is promised, leads to another plan for, and no other.
 async fn wake_on_change(world: Arc<World>, wake: Waker) {
     let mut views = world.views.clone();
@@ -717,45 +631,5 @@ where
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn of_a_deployment_is_kept_what_is_looked_at() {
-        let condition = |kind: &str| json!({"type": kind, "status": "True", "message": kind});
-        let mut deployment: Deployment = serde_json::from_value(json!({
-            "metadata": {"name": "llama", "managedFields": [{"manager": "loadline-controller"}], "annotations": {
-                "loadline.dev/applied": "1f", "loadline.dev/record": "{}", "deployment.kubernetes.io/revision": "1"}},
-            "status": {"conditions": [condition("Available"), condition("ReplicaFailure"), condition("Progressing")]},
-        }))
-        .unwrap();
-        let child = Child::of(&deployment);
-        prune_deployment(&mut deployment);
-        assert_eq!(Child::of(&deployment), child);
-        let kept = serde_json::to_value(&deployment).unwrap();
-        let expected = json!({"name": "llama", "annotations": {"loadline.dev/applied": "1f", "loadline.dev/record": "{}"}});
-        assert_eq!(kept["metadata"], expected);
-        assert_eq!(
-            kept["status"]["conditions"],
-            json!([condition("ReplicaFailure"), condition("Progressing")])
-        );
-    }
-
-    #[test]
-    fn of_an_object_is_dropped_what_is_kept_twice() {
-        let mut object: Deployment = serde_json::from_value(json!({"metadata": {
-            "managedFields": [{"manager": "kubectl"}],
-            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "loadline.dev/roll": "2"},
-        }}))
-        .unwrap();
-        prune_object(&mut object);
-        let kept = serde_json::to_value(&object).unwrap();
-        assert_eq!(kept["metadata"], json!({"annotations": {"loadline.dev/roll": "2"}}));
     }
 }

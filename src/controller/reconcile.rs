@@ -18,6 +18,7 @@ use super::config_maps::ConfigMaps;
 use super::error::{Error, within};
 use super::events::{self, Note};
 use super::gather::{self, Gathered, Places};
+use super::kept::Kept;
 use super::memory::Records;
 use super::requirements::{self, Requirements};
 use super::resolve::{self, Desired, Present, Resolved};
@@ -59,7 +60,7 @@ pub struct Writer {
     /// The API server.
     pub client: Client,
     /// The Deployments that Loadline manages.
-    pub deployments: Store<Deployment>,
+    pub deployments: Store<Kept>,
     /// Whether they have been read.
     pub deployments_read: watch::Receiver<bool>,
     /// The ConfigMaps that describe models.
@@ -138,7 +139,7 @@ impl Context {
             };
             gather::gather(places, key, object.metadata.generation, &object.spec).await?
         };
-        let seen = writer.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
+        let seen = self.deployment(key)?;
         let fill = world.models.sources().fill();
         world.metrics.stored(fill.shapes, fill.bytes);
         let pods = world.pods_of(key);
@@ -205,6 +206,13 @@ impl Context {
         };
         let again = self.write_status(key, object, object.status.clone(), facts).await?.unwrap_or(again);
         Ok(Action::requeue(again))
+    }
+
+    /// The Deployment of an object's name, as it was last seen.
+    fn deployment(&self, key: &Key) -> Result<Option<Arc<Deployment>>, Error> {
+        let kept = self.writer.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
+        let unpacked = kept.map(|kept| kept.unpack()).transpose();
+        unpacked.map(|found| found.map(Arc::new)).map_err(|error| Error::Broken(error.to_string()))
     }
 
     /// Plans an object, off the threads that serve others.
@@ -363,7 +371,7 @@ impl Context {
         self.world.metrics.status_written();
         let before = previous.map(|status| status.conditions).unwrap_or_default();
         let notes = events::transitions(&before, &next.conditions);
-        self.writer.records.wrote(key, uid, version.as_deref(), next);
+        self.writer.records.wrote(key, uid, version.as_deref(), &next);
         for note in notes {
             if note.reason == WorkloadReason::GpuOutOfMemory.as_str() {
                 self.world.metrics.estimate_exceeded();
@@ -405,7 +413,7 @@ impl Context {
         let object = ModelDeployment { metadata: live.metadata.clone(), ..ModelDeployment::default() };
         // What runs, runs on; and is counted.
         self.writer.deployments_read.clone().wait_for(|read| *read).await.map_err(|_| Error::Stopping)?;
-        let present = self.writer.deployments.get(&ObjectRef::new(&key.1).within(&key.0));
+        let present = self.deployment(key)?;
         let child = present.filter(|seen| apply::is_owned(seen, &object)).map(|own| Child::of(&own));
         let found = Found::Malformed(vec![format!(
             "spec: {}; write it as kubectl explain describes it",

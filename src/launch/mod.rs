@@ -41,7 +41,7 @@ const LONGEST_NAME: usize = 63;
 
 /// What an object's pods are made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct Inputs<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its spec.
@@ -136,50 +136,50 @@ impl Demand {
 ///
 /// # Errors
 /// A template or engine argument that is malformed or contradicts the estimate, or a name that is no label's value.
-pub fn launch(subject: Subject<'_>) -> Result<Launch, Refusal> {
-    let spec = subject.spec;
+pub fn launch(inputs: Inputs<'_>) -> Result<Launch, Refusal> {
+    let spec = inputs.spec;
     if spec.training.is_some() {
         return Ok(Launch::Nothing(Nothing::Training));
     }
-    let start = match engine::start(question(subject))? {
+    let start = match engine::start(question(inputs))? {
         engine::Launch::Nothing(nothing) => return Ok(Launch::Nothing(nothing)),
         engine::Launch::Run(start) => start,
     };
-    if subject.name.len() > LONGEST_NAME {
+    if inputs.name.len() > LONGEST_NAME {
         return Err(Refusal::name(
             format!(
                 "\"{}\" has {} characters, and its pods carry it as a label",
-                shorten(subject.name),
-                subject.name.len()
+                shorten(inputs.name),
+                inputs.name.len()
             ),
             format!("choose a name of at most {LONGEST_NAME} characters"),
         ));
     }
     let labels = json!({
         "app.kubernetes.io/name": start.application,
-        "app.kubernetes.io/instance": subject.name,
+        "app.kubernetes.io/instance": inputs.name,
         "app.kubernetes.io/component": "model-server",
         MANAGED_BY_LABEL: MANAGED_BY,
-        MODEL_DEPLOYMENT_LABEL: subject.name,
+        MODEL_DEPLOYMENT_LABEL: inputs.name,
     });
     Ok(Launch::Run(Box::new(Pods {
-        template: pods::pods(subject, &start, &labels)?,
+        template: pods::pods(inputs, &start, &labels)?,
         demand: Demand {
-            resource: subject.resource.to_owned(),
-            gpus: subject.requirement.gpus,
-            per_gpu: subject.requirement.per_gpu.0,
-            tensor: subject.estimate.workload.tensor,
+            resource: inputs.resource.to_owned(),
+            gpus: inputs.requirement.gpus,
+            per_gpu: inputs.requirement.per_gpu.0,
+            tensor: inputs.estimate.workload.tensor,
         },
     })))
 }
 
 /// Whether nothing would run for an object in any case, since it asks for an estimate only or names no weights.
 #[must_use]
-pub fn would_run_nothing(subject: Subject<'_>) -> bool {
-    if subject.spec.training.is_some() {
+pub fn would_run_nothing(inputs: Inputs<'_>) -> bool {
+    if inputs.spec.training.is_some() {
         return true;
     }
-    match engine::start(question(subject)) {
+    match engine::start(question(inputs)) {
         Ok(engine::Launch::Nothing(nothing)) => nothing.is_by_choice() || nothing == Nothing::NoModel,
         Ok(engine::Launch::Run(_)) | Err(_) => false,
     }
@@ -187,15 +187,15 @@ pub fn would_run_nothing(subject: Subject<'_>) -> bool {
 
 /// Whether anything would run for an object with this estimate. What is suggested must.
 #[must_use]
-pub fn would_run(subject: Subject<'_>) -> bool {
-    let fits_template = subject.template.is_none_or(|template| template.takes(subject.requirement.gpus));
-    fits_template && matches!(engine::start(question(subject)), Ok(engine::Launch::Run(_)))
+pub fn would_run(inputs: Inputs<'_>) -> bool {
+    let fits_template = inputs.template.is_none_or(|template| template.takes(inputs.requirement.gpus));
+    fits_template && matches!(engine::start(question(inputs)), Ok(engine::Launch::Run(_)))
 }
 
-fn question(subject: Subject<'_>) -> engine::Question<'_> {
-    let spec = subject.spec.engine.as_ref();
+fn question(inputs: Inputs<'_>) -> engine::Question<'_> {
+    let spec = inputs.spec.engine.as_ref();
     let engine = spec.map_or(Engine::Vllm, |engine| engine.name);
-    let template = subject.template;
+    let template = inputs.template;
     let image =
         spec.and_then(|engine| engine.image.as_deref()).or_else(|| template.and_then(Template::image));
     let stock = image.and_then(engine::stock_of);
@@ -213,15 +213,15 @@ fn question(subject: Subject<'_>) -> engine::Question<'_> {
         named => named,
     };
     engine::Question {
-        spec: subject.spec,
-        shape: subject.shape,
-        catalog_repository: subject.repository,
+        spec: inputs.spec,
+        shape: inputs.shape,
+        catalog_repository: inputs.repository,
         brought: commands || (image.is_some() && stock.is_none()),
         has_image: image.is_some() || commands,
         named,
         replaced,
-        estimate: subject.estimate,
-        margin: subject.margin,
+        estimate: inputs.estimate,
+        margin: inputs.margin,
     }
 }
 

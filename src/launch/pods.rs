@@ -6,7 +6,7 @@
 use k8s_openapi::api::core::v1::Toleration;
 use serde_json::{Map, Value, json};
 
-use super::Subject;
+use super::Inputs;
 use super::affinity::{self, Question, preferred};
 use super::template::{SERVING, object};
 use crate::engine::Start;
@@ -19,14 +19,14 @@ const SHARED_MEMORY: (&str, &str) = ("shared-memory", "/dev/shm");
 const MOST_TERMS: usize = 64;
 
 /// The pod template of an object.
-pub(super) fn pods(subject: Subject<'_>, start: &Start, labels: &Value) -> Result<Value, Refusal> {
-    let gpus = subject.requirement.gpus;
-    let mut pods = subject.template.map_or_else(
+pub(super) fn pods(inputs: Inputs<'_>, start: &Start, labels: &Value) -> Result<Value, Refusal> {
+    let gpus = inputs.requirement.gpus;
+    let mut pods = inputs.template.map_or_else(
         || json!({"spec": {"containers": [{"name": SERVING}]}}),
         |template| template.raw.clone(),
     );
-    if let Some(template) = subject.template {
-        template.gpus(subject.resource, gpus)?;
+    if let Some(template) = inputs.template {
+        template.gpus(inputs.resource, gpus)?;
     }
     let fields = pods.as_object_mut().ok_or_else(|| not_an_object("template"))?;
     let metadata = object(fields, "metadata").ok_or_else(|| not_an_object("template.metadata"))?;
@@ -36,28 +36,28 @@ pub(super) fn pods(subject: Subject<'_>, start: &Start, labels: &Value) -> Resul
     }
     merge(metadata, "labels", labels);
     let spec = object(fields, "spec").ok_or_else(|| not_an_object("template.spec"))?;
-    let serving = subject.template.map_or(0, super::Template::serving);
+    let serving = inputs.template.map_or(0, super::Template::serving);
     let container = spec
         .get_mut("containers")
         .and_then(|containers| containers.get_mut(serving)?.as_object_mut())
         .ok_or_else(|| not_an_object("template.spec.containers"))?;
-    serve(subject, container, start, gpus);
-    if gpus > 1 && subject.template.is_none() {
+    serve(inputs, container, start, gpus);
+    if gpus > 1 && inputs.template.is_none() {
         // The ranks of one replica exchange tensors through shared memory, of which a container has 64 MiB by default.
         spec.insert(
             "volumes".to_owned(),
             json!([{"name": SHARED_MEMORY.0, "emptyDir": {"medium": "Memory"}}]),
         );
     }
-    select(subject, spec);
-    tolerate(subject, spec);
-    place(subject, spec)?;
+    select(inputs, spec);
+    tolerate(inputs, spec);
+    place(inputs, spec)?;
     Ok(pods)
 }
 
 /// What the serving container gets: image, command, arguments and GPUs.
-fn serve(subject: Subject<'_>, container: &mut Map<String, Value>, start: &Start, gpus: u64) {
-    if subject.template.is_none_or(|template| template.image().is_none())
+fn serve(inputs: Inputs<'_>, container: &mut Map<String, Value>, start: &Start, gpus: u64) {
+    if inputs.template.is_none_or(|template| template.image().is_none())
         && let Some(image) = &start.image
     {
         container.insert("image".to_owned(), json!(image));
@@ -66,7 +66,7 @@ fn serve(subject: Subject<'_>, container: &mut Map<String, Value>, start: &Start
         // The engine's last words, such as those of a GPU that is out of memory, are in the pod's status then.
         container.entry("terminationMessagePolicy").or_insert_with(|| json!("FallbackToLogsOnError"));
     }
-    if subject.template.is_none_or(|template| !template.speaks_for_itself()) {
+    if inputs.template.is_none_or(|template| !template.speaks_for_itself()) {
         if !start.command.is_empty() {
             container.insert("command".to_owned(), json!(start.command));
         }
@@ -74,8 +74,8 @@ fn serve(subject: Subject<'_>, container: &mut Map<String, Value>, start: &Start
             container.insert("args".to_owned(), json!(arguments));
         }
     }
-    if subject.template.is_none() {
-        furnish(subject, container, start, gpus);
+    if inputs.template.is_none() {
+        furnish(inputs, container, start, gpus);
     }
     let resources = container.entry("resources").or_insert_with(|| json!({}));
     if resources.is_null() {
@@ -84,13 +84,13 @@ fn serve(subject: Subject<'_>, container: &mut Map<String, Value>, start: &Start
     if let Some(resources) = resources.as_object_mut() {
         // Limit and request of an extended resource must be equal.
         for kind in ["limits", "requests"] {
-            merge(resources, kind, &json!({subject.resource: gpus.to_string()}));
+            merge(resources, kind, &json!({inputs.resource: gpus.to_string()}));
         }
     }
 }
 
 /// What a container that is wholly Loadline's gets besides: its port, a probe, a token, shared memory.
-fn furnish(subject: Subject<'_>, container: &mut Map<String, Value>, start: &Start, gpus: u64) {
+fn furnish(inputs: Inputs<'_>, container: &mut Map<String, Value>, start: &Start, gpus: u64) {
     if let Some((port, path)) = start.endpoint {
         container
             .insert("ports".to_owned(), json!([{"name": "http", "containerPort": port, "protocol": "TCP"}]));
@@ -100,7 +100,7 @@ fn furnish(subject: Subject<'_>, container: &mut Map<String, Value>, start: &Sta
             json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": 10, "failureThreshold": 3}),
         );
     }
-    let model = &subject.spec.model;
+    let model = &inputs.spec.model;
     let reference = model
         .hugging_face
         .as_ref()
@@ -120,19 +120,19 @@ fn furnish(subject: Subject<'_>, container: &mut Map<String, Value>, start: &Sta
 }
 
 /// The node selector, beside the template's own: that the two agree was seen when the policy was read.
-fn select(subject: Subject<'_>, spec: &mut Map<String, Value>) {
-    let wanted = subject.spec.placement.as_ref().and_then(|placement| placement.node_selector.as_ref());
+fn select(inputs: Inputs<'_>, spec: &mut Map<String, Value>) {
+    let wanted = inputs.spec.placement.as_ref().and_then(|placement| placement.node_selector.as_ref());
     for (key, value) in wanted.into_iter().flatten() {
         merge(spec, "nodeSelector", &json!({key.as_str(): value}));
     }
 }
 
 /// Tolerations: the template's, the object's, and the one of the GPUs' own taint.
-fn tolerate(subject: Subject<'_>, spec: &mut Map<String, Value>) {
+fn tolerate(inputs: Inputs<'_>, spec: &mut Map<String, Value>) {
     let own = spec.get("tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
-    let wanted = subject.spec.placement.as_ref().and_then(|placement| placement.tolerations.clone());
+    let wanted = inputs.spec.placement.as_ref().and_then(|placement| placement.tolerations.clone());
     // The convention of Kubernetes' admission plugin ExtendedResourceToleration, which is off by default.
-    let mut keys = vec![subject.resource, Vendor::Nvidia.resource()];
+    let mut keys = vec![inputs.resource, Vendor::Nvidia.resource()];
     keys.dedup();
     let gpus = keys.into_iter().map(|key| Toleration {
         key: Some(key.to_owned()),
@@ -151,17 +151,17 @@ fn tolerate(subject: Subject<'_>, spec: &mut Map<String, Value>) {
 
 /// Node affinity: each of the user's required terms and each of Loadline's, in one; the user's preferences, then
 /// Loadline's.
-fn place(subject: Subject<'_>, spec: &mut Map<String, Value>) -> Result<(), Refusal> {
-    let placement = subject.spec.placement.as_ref();
+fn place(inputs: Inputs<'_>, spec: &mut Map<String, Value>) -> Result<(), Refusal> {
+    let placement = inputs.spec.placement.as_ref();
     let question = Question {
-        sources: subject.sources,
-        resource: subject.resource,
-        requirement: subject.requirement,
+        sources: inputs.sources,
+        resource: inputs.resource,
+        requirement: inputs.requirement,
         sharing: placement.and_then(|placement| placement.sharing).unwrap_or_default(),
         strategy: placement.and_then(|placement| placement.strategy).unwrap_or_default(),
     };
     let own = affinity::required(question).map_err(|overflow| Refusal::Estimate(overflow.into()))?;
-    let users = match subject.template {
+    let users = match inputs.template {
         Some(template) => template.required()?.iter().map(|term| json!(term)).collect(),
         None => Vec::new(),
     };

@@ -21,7 +21,7 @@ fn with(
     let plan = plan(object, gib, &Inventory::default());
     let template = Template::read(&object.spec)?;
     let nodes = cluster(crate::inventory::testing::golden(), Vec::new());
-    launch(Subject {
+    launch(Inputs {
         name: object.metadata.name.as_deref().unwrap_or_default(),
         spec: &object.spec,
         template: template.as_ref(),

@@ -249,8 +249,8 @@ impl Prepared {
         (sources, resource): (&'a Sources, &'a str),
         estimate: &'a Estimate,
         requirement: Requirement,
-    ) -> launch::Subject<'a> {
-        launch::Subject {
+    ) -> launch::Inputs<'a> {
+        launch::Inputs {
             name: subject.name,
             spec: subject.spec,
             template: self.template.as_ref(),

@@ -1,5 +1,8 @@
 //! Resolving models over HTTP, from a server that does what servers do.
 
+mod failures;
+mod routes;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -201,34 +204,6 @@ fn a_server_without_ranges_and_without_end_is_read_no_further_than_needed() {
 }
 
 #[test]
-fn tokens_go_to_the_endpoint_alone() {
-    let files = Server::start(|seen, _| sharded(seen));
-    let port = files.port().to_owned();
-    let endpoint = Server::start(move |seen, _| {
-        let file = seen.path.rsplit('/').next().unwrap_or_default().to_owned();
-        if seen.header("authorization") != Some("Bearer hf_secret") {
-            return Reply::Status(401, Vec::new(), Vec::new());
-        }
-        if file.strip_suffix(".safetensors").is_none() {
-            return sharded(seen);
-        }
-        Reply::Status(302, vec![("location", format!("http://localhost:{port}/files/{file}"))], Vec::new())
-    });
-    let allowed = Settings { allowed_hosts: vec!["localhost".to_owned()], ..settings(&endpoint) };
-    let shape = Sources::new(allowed).expect("valid").resolve(&with_token("org/model")).expect("resolves");
-    assert_eq!(shape.parameters, PARAMETERS);
-    let redirected = files.seen();
-    assert!(!redirected.is_empty());
-    assert!(redirected.iter().all(|seen| seen.header("authorization").is_none()), "{redirected:?}");
-    // Not among the allowed hosts: not followed, and nothing is said of the token.
-    let before = files.seen().len();
-    let error = sources(&endpoint).resolve(&with_token("org/model")).expect_err("refused");
-    assert!(matches!(&error, SourceError::Refused { host, .. } if host == "localhost"), "{error}");
-    assert!(!format!("{error} {error:?}").contains("hf_secret"), "{error}");
-    assert_eq!(files.seen().len(), before);
-}
-
-#[test]
 fn the_commit_comes_with_the_redirect() {
     let file = llama_gguf(1, 200_000).bytes();
     let store = Server::start(move |_, _| Reply::Sparse(file.clone(), 1 << 40));
@@ -247,127 +222,6 @@ fn the_commit_comes_with_the_redirect() {
     assert_eq!(seen.last().map(|seen| seen.path.clone()), Some(format!("/org/m/resolve/{COMMIT}/m.gguf")));
     sources.resolve(&gguf("org/m", "m.gguf")).expect("resolves");
     assert_eq!(endpoint.seen().len(), seen.len() + 1, "the commit is still the same");
-}
-
-#[test]
-fn redirects_on_the_same_host_are_followed_and_circles_are_left() {
-    let server = Server::start(|seen, _| match seen.path.strip_prefix("/old/name/") {
-        Some(rest) => Reply::Status(307, vec![("location", format!("/new/name/{rest}"))], Vec::new()),
-        None if seen.path.starts_with("/new/") => sharded(seen),
-        None => Reply::Status(302, vec![("location", seen.path.clone())], Vec::new()),
-    });
-    let shape = sources(&server).resolve(&hub("old/name")).expect("resolves");
-    assert_eq!(shape.parameters, PARAMETERS);
-    let error = sources(&server).resolve(&hub("round/about")).expect_err("a circle").to_string();
-    assert!(error.contains("redirects"), "{error}");
-}
-
-#[test]
-fn redirects_into_the_cluster_are_refused() {
-    for location in [
-        "http://169.254.169.254/latest/meta-data",
-        "http://[::ffff:169.254.169.254]/",
-        "http://10.96.0.1/api",
-        "http://kubernetes.default.svc/api",
-        "file:///etc/passwd",
-        "//169.254.169.254/",
-        "gopher://x/",
-        "\u{1}",
-    ] {
-        let server = Server::start(move |_, _| {
-            Reply::Status(302, vec![("location", location.to_owned())], Vec::new())
-        });
-        let error = sources(&server).resolve(&hub("org/model")).expect_err(location);
-        let refused = matches!(
-            error,
-            SourceError::Refused { .. } | SourceError::Status { .. } | SourceError::Network { .. }
-        );
-        assert!(refused && !error.is_transient() || location == "\u{1}", "{location}: {error}");
-        assert_eq!(server.seen().len(), 1, "{location}");
-    }
-}
-
-#[test]
-fn addresses_of_users_are_public_or_refused() {
-    // The endpoint is the public Hub, which is never asked.
-    let sources =
-        Sources::new(Settings { proxy_from_environment: false, ..Settings::default() }).expect("valid");
-    for url in [
-        "https://127.0.0.1/m.gguf",
-        "https://[::1]/m.gguf",
-        "https://localhost/m.gguf",
-        "https://169.254.169.254/m.gguf",
-        "https://10.0.0.1:8443/m.gguf",
-        "https://[::ffff:10.0.0.1]/m.gguf",
-    ] {
-        let error = sources.resolve(&SourceRef::GgufUrl(url.to_owned())).expect_err(url);
-        assert!(matches!(error, SourceError::Refused { .. }), "{url}: {error}");
-    }
-    let error =
-        sources.resolve(&SourceRef::GgufUrl("http://example.com/m.gguf".to_owned())).expect_err("plain");
-    assert!(matches!(error, SourceError::Invalid { field: "model.gguf.url", .. }), "{error}");
-}
-
-#[test]
-fn refusals_say_what_to_do() {
-    for (status, code, source, expect) in [
-        (401, "", hub("org/m"), "tokenSecretRef to a Secret with an access token"),
-        (403, "GatedRepo", hub("org/m"), "tokenSecretRef"),
-        (401, "", with_token("org/m"), "the token has no access"),
-        (404, "RepoNotFound", hub("org/m"), "no such repository"),
-        (404, "RevisionNotFound", hub("org/m"), "model.huggingFace.revision"),
-        (404, "EntryNotFound", gguf("org/m", "x.gguf"), "no file x.gguf"),
-        (404, "", hub("org/m"), "with weights in it"),
-        (418, "", hub("org/m"), "answered 418"),
-    ] {
-        let server = Server::start(move |_, _| {
-            Reply::Status(status, vec![("x-error-code", code.to_owned())], Vec::new())
-        });
-        let error = sources(&server).resolve(&source).expect_err(expect);
-        assert!(error.to_string().contains(expect), "{error} does not say {expect}");
-        assert!(error.to_string().contains("org/m"), "{error}");
-        assert!(!error.is_transient(), "{error}");
-    }
-}
-
-#[test]
-fn servers_that_are_busy_are_asked_again_when_they_say() {
-    let server = Server::start(|seen, before| match before {
-        0 => Reply::Status(429, vec![("retry-after", "0".to_owned())], Vec::new()),
-        1 => Reply::Status(503, Vec::new(), Vec::new()),
-        _ => sharded(seen),
-    });
-    assert_eq!(sources(&server).resolve(&hub("org/m")).map(|shape| shape.parameters), Ok(PARAMETERS));
-    let server =
-        Server::start(|_, _| Reply::Status(429, vec![("retry-after", "3600".to_owned())], Vec::new()));
-    let started = Instant::now();
-    let error = sources(&server).resolve(&hub("org/m")).expect_err("too long");
-    let hour = Some(Duration::from_hours(1));
-    assert!(matches!(error, SourceError::RateLimited { retry_after, .. } if retry_after == hour), "{error}");
-    assert!(error.is_transient() && started.elapsed() < Duration::from_secs(2));
-    assert_eq!(server.seen().len(), 1, "an hour is not waited for");
-    let server = Server::start(|_, _| Reply::Status(503, Vec::new(), Vec::new()));
-    let error = sources(&server).resolve(&hub("org/m")).expect_err("down");
-    assert!(error.is_transient(), "{error}");
-    assert_eq!(server.seen().len(), 3, "as often as the settings say");
-}
-
-#[test]
-fn a_time_of_day_is_as_good_as_a_wait() {
-    // It is past, so nothing is waited for.
-    let past = "Wed, 21 Oct 2015 07:28:00 GMT";
-    let server = Server::start(move |seen, before| match before {
-        0 => Reply::Status(429, vec![("retry-after", past.to_owned())], Vec::new()),
-        _ => sharded(seen),
-    });
-    assert_eq!(sources(&server).resolve(&hub("org/m")).map(|shape| shape.parameters), Ok(PARAMETERS));
-    let far = "Fri, 21 Oct 2050 07:28:00 GMT";
-    let server =
-        Server::start(move |_, _| Reply::Status(429, vec![("retry-after", far.to_owned())], Vec::new()));
-    let error = sources(&server).resolve(&hub("org/m")).expect_err("too long");
-    let day = Some(Duration::from_hours(24));
-    assert!(matches!(error, SourceError::RateLimited { retry_after, .. } if retry_after == day), "{error}");
-    assert_eq!(server.seen().len(), 1);
 }
 
 #[test]
@@ -417,117 +271,6 @@ fn port(server: &Server) -> String {
 }
 
 #[test]
-fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
-    let (server, authority) = Server::start_with_tls(|seen, _| sharded(seen));
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("authority.pem");
-    std::fs::write(&file, authority).expect("written");
-    let endpoint = port(&server);
-    let arguments = ["estimate", "--model", "org/m", "--hub-endpoint", &endpoint];
-    let (code, words) = program(&arguments, &[]);
-    assert!(code == 1 && words.contains("SSL_CERT_FILE"), "{code}: {words}");
-    assert!(server.seen().is_empty(), "nothing is asked of a server that is not trusted");
-    let (code, words) = program(&arguments, &[("SSL_CERT_FILE", file.to_str().expect("a path"))]);
-    assert_eq!(code, 0, "{words}");
-    assert!(!server.seen().is_empty());
-    // It is another host's certificate.
-    let endpoint = endpoint.replace("localhost", "127.0.0.1");
-    let arguments = ["estimate", "--model", "org/m", "--hub-endpoint", &endpoint];
-    let (code, words) = program(&arguments, &[("SSL_CERT_FILE", file.to_str().expect("a path"))]);
-    assert!(code == 1 && words.contains("certificate"), "{code}: {words}");
-}
-
-#[test]
-fn proxies_of_the_environment_are_used_and_left_out() {
-    let proxy = Server::start(|_, _| Reply::Status(502, Vec::new(), Vec::new()));
-    let direct = Server::start(|seen, _| sharded(seen));
-    let through = format!("http://{}", proxy.address);
-    let arguments = ["estimate", "--model", "org/m", "--hub-endpoint", "https://hub.example"];
-    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
-        let before = proxy.seen().len();
-        let (code, words) = program(&arguments, &[(variable, &through)]);
-        assert_eq!(code, 1, "{words}");
-        let seen = proxy.seen();
-        assert!(seen.len() > before, "{variable} is not used: {words}");
-        assert!(seen.iter().all(|seen| seen.path == "hub.example:443"), "{seen:?}");
-    }
-    let before = proxy.seen().len();
-    let endpoint = direct.url();
-    let arguments = ["estimate", "--model", "org/m", "--hub-endpoint", &endpoint];
-    let (code, words) =
-        program(&arguments, &[("HTTPS_PROXY", &through), ("NO_PROXY", "127.0.0.1,.internal")]);
-    assert_eq!(code, 0, "{words}");
-    assert_eq!(proxy.seen().len(), before, "NO_PROXY names the host");
-}
-
-#[test]
-fn the_program_says_what_to_do_where_it_may_not_read() {
-    let server = Server::start(|seen, _| match seen.header("authorization") {
-        _ if seen.path.starts_with("/org/none/") => missing("RepoNotFound"),
-        Some(_) => Reply::Status(403, vec![("x-error-code", "GatedRepo".to_owned())], Vec::new()),
-        None => Reply::Status(401, vec![("x-error-code", "GatedRepo".to_owned())], Vec::new()),
-    });
-    let endpoint = server.url();
-    let estimate = |model: &str, environment: &[(&str, &str)]| {
-        program(&["estimate", "--model", model, "--hub-endpoint", &endpoint], environment)
-    };
-    for (model, environment, expected) in [
-        ("org/m", &[][..], &["401", "no access token in HF_TOKEN", "accept its terms at", "/org/m"][..]),
-        ("org/m", &[("HF_TOKEN", "hf_secret")], &["403", "the token in HF_TOKEN has no access"]),
-        ("org/none", &[], &["no such repository", "HF_TOKEN"]),
-    ] {
-        let (code, words) = estimate(model, environment);
-        assert_eq!(code, 1, "{words}");
-        for text in expected {
-            assert!(words.contains(text), "no {text:?} in {words}");
-        }
-        assert!(!words.contains("hf_secret") && !words.contains("tokenSecretRef"), "{words}");
-    }
-    let before = server.seen().len();
-    for value in ["1", "true", "YES", "on"] {
-        let (code, words) = estimate("org/m", &[("HF_HUB_OFFLINE", value)]);
-        assert!(code == 1 && words.contains("offline mode is on"), "{value}: {words}");
-    }
-    assert_eq!(server.seen().len(), before, "offline means no connection");
-    assert_eq!(estimate("org/m", &[("HF_HUB_OFFLINE", "0")]).0, 1);
-    assert!(server.seen().len() > before, "0 is not offline");
-}
-
-#[test]
-fn answers_that_break_off_are_asked_for_again() {
-    let server = Server::start(
-        |seen, before| if before == 0 { Reply::Cut(CONFIG.to_vec(), 20) } else { sharded(seen) },
-    );
-    assert_eq!(sources(&server).resolve(&hub("org/m")).map(|shape| shape.parameters), Ok(PARAMETERS));
-    let server = Server::start(|_, _| Reply::Cut(CONFIG.to_vec(), 20));
-    let error = sources(&server).resolve(&hub("org/m")).expect_err("always cut");
-    assert!(matches!(error, SourceError::Network { .. }) && error.is_transient(), "{error}");
-}
-
-#[test]
-fn answers_that_do_not_come_are_given_up() {
-    let server = Server::start(|_, _| Reply::Stalled);
-    let short = Settings { body_timeout: Duration::from_millis(100), attempts: 2, ..settings(&server) };
-    let started = Instant::now();
-    let error = Sources::new(short).expect("valid").resolve(&hub("org/m")).expect_err("stalled");
-    assert!(error.is_transient(), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    assert_eq!(server.seen().len(), 2);
-}
-
-#[test]
-fn a_server_that_sends_next_to_nothing_is_dropped_at_once() {
-    let server = Server::start(|_, _| Reply::Dripping);
-    let slow_for = Duration::from_millis(300);
-    let strict = Settings { body_timeout: Duration::from_mins(1), slow_for, ..settings(&server) };
-    let started = Instant::now();
-    let error = Sources::new(strict).expect("valid").resolve(&hub("org/m")).expect_err("too slow");
-    assert!(error.to_string().contains("less than 16 KiB a second") && error.is_transient(), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    assert_eq!(server.seen().len(), 1, "it would be as slow the next moment");
-}
-
-#[test]
 fn a_moved_file_at_an_address_is_read_again_and_an_unmoved_one_is_not() {
     let version = Arc::new(AtomicUsize::new(1));
     let mut file = llama_gguf(1, 10).bytes();
@@ -565,53 +308,6 @@ fn a_namespace_keeps_no_more_than_its_share() {
     drop(kept);
     sources.read("a", &hub("org/a3")).expect("room again");
     assert!(Arc::ptr_eq(&of_others, &sources.read("b", &hub("org/b0")).expect("still there")));
-}
-
-#[test]
-fn lying_servers_are_found_out() {
-    let range = vec![("content-range", "bytes 500-507/1000".to_owned())];
-    let server = Server::start(move |seen, _| match seen.path.rsplit('/').next() {
-        Some("m.gguf") => Reply::Status(206, range.clone(), vec![0; 8]),
-        _ => missing("EntryNotFound"),
-    });
-    let error = sources(&server).resolve(&gguf("org/m", "m.gguf")).expect_err("other bytes").to_string();
-    assert!(error.contains("sends others"), "{error}");
-    let index = br#"{"weight_map":{"a":"../../x.safetensors"}}"#;
-    let server = Server::start(|seen, _| match seen.path.rsplit('/').next() {
-        Some("model.safetensors.index.json") => Reply::File(index.to_vec(), None),
-        _ => sharded(seen),
-    });
-    let error = sources(&server).resolve(&hub("org/m")).expect_err("a path").to_string();
-    assert!(error.contains("not a file beside the index"), "{error}");
-    // A file that is shorter than its header says.
-    let server = Server::start(|seen, _| match seen.path.rsplit('/').next() {
-        Some("model-00002-of-00002.safetensors") => Reply::File(safetensors(SECOND), None),
-        _ => sharded(seen),
-    });
-    let error = sources(&server).resolve(&hub("org/m")).expect_err("short").to_string();
-    assert!(error.contains("incomplete"), "{error}");
-}
-
-#[test]
-fn an_answer_that_is_another_thing_is_called_what_it_is() {
-    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4661211808\n";
-    let page = b"<!DOCTYPE html><title>Sign in to the network</title>";
-    for (content, file, expected) in [
-        (&pointer[..], Some("m.gguf"), ["GGUF header", "Git LFS pointer", "4661211808 bytes"]),
-        (page, Some("m.gguf"), ["GGUF header", "a web page", "browser"]),
-        (page, None, ["config.json", "a web page", "browser"]),
-        (b"", None, ["config.json", "an empty file", "again"]),
-    ] {
-        let server = Server::start(move |seen, _| match seen.path.rsplit('/').next() {
-            Some("m.gguf" | "config.json") => Reply::File(content.to_vec(), Some(COMMIT)),
-            _ => missing("EntryNotFound"),
-        });
-        let source = file.map_or_else(|| hub("org/m"), |file| gguf("org/m", file));
-        let error = sources(&server).resolve(&source).expect_err("not a model").to_string();
-        for text in expected {
-            assert!(error.contains(text), "no {text:?} in {error}");
-        }
-    }
 }
 
 #[test]
@@ -657,77 +353,6 @@ fn what_was_resolved_is_not_asked_for_again() {
     let requests = server.seen().len();
     stale.resolve(&hub("org/m")).expect("resolves");
     assert_eq!(server.seen().len(), requests + 1);
-}
-
-#[test]
-fn failures_are_remembered_for_a_moment() {
-    let server = Server::start(|_, _| Reply::Status(401, Vec::new(), Vec::new()));
-    let sources = sources(&server);
-    assert!(sources.resolve(&hub("org/m")).is_err());
-    assert!(sources.resolve(&hub("org/m")).is_err());
-    assert_eq!(server.seen().len(), 1);
-}
-
-#[test]
-fn offline_means_no_connection() {
-    let server = Server::start(|seen, _| sharded(seen));
-    let sources = Sources::new(Settings { offline: true, ..settings(&server) }).expect("valid");
-    for source in [gguf("org/m", "m.gguf"), SourceRef::GgufUrl("https://example.com/m.gguf".to_owned())] {
-        let error = sources.resolve(&source).expect_err("offline");
-        assert!(matches!(error, SourceError::Offline { .. }), "{error}");
-        assert!(error.to_string().contains("model.catalog"), "{error}");
-    }
-    assert!(server.seen().is_empty());
-}
-
-#[test]
-fn references_that_lead_elsewhere_are_refused() {
-    let server = Server::start(|seen, _| sharded(seen));
-    let sources = sources(&server);
-    for repository in ["model", "../x", "a/b/c", "a/..", "a/b?x", "a b/c", "", "a/", "ä/b"] {
-        let error = sources.resolve(&hub(repository)).expect_err(repository);
-        assert!(matches!(error, SourceError::Invalid { .. }), "{repository}: {error}");
-    }
-    for (revision, file) in
-        [("..", None), ("a/../b", None), ("main", Some("../x.gguf")), ("main", Some("")), ("a\nb", None)]
-    {
-        let source = SourceRef::HuggingFace {
-            repository: "a/b".to_owned(),
-            revision: Some(revision.to_owned()),
-            file: file.map(str::to_owned),
-            token: None,
-        };
-        assert!(matches!(sources.resolve(&source), Err(SourceError::Invalid { .. })), "{revision} {file:?}");
-    }
-    assert!(server.seen().is_empty());
-    // A revision with a slash is one part of the path.
-    let source = SourceRef::HuggingFace {
-        repository: "a/b".to_owned(),
-        revision: Some("refs/pr/1".to_owned()),
-        file: None,
-        token: None,
-    };
-    sources.resolve(&source).expect("resolves");
-    assert_eq!(
-        server.seen().first().map(|seen| seen.path.clone()),
-        Some("/a/b/resolve/refs%2Fpr%2F1/config.json".to_owned())
-    );
-}
-
-#[test]
-fn a_server_that_does_not_speak_tls_is_an_error() {
-    let server = Server::start(|seen, _| sharded(seen));
-    let endpoint = format!("https://{}", server.address);
-    let tls = Settings { endpoint, attempts: 1, ..settings(&server) };
-    let error = Sources::new(tls).expect("valid").resolve(&hub("org/m")).expect_err("no TLS");
-    assert!(matches!(error, SourceError::Network { .. }), "{error}");
-    for endpoint in ["", "huggingface.co", "ftp://x", "https://", "https://x y"] {
-        let wrong = Settings { endpoint: endpoint.to_owned(), ..settings(&server) };
-        assert!(
-            matches!(Sources::new(wrong), Err(SourceError::Invalid { field: "endpoint", .. })),
-            "{endpoint}"
-        );
-    }
 }
 
 /// ModelOpt's checkpoints may say in a file of their own how they, and the cache, are quantised.

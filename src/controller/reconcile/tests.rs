@@ -19,7 +19,7 @@ const BASE: &str = "/apis/loadline.dev/v1alpha1/namespaces/team-a/modeldeploymen
 struct Harness {
     context: Arc<Context>,
     server: Recorded,
-    children: store::Writer<Deployment>,
+    children: store::Writer<Kept>,
     views: watch::Sender<Option<Arc<View>>>,
     woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
     told: mpsc::UnboundedReceiver<Key>,
@@ -41,7 +41,7 @@ impl Harness {
         let server = Recorded::default();
         let client = server.client(answer);
         let (views, view) = watch::channel(Some(seen(1, nodes)));
-        let mut children = store::Writer::<Deployment>::default();
+        let mut children = store::Writer::<Kept>::default();
         children.apply_watcher_event(&watcher::Event::Init);
         children.apply_watcher_event(&watcher::Event::InitDone);
         let (wake, woken) = mpsc::unbounded_channel();
@@ -170,7 +170,7 @@ async fn an_object_is_settled_once_and_then_left_in_peace() {
 
     // The watch has seen the Deployment, and not yet the status.
     let deployment: Deployment = serde_json::from_value(requests[1].1.clone()).unwrap();
-    harness.children.apply_watcher_event(&watcher::Event::Apply(deployment));
+    harness.children.apply_watcher_event(&watcher::Event::Apply(Kept::pack(deployment).unwrap()));
     for _ in 0..3 {
         harness.reconcile(&llama()).await.unwrap();
     }
@@ -303,12 +303,12 @@ async fn a_status_stands_until_its_model_has_been_read_and_the_replicas_are_brou
     let endpoint = "http://127.0.0.1:9".to_owned();
     let down = Settings { endpoint, attempts: 1, proxy_from_environment: false, ..Settings::default() };
     let mut harness = Harness::with(down, golden(), willing);
-    harness.children.apply_watcher_event(&watcher::Event::Apply(child("0a", 1)));
+    harness.children.apply_watcher_event(&watcher::Event::Apply(Kept::pack(child("0a", 1)).unwrap()));
     let mut object = from_hub();
     harness.reconcile(&DeserializeGuard(Ok(object.clone()))).await.unwrap();
     let scaled = ["PATCH /apis/apps/v1/namespaces/team-a/deployments/llama"];
     assert_eq!(harness.calls(), scaled, "no status, no event");
-    harness.children.apply_watcher_event(&watcher::Event::Apply(child("0a", 3)));
+    harness.children.apply_watcher_event(&watcher::Event::Apply(Kept::pack(child("0a", 3)).unwrap()));
     // It has been tried, and the outage told.
     assert_eq!(harness.told.recv().await, Some(name()));
     harness.reconcile(&DeserializeGuard(Ok(object.clone()))).await.unwrap();
@@ -356,7 +356,7 @@ async fn a_malformed_object_reports_what_runs() {
         let mut harness = Harness::new(golden(), move |call: &str, body: &Value| {
             if call == format!("GET {BASE}") { (200, live.clone()) } else { willing(call, body) }
         });
-        harness.children.apply_watcher_event(&watcher::Event::Apply(child(uid, 2)));
+        harness.children.apply_watcher_event(&watcher::Event::Apply(Kept::pack(child(uid, 2)).unwrap()));
         let invalid =
             InvalidObject { error: "invalid".to_owned(), metadata: object(&json!({"model": {}})).metadata };
         harness.reconcile(&DeserializeGuard(Err(invalid))).await.unwrap();

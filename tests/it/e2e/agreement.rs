@@ -105,9 +105,20 @@ fn sixty_objects_are_told_the_same_by_plan_and_by_their_status() {
             Ok((done.count() == objects.len()).then_some(()))
         });
         s.wait_quiet(super::scenario::SETTLED);
-        let manifest: Vec<String> = objects
+        // In the order in which GPUs are promised: of age, and of one second by name.
+        let mut created: Vec<(String, String)> = items(&all(s).unwrap())
+            .iter()
+            .map(|object| {
+                let of = |field| text(object, field).to_owned();
+                (of("/metadata/creationTimestamp"), of("/metadata/name"))
+            })
+            .collect();
+        created.sort();
+        let manifest: Vec<String> = created
             .into_iter()
-            .map(|mut object| {
+            .map(|(_, name)| {
+                let mut object =
+                    objects.iter().find(|object| object["metadata"]["name"] == *name).unwrap().clone();
                 object["metadata"]["namespace"] = json!(s.namespace);
                 object.to_string()
             })

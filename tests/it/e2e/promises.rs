@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::scenario::{Scenario, eventually, message, model_deployment, scenario};
+use super::scenario::{Scenario, eventually, message, model_deployment, scenario, scenario_with};
 use crate::cluster::{condition_of, items};
 use crate::controlplane::harness::fleet::{self, L4};
 
@@ -37,7 +37,8 @@ fn placeable(object: &Value) -> (String, String) {
 
 #[test]
 fn what_one_object_is_promised_no_other_is_told_to_fit_on() {
-    scenario("promised", |s| {
+    // Whoever runs a scheduler beside the cluster's own says so: "nobody" binds nothing.
+    scenario_with("promised", &["--label-grace=0s", "--allowed-schedulers=nobody"], |s| {
         let says = |name: &str, reason: &str| s.wait(name, reason, |object| placeable(object).1 == reason);
         s.apply("first", &unbound(3));
         says("first", "FitsNow");
