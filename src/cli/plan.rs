@@ -98,7 +98,7 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
     let inventory = Inventory::new(snapshot, &Sources::default());
     let sources = HubArguments::sources_of(arguments.permits.settings(arguments.hub.settings()))?;
     let resolver = Resolver { sources, config_maps: given.config_maps, namespace };
-    let outcomes = outcomes(given.objects, &permits, &resolver, &inventory, arguments.each);
+    let outcomes = outcomes(&given.objects, &permits, &resolver, &inventory, arguments.each);
     print(&outcomes, arguments.output, printer)?;
     Ok(status(&outcomes))
 }
@@ -258,10 +258,11 @@ fn files(path: &Path, recursive: bool) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What comes of all, in their order: that of the files, and in a cluster that of their creation. What one of them is
-/// promised, the next finds taken.
+/// What comes of all, in their order: that of the files, and in a cluster that of their creation. What is promised to one
+/// of them, no other is told that it fits on: as the controller has it, promises are made in that order first, and then each
+/// is judged with those to all others.
 fn outcomes(
-    objects: Vec<Manifest>,
+    objects: &[Manifest],
     permits: &Permits,
     resolver: &Resolver,
     inventory: &Inventory,
@@ -269,20 +270,32 @@ fn outcomes(
 ) -> Vec<Outcome> {
     let mut promised = Arc::new(Promises::default());
     let mut outcomes = Vec::with_capacity(objects.len());
+    // Those before it have been judged without what it is promised.
+    let mut last_promised = 0;
     for manifest in objects {
         let here = inventory.promising(Arc::clone(&promised));
         let outcome = outcome(manifest, permits, resolver, &here);
         if let Some(wanted) = outcome.plan().and_then(Plan::wanted).filter(|_| !each) {
             let owner = Owner { namespace: &outcome.namespace, name: &outcome.name };
-            Arc::make_mut(&mut promised).extend(&wanted.promises(owner, &here));
+            let own = wanted.promises(owner, &here);
+            if !own.is_empty() {
+                last_promised = outcomes.len();
+                Arc::make_mut(&mut promised).extend(&own);
+            }
         }
         outcomes.push(outcome);
+    }
+    let here = inventory.promising(promised);
+    for (manifest, judged) in objects.iter().zip(&mut outcomes).take(last_promised) {
+        if judged.plan().is_some() {
+            *judged = outcome(manifest, permits, resolver, &here);
+        }
     }
     outcomes
 }
 
-fn outcome(manifest: Manifest, permits: &Permits, resolver: &Resolver, inventory: &Inventory) -> Outcome {
-    let namespace = manifest.namespace.unwrap_or_else(|| resolver.namespace.clone());
+fn outcome(manifest: &Manifest, permits: &Permits, resolver: &Resolver, inventory: &Inventory) -> Outcome {
+    let namespace = manifest.namespace.clone().unwrap_or_else(|| resolver.namespace.clone());
     let found = match &manifest.spec {
         Err(faults) => Found::Malformed(faults.clone()),
         Ok(spec) => {
@@ -291,7 +304,7 @@ fn outcome(manifest: Manifest, permits: &Permits, resolver: &Resolver, inventory
             Found::of(subject, permits, inventory, || resolver.resolve(&namespace, spec))
         }
     };
-    Outcome { namespace, name: manifest.name, origin: manifest.origin, found }
+    Outcome { namespace, name: manifest.name.clone(), origin: manifest.origin.clone(), found }
 }
 
 fn print(outcomes: &[Outcome], format: PlanFormat, printer: Printer) -> anyhow::Result<()> {

@@ -130,6 +130,24 @@ fn what_one_object_will_take_the_next_finds_promised() {
 }
 
 #[test]
+fn what_comes_first_and_runs_nothing_is_not_told_that_it_fits_on_what_another_is_promised() {
+    let engine = json!({"name": "vllm", "image": "registry.example/own:1"});
+    let estimate = object("estimate", json!({"engine": {"name": "none"}}));
+    let runs = object("runs", json!({"engine": engine}));
+    for objects in [[estimate.clone(), runs.clone()], [runs, estimate]] {
+        let run = planned(&objects, &cluster(&[node("l4", "23034")]), "-o json");
+        let mut reasons: Vec<(String, String)> = results(&run)
+            .iter()
+            .map(|result| (result["name"].to_string(), result["reason"].to_string()))
+            .collect();
+        reasons.sort();
+        let expected = [("\"estimate\"", "\"PromisedToAnother\""), ("\"runs\"", "\"FitsNow\"")]
+            .map(|(name, reason)| (name.to_owned(), reason.to_owned()));
+        assert_eq!(reasons, expected, "whichever comes first");
+    }
+}
+
+#[test]
 fn the_exit_code_is_the_verdict() {
     let (l4, t4) = (node("l4", "23034"), node("t4", "15360"));
     let fits = || object("fits", json!({}));

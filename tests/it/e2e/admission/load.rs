@@ -20,7 +20,15 @@ use crate::controlplane::harness::free_ports;
 pub(super) struct Balancer {
     /// Where it listens.
     pub(super) port: u16,
-    backends: Arc<Mutex<Vec<(u16, bool)>>>,
+    backends: Arc<Mutex<Vec<Backend>>>,
+}
+
+/// A replica, as the balancer sees it.
+struct Backend {
+    port: u16,
+    is_in: bool,
+    /// Connections that are open to it.
+    open: Arc<AtomicUsize>,
 }
 
 impl Balancer {
@@ -29,18 +37,19 @@ impl Balancer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let [first, second] = free_ports().unwrap();
-        let backends = Arc::new(Mutex::new(vec![(first, true), (second, true)]));
+        let backend = |port| Backend { port, is_in: true, open: Arc::default() };
+        let backends = Arc::new(Mutex::new(vec![backend(first), backend(second)]));
         let (all, next) = (Arc::clone(&backends), AtomicUsize::new(0));
         // It ends with the process: what comes when the scenario is over finds nobody.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let among: Vec<u16> =
-                    all.lock().unwrap().iter().filter(|(_, is_in)| *is_in).map(|(port, _)| *port).collect();
-                let Some(&port) = among.get(next.fetch_add(1, Ordering::Relaxed) % among.len().max(1)) else {
+                let all = all.lock().unwrap();
+                let among: Vec<&Backend> = all.iter().filter(|backend| backend.is_in).collect();
+                let Some(to) = among.get(next.fetch_add(1, Ordering::Relaxed) % among.len().max(1)) else {
                     continue;
                 };
-                if let Ok(server) = TcpStream::connect(("127.0.0.1", port)) {
-                    join(client, server);
+                if let Ok(server) = TcpStream::connect(("127.0.0.1", to.port)) {
+                    join(client, server, &to.open);
                 }
             }
         });
@@ -48,15 +57,18 @@ impl Balancer {
     }
 
     pub(super) fn backends(&self) -> Vec<u16> {
-        self.backends.lock().unwrap().iter().map(|(port, _)| *port).collect()
+        self.backends.lock().unwrap().iter().map(|backend| backend.port).collect()
     }
 
-    pub(super) fn take_out(&self, at: usize) {
-        self.backends.lock().unwrap()[at].1 = false;
+    /// Sends nobody there any more; how many connections are open to it still.
+    pub(super) fn take_out(&self, at: usize) -> usize {
+        let backend = &mut self.backends.lock().unwrap()[at];
+        backend.is_in = false;
+        backend.open.load(Ordering::Relaxed)
     }
 
     pub(super) fn put_in(&self, at: usize) {
-        self.backends.lock().unwrap()[at].1 = true;
+        self.backends.lock().unwrap()[at].is_in = true;
     }
 
     /// As a Service learns of what has become of its pods: late.
@@ -64,14 +76,15 @@ impl Balancer {
         let backends = Arc::clone(&self.backends);
         thread::spawn(move || {
             thread::sleep(lag);
-            backends.lock().unwrap()[at].1 = false;
+            backends.lock().unwrap()[at].is_in = false;
         })
     }
 }
 
 /// Passes bytes both ways until one side ends.
-fn join(client: TcpStream, server: TcpStream) {
-    let pass = |mut from: TcpStream, mut to: TcpStream| {
+fn join(client: TcpStream, server: TcpStream, open: &Arc<AtomicUsize>) {
+    open.fetch_add(1, Ordering::Relaxed);
+    let pass = |mut from: TcpStream, mut to: TcpStream, open: Option<Arc<AtomicUsize>>| {
         thread::spawn(move || {
             let mut buffer = [0; 16 << 10];
             loop {
@@ -85,11 +98,14 @@ fn join(client: TcpStream, server: TcpStream) {
                 }
             }
             let _: io::Result<()> = to.shutdown(Shutdown::Both).and(from.shutdown(Shutdown::Both));
+            if let Some(open) = open {
+                open.fetch_sub(1, Ordering::Relaxed);
+            }
         });
     };
     let _ = client.set_nodelay(true).and(server.set_nodelay(true));
-    pass(client.try_clone().unwrap(), server.try_clone().unwrap());
-    pass(server, client);
+    pass(client.try_clone().unwrap(), server.try_clone().unwrap(), None);
+    pass(server, client, Some(Arc::clone(open)));
 }
 
 /// What became of the questions.
