@@ -1,22 +1,18 @@
-//! Models with recurrent layers alone: Mamba and RWKV.
+//! Models with recurrent layers alone that are no Mamba: RWKV and xLSTM.
 
-use super::builder::Builder;
-use super::decoder::{Dims, HIDDEN_KEYS, Style};
-use super::dense_families::LLAMA;
-use super::fields::{FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
-use super::recurrent::{Mamba1, Mamba2};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::fields::{Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 use crate::model::{Layer, ParseError, Role, Split, State, StateKind};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["mamba", "falcon_mamba", "mamba2", "rwkv", "rwkv5", "rwkv6", "xlstm"];
+pub(crate) const TYPES: &[&str] = &["rwkv", "rwkv5", "rwkv6", "xlstm"];
 
-/// The blocks and the state per sequence of a Mamba or RWKV config.
-pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+/// The blocks and the state per sequence of a RWKV or xLSTM config.
+pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     match model_type {
         "rwkv" => rwkv4(f, b),
-        "rwkv5" | "rwkv6" => rwkv(model_type, f, b),
         "xlstm" => xlstm(f, b),
-        _ => pure_mamba(model_type, f, b),
+        _ => rwkv(model_type, f, b),
     }
 }
 
@@ -121,56 +117,6 @@ fn xlstm(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     if !b.shape.tied_embeddings {
         b.linear("lm_head", Role::OutputHead, (vocabulary, hidden), Split::Vocabulary, false);
     }
-    Ok(())
-}
-
-/// Mamba and Mamba-2 alone.
-fn pure_mamba(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let hidden = f.need(&HIDDEN_KEYS, WIDTH)?;
-    let layers = f.need(&["num_hidden_layers", "n_layer"], LAYERS)?;
-    let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
-    b.shape.hidden_size = hidden;
-    b.shape.vocabulary = vocabulary;
-    let dims = Dims { hidden, layers, heads: 0, kv_heads: 0, head_dim: 0, vocabulary };
-    let style = Style {
-        embed: if model_type == "mamba2" { "backbone.embeddings" } else { "backbone.embedding" },
-        layers: "backbone.layers",
-        norm: "backbone.norm_f",
-        norms: &["norm"],
-        tied: f.flag_or("tie_word_embeddings", model_type != "mamba2")?,
-        ..LLAMA
-    };
-    let second = if model_type == "mamba2" {
-        let inner = hidden * f.positive_or("expand", FACTOR, 2)?;
-        let dim = f.positive_or("head_dim", WIDTH, 64)?;
-        Some(Mamba2 {
-            inner,
-            heads: f.positive_or("num_heads", HEADS, (inner / dim).max(1))?,
-            groups: f.positive_or("n_groups", HEADS, 8)?,
-            state: f.positive_or("state_size", WIDTH, 128)?,
-            kernel: f.positive_or("conv_kernel", FACTOR, 4)?,
-            conv_bias: f.flag_or("use_conv_bias", true)?,
-            bias: f.flag_or("use_bias", false)?,
-            normed: true,
-        })
-    } else {
-        None
-    };
-    let first = Mamba1::read(f, "", hidden)?;
-    style.open(b, &dims);
-    for layer in 0..layers {
-        b.begin_layer(format!("{}.{layer}.", style.layers), layer);
-        style.layer_norms(b, hidden);
-        let state = if let Some(mamba) = second {
-            mamba.build(b, "mixer", hidden);
-            mamba.kept()
-        } else {
-            first.build(b, "mixer", hidden);
-            first.kept()
-        };
-        b.keep(Layer { attention: None, state: Some(state) });
-    }
-    style.close(b, &dims);
     Ok(())
 }
 

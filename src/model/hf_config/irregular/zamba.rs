@@ -1,17 +1,17 @@
 //! Zamba: Mamba layers, some of which also pass through one of few shared transformer blocks.
 
-use super::builder::Builder;
-use super::decoder::{Dims, Style};
-use super::dense_families::LLAMA;
-use super::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
-use super::recurrent::Mamba2;
+use crate::model::hf_config::block::names::{LLAMA, Style};
+use crate::model::hf_config::block::state::Mamba2;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
+use crate::model::hf_config::measures::Dims;
 use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split, State, StateKind};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["zamba", "zamba2"];
+pub(crate) const TYPES: &[&str] = &["zamba", "zamba2"];
 
 /// The Mamba layers of a Zamba config, and the blocks that they share.
-pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     if model_type == "zamba" { first(f, b) } else { second(f, b) }
 }
 

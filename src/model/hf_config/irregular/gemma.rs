@@ -1,14 +1,18 @@
 //! Gemma 3n and Gemma 4: embeddings per layer, caches shared between layers, heads that differ by kind of layer.
 
-use super::blocks::{Gqa, Mlp, MlpNames, Moe, MoeNames, QkNorm};
-use super::builder::Builder;
-use super::decoder::{Dims, Ffn, Style, check_groups, spans_by_type};
-use super::dense_families::LLAMA;
-use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
+use crate::model::hf_config::block::attention::{Gqa, QkNorm};
+use crate::model::hf_config::block::mlp::{Ffn, Mlp, Moe};
+use crate::model::hf_config::block::names::{LLAMA, MlpNames, MoeNames, Style};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::families::family::{LayerRule, SPANS};
+use crate::model::hf_config::families::layers::kinds;
+use crate::model::hf_config::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
+use crate::model::hf_config::measures::{Dims, check_groups};
+use crate::model::pattern::{Every, Kind};
 use crate::model::{Layer, ParseError, Role, Span, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["gemma3n_text", "gemma4_text"];
+pub(crate) const TYPES: &[&str] = &["gemma3n_text", "gemma4_text"];
 
 const NORMS: &[&str] = &[
     "input_layernorm",
@@ -53,7 +57,7 @@ impl PerLayer {
 }
 
 /// The tensors, caches and spans of a Gemma 3n or Gemma 4 config.
-pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
     let style = Style { norms: NORMS, tied: f.flag_or("tie_word_embeddings", true)?, ..LLAMA };
     let spans = spans(model_type, f, dims.layers)?;
@@ -68,15 +72,12 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
 
 /// Which tokens each layer keeps.
 fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, ParseError> {
-    if let Some(spans) = spans_by_type(f, layers)? {
-        return Ok(spans);
-    }
     let (period, window) = if model_type == "gemma3n_text" { (5, 512) } else { (6, 1024) };
-    let period = f.positive_or("sliding_window_pattern", FACTOR, period)?;
+    let every = LayerRule::Every(Every::full(period), &["sliding_window_pattern"], None);
     let window = f.positive_or("sliding_window", TOKENS, window)?;
-    Ok((1..=layers)
-        .map(|layer| if layer.is_multiple_of(period) { Span::Full } else { Span::Sliding(window) })
-        .collect())
+    let kinds = kinds(&[SPANS, every], f, Some(layers))?.unwrap_or_default();
+    let span = |kind| if kind == Kind::Sliding { Span::Sliding(window) } else { Span::Full };
+    Ok(kinds.into_iter().map(span).collect())
 }
 
 /// Gemma 4.
@@ -88,7 +89,7 @@ fn fourth(
     spans: &[Span],
     first_shared: u64,
 ) -> Result<(), ParseError> {
-    let local = Gqa { qk_norm: QkNorm::Head, ..super::hybrid::plain(dims) };
+    let local = Gqa { qk_norm: QkNorm::Head, ..Gqa::plain(dims) };
     let global_dim = f.positive_or("global_head_dim", WIDTH, dims.head_dim)?;
     let global_heads = f.positive_or("num_global_key_value_heads", HEADS, dims.kv_heads)?;
     check_groups(f, "num_global_key_value_heads", dims.heads, global_heads)?;
@@ -156,7 +157,7 @@ fn third(
     spans: &[Span],
     first_shared: u64,
 ) -> Result<(), ParseError> {
-    let gqa = Gqa { qk_norm: QkNorm::Head, ..super::hybrid::plain(dims) };
+    let gqa = Gqa { qk_norm: QkNorm::Head, ..Gqa::plain(dims) };
     let widths = match f.get("intermediate_size") {
         Some(serde_json::Value::Array(_)) => f.numbers("intermediate_size", WIDTH)?.unwrap_or_default(),
         _ => vec![f.need(&["intermediate_size"], WIDTH)?],

@@ -1,16 +1,16 @@
 //! JetMoE: a mixture of experts in attention too, whose experts share keys and values.
 
-use super::builder::Builder;
-use super::decoder::{Dims, Style};
-use super::dense_families::LLAMA;
-use super::fields::{EXPERTS, Fields, HEADS, WIDTH};
+use crate::model::hf_config::block::names::{LLAMA, Style};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::fields::{EXPERTS, Fields, HEADS, WIDTH};
+use crate::model::hf_config::measures::Dims;
 use crate::model::{Attention, CacheKind, Experts, Layer, ParseError, Role, Span, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["jetmoe"];
+pub(crate) const TYPES: &[&str] = &["jetmoe"];
 
 /// Reads it.
-pub(super) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let kv_heads = f.positive_or("num_key_value_heads", HEADS, 16)?;
     let dim = f.positive_or("kv_channels", WIDTH, 128)?;
     let count = f.positive_or("num_local_experts", EXPERTS, 8)?;

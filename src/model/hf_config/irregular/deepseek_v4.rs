@@ -1,15 +1,15 @@
 //! DeepSeek-V4: one shared key-value head, compressed along the sequence, beside a window.
 
-use super::blocks::{Moe, MoeNames};
-use super::builder::Builder;
-use super::decoder::{Dims, Style};
-use super::dense_families::LLAMA;
-use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
-use super::moe::{MIXTRAL_MOE, next_token_layers};
+use crate::model::hf_config::block::mlp::Moe;
+use crate::model::hf_config::block::names::{LLAMA, MIXTRAL_MOE, MoeNames, Style};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::decoder::next_token_layers;
+use crate::model::hf_config::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
+use crate::model::hf_config::measures::Dims;
 use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["deepseek_v4", "deepseek_ref"];
+pub(crate) const TYPES: &[&str] = &["deepseek_v4", "deepseek_ref"];
 
 /// The ratio at which an indexer picks the compressed entries.
 const INDEXED_RATIO: u64 = 4;
@@ -32,7 +32,7 @@ struct Parts {
 }
 
 /// Reads it.
-pub(super) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
     let count = f.need(&["n_routed_experts"], EXPERTS)?;
     let width = f.need(&["moe_intermediate_size"], WIDTH)?;
@@ -84,7 +84,7 @@ pub(super) fn build(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     style.close(b, &dims);
     parts.hyper_connection(b, "hc_head", parts.streams);
     let drafts = f.or("num_nextn_predict_layers", LAYERS, 0)?;
-    next_token_layers(b, &dims, drafts, ("mtp", 0), |b| parts.layer(b, &style, 0));
+    next_token_layers(b, dims.hidden, drafts, ("mtp", 0), |b| parts.layer(b, &style, 0));
     b.described("DeepSeek-V4");
     Ok(())
 }
