@@ -4,11 +4,11 @@
 
 use std::collections::HashSet;
 
-use super::pattern::Pattern;
+use crate::estimate::weights::pattern::Pattern;
 
 /// The modules that are left alone.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Ignored {
+pub(crate) struct Ignored {
     names: HashSet<String>,
     globs: Vec<String>,
     patterns: Vec<Pattern>,
@@ -16,7 +16,7 @@ pub(super) struct Ignored {
 
 impl Ignored {
     /// Reads the entries of a config. A pattern that cannot be read matches nothing.
-    pub(super) fn new(entries: &[String]) -> Self {
+    pub(crate) fn new(entries: &[String]) -> Self {
         let mut ignored = Self::default();
         for entry in entries {
             if let Some(pattern) = entry.strip_prefix("re:") {
@@ -31,7 +31,7 @@ impl Ignored {
     }
 
     /// Whether a tensor belongs to one of them.
-    pub(super) fn matches(&self, tensor: &str) -> bool {
+    pub(crate) fn matches(&self, tensor: &str) -> bool {
         let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
         let module = normal(module);
         self.names_match(module)

@@ -2,9 +2,9 @@
 //!
 //! Source: vLLM's `kv_cache_utils` and `kv_cache_planning` (0.19 to 0.33): layers are bucketed by kind, buckets cut into groups of
 //! equal size, and a request takes `group size x page x blocks of every group`. Layers of several page sizes are another matter:
-//! see `kv_vllm_packed`.
+//! see `packed`.
 
-use super::kv_cache::Cache;
+use super::by_layer::Cache;
 use crate::model::{CacheKind, Layer, ModelShape, Span};
 use crate::units::Overflow;
 
@@ -18,7 +18,7 @@ struct Bucket {
 
 /// Which tokens of a sequence a layer keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Full,
     Sliding(u64),
     Chunked(u64),
@@ -26,7 +26,7 @@ pub(super) enum Kind {
 }
 
 /// Bytes of the pool, on one rank, that holds the sequences of `cache`: of layers whose pages are of one size.
-pub(super) fn pool(cache: &Cache, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
+pub(crate) fn pool(cache: &Cache, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
     let mut buckets: Vec<Bucket> = Vec::new();
     let mut add = |kind: Kind, unit: u128| {
         if unit == 0 {
@@ -115,7 +115,7 @@ fn held_tokens(cache: &Cache, kind: Kind) -> u128 {
 }
 
 /// Blocks that the sequences take of one group. What is in flight is shared among them: it counts once.
-pub(super) fn blocks_of(cache: &Cache, kind: Kind, tokens: u128) -> Result<u128, Overflow> {
+pub(crate) fn blocks_of(cache: &Cache, kind: Kind, tokens: u128) -> Result<u128, Overflow> {
     let context = u128::from(cache.context);
     let sequences = u128::from(cache.sequences);
     let whole = context.div_ceil(tokens);

@@ -6,8 +6,8 @@
 //! the groups. The states are windows of 8 and 128 tokens in blocks of 4 and 8, and every group's block is as large as the widest
 //! group's: what is in flight of them outweighs all else (vllm-project/vllm#54703, #44376).
 
-use super::kv_cache::Cache;
-use super::kv_vllm::{Kind, blocks_of};
+use super::by_layer::Cache;
+use super::paged::{Kind, blocks_of};
 use crate::model::CacheKind;
 use crate::precision::CachePrecision;
 use crate::units::Overflow;
@@ -55,7 +55,7 @@ impl Bucket {
 }
 
 /// Bytes of the pool, on one rank, for compressed caches; none is none.
-pub(super) fn pool(cache: &Cache, layers: &[CacheKind]) -> Result<u128, Overflow> {
+pub(crate) fn pool(cache: &Cache, layers: &[CacheKind]) -> Result<u128, Overflow> {
     let buckets = buckets(cache, layers)?;
     let Some(first) = buckets.first() else { return Ok(0) };
     // One pattern for all groups: the number of repeats that pads least.

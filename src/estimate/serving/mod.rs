@@ -1,14 +1,20 @@
 //! The estimate of a serving workload: every component on every stage, and the GPU that needs most.
 
-use super::kv_cache::{self, Cache};
-use super::parallelism::{self, Layout, Stage};
+mod activations;
+mod adapters;
+mod llama_cpp;
+mod overhead;
+mod speculation;
+
+use super::cache::by_layer::Cache;
+use super::cache::element;
+use super::parallelism::{self, Stage};
 use super::profile::{self, Profile};
 use super::ranks;
+use super::run::Run;
 use super::version::{self, EngineVersion, VllmRules};
-use super::weights::{self, Loading};
-use super::{
-    Components, Estimate, EstimateError, Logged, Term, Workload, activations, adapters, overhead, speculation,
-};
+use super::weights::loading::{self, Loading};
+use super::{Components, Estimate, EstimateError, Logged, Term, Workload};
 use crate::model::{Confidence, ModelShape, ShapeSource};
 use crate::precision::{CachePrecision, Engine};
 use crate::units::{Bytes, Overflow};
@@ -30,7 +36,7 @@ struct Gpu {
 }
 
 /// What serving a model needs.
-pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
+pub(crate) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estimate, EstimateError> {
     if workload.options.tower_file && !shape.multimodal {
         return Err(EstimateError::Invalid {
             field: "engine.args",
@@ -43,7 +49,7 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
     let shape = text.as_ref().unwrap_or(shape);
     let profile = profile::of(workload.engine);
     let mut notes = shape.notes.clone();
-    let loading = weights::loading(shape, workload);
+    let loading = loading::loading(shape, workload);
     let told_batch = workload.batched_tokens;
     let workload = complete(shape, workload, &loading, &profile, &mut notes)?;
     let layout = parallelism::layout(shape, &workload)?;
@@ -57,11 +63,12 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
         speculation::check(shape, speculation)?;
     }
 
-    let cache = Cache::new(shape, &workload, &loading, &layout, &profile);
+    let run = Run { shape, workload: &workload, profile: &profile, loading: &loading, layout: &layout };
+    let cache = Cache::new(&run);
     let mut components = Components::default();
     let mut most: Option<(Bytes, Gpu, &Stage)> = None;
     for stage in &layout.stages {
-        let gpu = gpu(shape, &workload, &profile, &layout, &loading, &cache, stage)?;
+        let gpu = gpu(&run, &cache, stage)?;
         components = components.plus(&gpu.components.times(layout.ranks.gpus)?)?;
         let total = gpu.components.total()?;
         if most.as_ref().is_none_or(|(largest, ..)| total > *largest) {
@@ -70,8 +77,8 @@ pub(super) fn estimate(shape: &ModelShape, workload: &Workload) -> Result<Estima
     }
     let (total_per_gpu, gpu, stage) = most.ok_or(Overflow)?;
     notes.extend(on_paper(&gpu, &loading));
-    let mut confidence = confidence(&gpu, shape, &loading);
-    if let Some(note) = other_versions(shape, &workload, &cache, stage, total_per_gpu)? {
+    let mut confidence = confidence(&gpu, &run);
+    if let Some(note) = other_versions(&run, &cache, stage, total_per_gpu)? {
         notes.push(note);
         confidence = confidence.max(Confidence::Derived);
     }
@@ -103,12 +110,12 @@ fn on_paper(gpu: &Gpu, loading: &Loading) -> Option<String> {
 
 /// That the engine's other versions would need more or less than a hundredth of it, where none is told.
 fn other_versions(
-    shape: &ModelShape,
-    workload: &Workload,
+    run: &Run<'_>,
     cache: &Cache,
     stage: &Stage,
     total: Bytes,
 ) -> Result<Option<String>, EstimateError> {
+    let Run { shape, workload, .. } = *run;
     if workload.engine != Engine::Vllm || workload.options.engine_version.is_some() {
         return Ok(None);
     }
@@ -189,7 +196,7 @@ fn complete(
     workload.context = Some(context);
     workload.precision = Some(loading.precision);
     notes.extend(no_such_cache(&workload, loading));
-    workload.cache_precision = kv_cache::resolve(shape, &workload, loading);
+    workload.cache_precision = element::resolve(shape, &workload, loading);
     // No pass is longer than all that is held.
     let held = context.saturating_mul(workload.running());
     workload.batched_tokens = Some(workload.batched_tokens.unwrap_or(profile.batched_tokens.min(held)));
@@ -210,20 +217,13 @@ fn no_such_cache(workload: &Workload, loading: &Loading) -> Option<String> {
 }
 
 /// What one GPU of a stage needs.
-fn gpu(
-    shape: &ModelShape,
-    workload: &Workload,
-    profile: &Profile,
-    layout: &Layout,
-    loading: &Loading,
-    cache: &Cache,
-    stage: &Stage,
-) -> Result<Gpu, EstimateError> {
-    let weights = loading.stage(shape, workload, profile, layout, stage)?;
+fn gpu(run: &Run<'_>, cache: &Cache, stage: &Stage) -> Result<Gpu, EstimateError> {
+    let Run { shape, workload, profile, loading, .. } = *run;
+    let weights = run.weights(stage)?;
     let kv_cache = cache.stage(shape, stage)?;
-    let activations = activations::stage(shape, workload, profile, loading.element_bytes(), layout, stage)?;
-    let overhead = overhead::gpu(shape, workload, profile, loading.element_bytes(), layout, stage)?;
-    let rounding = loading.rounding(shape, workload, profile, layout, stage)?;
+    let activations = activations::stage(run, stage)?;
+    let overhead = overhead::gpu(run, stage)?;
+    let rounding = run.rounding(stage)?;
     // Of a config it is asked what an engine loads, and that is what engines log; of files, what is in them.
     let tables_are = if loading.is_of_files(shape) { "overhead" } else { "weights" };
     let (tables_loaded, tables_beside) =
@@ -240,12 +240,12 @@ fn gpu(
         high: bytes,
     };
     let most = match loading.least_quantised() {
-        Some(least) => least.stage(shape, workload, profile, layout, stage)?.max(weights),
+        Some(least) => Run { loading: &least, ..*run }.weights(stage)?.max(weights),
         None => weights,
     };
-    let formula = loading.formula(shape, layout);
+    let formula = run.weights_formula();
     let mut terms = vec![Term { high: most, ..exact("weights", formula, weights, loading.confidence) }];
-    let draft = speculation::stage(shape, workload, profile, loading, layout, stage, cache)?;
+    let draft = speculation::stage(run, stage, cache)?;
     let (mut draft_weights, mut draft_cache) = (Bytes::ZERO, Bytes::ZERO);
     if let Some(draft) = &draft {
         (draft_weights, draft_cache) = (draft.weights, draft.cache);
@@ -284,7 +284,7 @@ fn gpu(
     let mut slots = Bytes::ZERO;
     if let Some(adapters) = workload.options.adapters {
         let matrices;
-        (slots, matrices) = adapters::stage(shape, workload, adapters, layout, stage)?;
+        (slots, matrices) = adapters::stage(run, adapters, stage)?;
         let formula =
             format!("LoRA: {} adapters of rank {} on {matrices} matrices", adapters.count, adapters.rank);
         terms.push(ranged("overhead", formula, slots, (1, 1), (1, 1))?);
@@ -327,7 +327,8 @@ fn ranged(
 }
 
 /// The least sure of the components that matter: weights and caches always, the rest where it is a tenth of the whole.
-fn confidence(gpu: &Gpu, shape: &ModelShape, loading: &Loading) -> Confidence {
+fn confidence(gpu: &Gpu, run: &Run<'_>) -> Confidence {
+    let Run { shape, loading, .. } = *run;
     let mut worst = loading.confidence;
     if !shape.layers.is_empty() {
         worst = worst.max(shape.cache_confidence);

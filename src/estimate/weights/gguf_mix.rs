@@ -4,7 +4,7 @@
 //! of the rules: llama.cpp's quantiser (`llama-quant.cpp`), for a model quantised without an importance matrix where both are
 //! usual, which is the larger.
 
-use super::format::{Format, HALF};
+use crate::estimate::weights::format::{Format, HALF};
 use crate::model::{CacheKind, ModelShape, Role, Split, Tensor};
 use crate::precision::Precision;
 
@@ -124,7 +124,7 @@ impl Model {
 }
 
 /// The storage of a tensor in a mix.
-pub(super) fn format(mix: Precision, tensor: &Tensor, shape: &ModelShape) -> Format {
+pub(crate) fn format(mix: Precision, tensor: &Tensor, shape: &ModelShape) -> Format {
     let head_too = shape.tied_embeddings && tensor.role == Role::Embedding;
     let part = part(tensor, head_too);
     match tensor.role {
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn mixes_come_to_their_published_sizes() {
-        let json = include_bytes!("../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
+        let json = include_bytes!("../../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
         let llama = hf_config::parse(json, "llama").expect("a config");
         // llama.cpp, tools/quantize/README.md: bits per weight of Llama-3.1-8B.
         for (mix, published) in [
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn rows_that_are_no_multiple_of_a_block_fall_back() {
-        let json = include_bytes!("../../tests/fixtures/configs/Qwen__Qwen2.5-0.5B-Instruct.json");
+        let json = include_bytes!("../../../tests/fixtures/configs/Qwen__Qwen2.5-0.5B-Instruct.json");
         let qwen = hf_config::parse(json, "qwen").expect("a config");
         let query =
             qwen.tensors.iter().find(|tensor| tensor.name.contains("q_proj.weight")).expect("queries");

@@ -5,9 +5,9 @@
 //! to 8946). Since then the mask of flash attention has 16 bits (ggml-org/llama.cpp#23764) and the server reserves logits for one
 //! token of each slot (#23861), so that a layer decides: see [`layer`].
 
-use super::figure::Figure;
-use super::parallelism::Stage;
-use super::{EngineVersion, EstimateError, Workload, bytes_of, version};
+use crate::estimate::figure::Figure;
+use crate::estimate::parallelism::Stage;
+use crate::estimate::{EngineVersion, EstimateError, Workload, bytes_of, version};
 use crate::model::{CacheKind, ModelShape, Span};
 use crate::units::{MIB, Overflow};
 
@@ -15,7 +15,7 @@ use crate::units::{MIB, Overflow};
 const FEW_OUTPUTS: u32 = 9450;
 
 /// The compute buffer of one GPU.
-pub(super) fn compute_buffer(
+pub(crate) fn compute_buffer(
     shape: &ModelShape,
     workload: &Workload,
     stage: &Stage,
@@ -247,7 +247,7 @@ fn add(parts: &[u128]) -> Result<u128, Overflow> {
 #[cfg(test)]
 mod tests {
     use super::{every_score, layer};
-    use crate::estimate::llama_cpp::Widths;
+    use crate::estimate::serving::llama_cpp::Widths;
 
     /// Elements for each token that llama.cpp of October 2026 reserves beside the mask, with flash attention.
     #[test]

@@ -1,15 +1,14 @@
 //! What the process holds that is neither weights, caches nor activations: context, libraries, graphs.
 
-use super::parallelism::{Layout, Stage, holds, shard};
-use super::profile::Profile;
-use super::{EstimateError, Workload, bytes_of};
-use crate::model::{CacheKind, ModelShape, Role};
-use crate::precision::Engine;
+use crate::estimate::parallelism::{Stage, holds, shard};
+use crate::estimate::run::Run;
+use crate::estimate::{EstimateError, bytes_of};
+use crate::model::{CacheKind, Role};
 use crate::units::{Bytes, MIB, Overflow};
 
 /// The parts of the overhead on one GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Overhead {
+pub(crate) struct Overhead {
     pub context: Bytes,
     pub libraries: Bytes,
     pub tables: Bytes,
@@ -17,26 +16,16 @@ pub(super) struct Overhead {
 }
 
 /// The overhead on one GPU of a stage.
-pub(super) fn gpu(
-    shape: &ModelShape,
-    workload: &Workload,
-    profile: &Profile,
-    element: u64,
-    layout: &Layout,
-    stage: &Stage,
-) -> Result<Overhead, EstimateError> {
+pub(crate) fn gpu(run: &Run<'_>, stage: &Stage) -> Result<Overhead, EstimateError> {
+    let Run { workload, profile, layout, .. } = *run;
     let connected = layout.ranks.are_connected();
     let alone = !connected && stage.of == 1;
     let captured = profile.graphs && !workload.options.eager;
-    let graphs = if captured { graphs(shape, workload, stage)? } else { Bytes::ZERO };
+    let graphs = if captured { graphs(run, stage)? } else { Bytes::ZERO };
     Ok(Overhead {
         context: Bytes(if alone { profile.context } else { profile.context_shared }),
         libraries: Bytes(if connected { profile.libraries_shared } else { profile.libraries }),
-        tables: if profile.paged {
-            tables(shape, workload.engine, element, layout, stage)?
-        } else {
-            Bytes::ZERO
-        },
+        tables: if profile.paged { tables(run, stage)? } else { Bytes::ZERO },
         graphs,
     })
 }
@@ -44,13 +33,9 @@ pub(super) fn gpu(
 /// What is made of the weights when they are loaded: the rotary tables of every position, and for latent attention a copy of
 /// the second projection, whose halves are absorbed into queries and output (vLLM 0.19: Llama-3.1-8B loads 0.03 GiB more than
 /// its tensors, DeepSeek-V2-Lite 0.17).
-fn tables(
-    shape: &ModelShape,
-    engine: Engine,
-    element: u64,
-    layout: &Layout,
-    stage: &Stage,
-) -> Result<Bytes, EstimateError> {
+fn tables(run: &Run<'_>, stage: &Stage) -> Result<Bytes, EstimateError> {
+    let Run { shape, layout, .. } = *run;
+    let (engine, element) = (run.workload.engine, run.loading.element_bytes());
     let widths = stage.caches(&shape.layers).filter_map(|layer| layer.attention).map(|attention| {
         match attention.cache {
             CacheKind::Heads { key_dim, .. } => key_dim,
@@ -80,9 +65,10 @@ fn tables(
 ///
 /// Calibrated on 33 complete logs of vLLM 0.19 on H100: 51 sizes cost 0.0165 GiB per layer, and 0.38 GiB whatever the
 /// layers. Routed experts and latent attention launch more kernels per layer.
-fn graphs(shape: &ModelShape, workload: &Workload, stage: &Stage) -> Result<Bytes, EstimateError> {
+fn graphs(run: &Run<'_>, stage: &Stage) -> Result<Bytes, EstimateError> {
     /// What one layer's kernels take in the graph of one batch size, in KiB.
     const PER_LAYER: u128 = 340;
+    let Run { shape, workload, .. } = *run;
     let step = workload.running().saturating_mul(workload.options.step());
     let largest = step.saturating_mul(2).min(512);
     let latent = stage.caches(&shape.layers).any(|layer| {

@@ -1,69 +1,17 @@
 //! Keys, values and recurrent state: what each layer keeps per sequence, as the engine sizes it.
 
-use super::parallelism::{Layout, Stage};
-use super::profile::Profile;
-use super::version::{self, VllmRules};
-use super::weights::Loading;
-use super::{Workload, bytes_of};
+use super::element::{Element, element_of};
+use crate::estimate::bytes_of;
+use crate::estimate::parallelism::Stage;
+use crate::estimate::run::Run;
+use crate::estimate::version::{self, VllmRules};
 use crate::model::{Attention, CacheKind, Layer, ModelShape, Span, State, StateKind};
 use crate::precision::{CachePrecision, Engine};
 use crate::units::{Bytes, Overflow};
 
-/// An element type of the cache: so many bytes for so many elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Element {
-    bytes: u64,
-    per: u64,
-}
-
-impl Element {
-    fn of(self, elements: u128) -> Result<u128, Overflow> {
-        let bytes = elements.checked_mul(u128::from(self.bytes)).ok_or(Overflow)?;
-        Ok(bytes.div_ceil(u128::from(self.per.max(1))))
-    }
-}
-
-/// The cache's element type, `auto` resolved: the checkpoint's wish, else llama.cpp's f16, else the model's own type.
-pub(super) fn resolve(shape: &ModelShape, workload: &Workload, loading: &Loading) -> CachePrecision {
-    if workload.cache_precision != CachePrecision::Auto {
-        return workload.cache_precision;
-    }
-    if workload.engine == Engine::LlamaCpp {
-        return CachePrecision::Fp16;
-    }
-    // DeepSeek-V4's kernels have a layout of their own, which is of 8 bits (vLLM's `_resolve_dsv4_kv_cache_dtype`).
-    let is_compressed = |layer: &Layer| {
-        matches!(layer.attention.map(|attention| attention.cache), Some(CacheKind::Compressed { .. }))
-    };
-    if workload.engine == Engine::Vllm && shape.layers.iter().any(is_compressed) {
-        return CachePrecision::Fp8;
-    }
-    let wish = shape.quantization.as_ref().and_then(|quantization| quantization.cache_precision);
-    match wish.filter(|wish| *wish != CachePrecision::Auto) {
-        Some(wish) => wish,
-        None if loading.element_bytes() == 4 => CachePrecision::Fp32,
-        None if loading.precision == crate::precision::Precision::Fp16 => CachePrecision::Fp16,
-        None => CachePrecision::Bf16,
-    }
-}
-
-/// Bytes of an element: floating and integer types by their bits, llama.cpp's by their blocks of 32 (ggml-common.h).
-const fn element_of(precision: CachePrecision) -> Element {
-    match precision {
-        CachePrecision::Fp32 => Element { bytes: 4, per: 1 },
-        CachePrecision::Auto | CachePrecision::Fp16 | CachePrecision::Bf16 => Element { bytes: 2, per: 1 },
-        CachePrecision::Fp8 | CachePrecision::Int8 => Element { bytes: 1, per: 1 },
-        CachePrecision::Q80 => Element { bytes: 34, per: 32 },
-        CachePrecision::Q51 => Element { bytes: 24, per: 32 },
-        CachePrecision::Q50 => Element { bytes: 22, per: 32 },
-        CachePrecision::Q41 => Element { bytes: 20, per: 32 },
-        CachePrecision::Q40 => Element { bytes: 18, per: 32 },
-    }
-}
-
 /// What decides the size of the cache, with every default filled in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cache {
+pub(crate) struct Cache {
     /// The engine, whose allocator counts.
     pub engine: Engine,
     /// The element type, never `Auto`.
@@ -96,13 +44,8 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) fn new(
-        shape: &ModelShape,
-        workload: &Workload,
-        loading: &Loading,
-        layout: &Layout,
-        profile: &Profile,
-    ) -> Self {
+    pub(crate) fn new(run: &Run<'_>) -> Self {
+        let Run { shape, workload, profile, loading, layout } = *run;
         Self {
             engine: workload.engine,
             precision: workload.cache_precision,
@@ -129,7 +72,7 @@ impl Cache {
     /// Growth per token of context and sequence, summed over GPUs: of the layers that keep every token. A window as long as the
     /// context, or as the model's longest, bounds nothing; where every layer has a shorter one, all of them count, as they grow
     /// up to it.
-    pub(super) fn growth(&self, shape: &ModelShape) -> Result<Bytes, Overflow> {
+    pub(crate) fn growth(&self, shape: &ModelShape) -> Result<Bytes, Overflow> {
         let longest = shape.max_context.unwrap_or(u64::MAX).min(self.context);
         let unbounded = |span| match span {
             Span::Full => true,
@@ -164,7 +107,7 @@ impl Cache {
     }
 
     /// The arithmetic in words: what the layers of a stage keep.
-    pub(super) fn formula(&self, shape: &ModelShape, stage: &Stage) -> String {
+    pub(crate) fn formula(&self, shape: &ModelShape, stage: &Stage) -> String {
         let (mut full, mut windows, mut states) = (0_u64, 0_u64, 0_u64);
         let mut bytes: u128 = 0;
         for layer in stage.caches(&shape.layers) {
@@ -205,7 +148,7 @@ impl Cache {
     }
 
     /// Bytes of so many tokens of one layer's cache on one rank; a compressed cache is counted by its own rule.
-    pub(super) fn tokens(
+    pub(crate) fn tokens(
         &self,
         shape: &ModelShape,
         cache: CacheKind,
@@ -258,7 +201,7 @@ impl Cache {
 
     /// One entry of a compressed cache: DeepSeek-V4's 8-bit layout (head, 64 rotary elements at 16 bits, padded scales) is 584
     /// bytes for a head of 512.
-    pub(super) fn compressed_entry(&self, head_dim: u64, index_dim: u64) -> u128 {
+    pub(crate) fn compressed_entry(&self, head_dim: u64, index_dim: u64) -> u128 {
         let entry = if self.precision == CachePrecision::Fp8 {
             u128::from(head_dim) + 72
         } else {
@@ -318,7 +261,7 @@ impl Cache {
     }
 
     /// Layer by layer: every engine but vLLM.
-    pub(super) fn by_layer(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
+    pub(crate) fn by_layer(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
         let mut total: u128 = 0;
         for layer in layers {
             if let Some(attention) = layer.attention {
@@ -373,7 +316,7 @@ impl Cache {
     }
 
     /// Recurrent state of one sequence on one rank.
-    pub(super) fn state(&self, shape: &ModelShape, state: State) -> Result<u128, Overflow> {
+    pub(crate) fn state(&self, shape: &ModelShape, state: State) -> Result<u128, Overflow> {
         let model = Element { bytes: self.model_element, per: 1 };
         let full = Element { bytes: 4, per: 1 };
         let (convolution, matrix) = if self.engine == Engine::LlamaCpp {
@@ -399,7 +342,7 @@ impl Cache {
     }
 
     /// Keys and values of an encoder's output, which every decoder layer keeps beside its own.
-    pub(super) fn cross_attention(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
+    pub(crate) fn cross_attention(&self, shape: &ModelShape, layers: &[&Layer]) -> Result<u128, Overflow> {
         // A text is read as long as it is written, at most; a picture or a recording has a length of its own.
         let tokens = match shape.encoder_tokens {
             None => return Ok(0),
@@ -421,5 +364,5 @@ fn indexer(dimension: u64) -> u128 {
 }
 
 #[cfg(test)]
-#[path = "kv_cache_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

@@ -211,7 +211,7 @@ fn recurrent_state_is_a_constant_per_sequence() {
 #[test]
 fn llama_cpp_holds_an_indexers_keys_as_the_others() {
     // Keys of 576 elements in 78 layers, of 128 in the 21 that have an indexer (dfch/biz.dfch.LlmOps, GLM-5.2 at 524288 tokens).
-    let config = include_bytes!("../../tests/fixtures/configs/zai-org__GLM-5.2.json");
+    let config = include_bytes!("../../../tests/fixtures/configs/zai-org__GLM-5.2.json");
     let shape = crate::model::hf_config::parse(config, "model").expect("a config");
     let workload = Workload { context: Some(524_288), engine: Engine::LlamaCpp, ..workload() };
     assert_eq!(cache(&shape, &workload), (44_928 + 2688) * MIB);
@@ -219,7 +219,7 @@ fn llama_cpp_holds_an_indexers_keys_as_the_others() {
 
 #[test]
 fn llama_cpp_keeps_the_compressors_of_deepseek_v4_by_slot() {
-    let config = include_bytes!("../../tests/fixtures/configs/deepseek-ai__DeepSeek-V4-Flash-0731.json");
+    let config = include_bytes!("../../../tests/fixtures/configs/deepseek-ai__DeepSeek-V4-Flash-0731.json");
     let shape = crate::model::hf_config::parse(config, "model").expect("a config");
     let at = |sequences| {
         let workload = Workload {
@@ -299,7 +299,7 @@ fn pages_of_several_sizes_are_packed_into_one_block() {
 
 #[test]
 fn what_versions_count_differently_is_not_exact() {
-    let config = include_bytes!("../../tests/fixtures/configs/google__gemma-3-27b-it.json");
+    let config = include_bytes!("../../../tests/fixtures/configs/google__gemma-3-27b-it.json");
     let gemma = crate::model::hf_config::parse(config, "gemma").expect("a config");
     let untold = Workload { context: Some(32_768), ..workload() };
     let noted = estimate(&gemma, &untold).expect("an estimate");
@@ -366,7 +366,7 @@ fn a_cache_that_the_engine_does_not_have_is_estimated_with_a_note() {
         let found = estimate.notes.iter().any(|found| found.contains(&note));
         assert_eq!(found, noted, "{engine} {cache_precision} {precision:?}: {:?}", estimate.notes);
     }
-    let llama = include_bytes!("../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
+    let llama = include_bytes!("../../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
     let llama = crate::model::hf_config::parse(llama, "model").expect("a config");
     let whole = Workload {
         cache_precision: CachePrecision::Fp32,

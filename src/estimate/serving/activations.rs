@@ -1,9 +1,9 @@
 //! What a forward pass needs besides weights and caches: the widest layer's transients, the logits, and the sampler's copies.
 
-use super::figure::Figure;
-use super::parallelism::{Layout, Stage};
-use super::profile::Profile;
-use super::{EstimateError, Workload, bytes_of};
+use crate::estimate::figure::Figure;
+use crate::estimate::parallelism::Stage;
+use crate::estimate::run::Run;
+use crate::estimate::{EstimateError, bytes_of};
 use crate::model::{ModelShape, Role};
 use crate::precision::Engine;
 use crate::units::{MIB, Overflow};
@@ -23,21 +23,15 @@ struct Widths {
 ///
 /// # Errors
 /// An overflow.
-pub(super) fn stage(
-    shape: &ModelShape,
-    workload: &Workload,
-    profile: &Profile,
-    element: u64,
-    layout: &Layout,
-    stage: &Stage,
-) -> Result<Figure, EstimateError> {
+pub(crate) fn stage(run: &Run<'_>, stage: &Stage) -> Result<Figure, EstimateError> {
+    let Run { shape, workload, profile, layout, .. } = *run;
     let ranks = layout.ranks.dense.max(1);
     let queries = u128::from(shape.heads) * u128::from(shape.head_dim);
     let widths = Widths {
         hidden: u128::from(shape.hidden_size),
         inner: u128::from(shape.intermediate_size.div_ceil(ranks)),
         queries: queries.div_ceil(u128::from(layout.tensor.max(1))),
-        element: u128::from(element),
+        element: u128::from(run.loading.element_bytes()),
     };
     let tokens = u128::from(workload.batched_tokens.unwrap_or(1));
     if workload.engine == Engine::LlamaCpp {
@@ -151,9 +145,8 @@ fn product(factors: &[u128]) -> Result<u128, Overflow> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::estimate::estimate;
     use crate::estimate::tests::workload;
+    use crate::estimate::{Workload, estimate};
     use crate::model::catalog;
 
     /// A table of positions and a tower that is counted as a whole are no layers: their sides are millions of elements.

@@ -8,7 +8,7 @@ use crate::units::Overflow;
 
 /// How the elements of one matrix are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// So many bits per element, nothing else.
     Plain(u64),
     /// Elements of so many bits, with scales.
@@ -35,7 +35,7 @@ pub(super) enum Format {
 
 /// What one scale covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scales {
+pub(crate) enum Scales {
     /// One output feature.
     Row,
     /// So many consecutive input features of one output feature.
@@ -52,10 +52,10 @@ pub(super) enum Scales {
 }
 
 /// 16 bits per element: what every format leaves alone.
-pub(super) const HALF: Format = Format::Plain(16);
+pub(crate) const HALF: Format = Format::Plain(16);
 
 /// bitsandbytes' NF4 with its scales quantised in turn.
-pub(super) const NF4_NESTED: Format = Format::Scaled {
+pub(crate) const NF4_NESTED: Format = Format::Scaled {
     bits: 4,
     scales: Scales::Flat { block: 64, nested: 256 },
     scale_bits: 8,
@@ -65,7 +65,7 @@ pub(super) const NF4_NESTED: Format = Format::Scaled {
 
 impl Format {
     /// Bytes of a matrix of `rows` output and `columns` input features.
-    pub(super) fn bytes(self, rows: u64, columns: u64) -> Result<u128, Overflow> {
+    pub(crate) fn bytes(self, rows: u64, columns: u64) -> Result<u128, Overflow> {
         let (rows, columns) = (u128::from(rows), u128::from(columns));
         let elements = rows * columns;
         match self {
@@ -104,7 +104,7 @@ impl Format {
     }
 
     /// Bits of an element beside its scales, where they are stored apart.
-    pub(super) const fn element_bits(self) -> Option<u64> {
+    pub(crate) const fn element_bits(self) -> Option<u64> {
         match self {
             Self::Plain(bits) | Self::Scaled { bits, .. } => Some(bits),
             Self::Blocks { .. } => None,
@@ -119,7 +119,7 @@ fn bits_to_bytes(elements: u128, bits: u64) -> Result<u128, Overflow> {
 /// The format that a precision gives to the matrices it applies to. A GGUF mix has no single one: see `gguf_mix`.
 ///
 /// Block layouts: each method's own documentation of its tensors (GPTQ, AWQ, bitsandbytes, OCP microscaling, NVFP4).
-pub(super) fn of(precision: Precision) -> Option<Format> {
+pub(crate) fn of(precision: Precision) -> Option<Format> {
     let scaled = |bits, scales, scale_bits, zero_bits| Format::Scaled {
         bits,
         scales,
@@ -144,7 +144,7 @@ pub(super) fn of(precision: Precision) -> Option<Format> {
 }
 
 /// The format of the quantised matrices of a checkpoint, by its own group size and zero points.
-pub(super) fn of_checkpoint(quantization: &Quantization) -> Option<Format> {
+pub(crate) fn of_checkpoint(quantization: &Quantization) -> Option<Format> {
     let (bits, default_group, scale_bits) = match quantization.precision {
         Precision::Int8 => (8, 0, 32),
         Precision::GptqInt8 => (8, 128, 16),
@@ -196,7 +196,7 @@ const fn is_gptq(precision: Precision) -> bool {
 
 /// Bits per parameter over a whole model of which only the size is known, as a fraction: the seed's bytes per
 /// parameter, a format's blocks, or for a GGUF mix what `llama-quantize` documents for an 8B Llama.
-pub(super) fn bits_per_parameter(precision: Precision) -> (u64, u64) {
+pub(crate) fn bits_per_parameter(precision: Precision) -> (u64, u64) {
     match precision {
         Precision::Fp32 => (32, 1),
         Precision::Fp16 | Precision::Bf16 => (16, 1),

@@ -6,10 +6,10 @@ use crate::model::{ModelShape, Quantization, Role, ShapeSource, Split, Tensor, c
 use crate::precision::{Engine, Precision};
 use crate::units::{GIB, MIB, Margin};
 
-const LLAMA: &[u8] = include_bytes!("../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
-const LARGE: &[u8] = include_bytes!("../../tests/fixtures/configs/meta-llama__Llama-3.1-70B-Instruct.json");
-const TIED: &[u8] = include_bytes!("../../tests/fixtures/configs/Qwen__Qwen3-0.6B.json");
-const LATENT: &[u8] = include_bytes!("../../tests/fixtures/configs/deepseek-ai__DeepSeek-V3.json");
+const LLAMA: &[u8] = include_bytes!("../../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
+const LARGE: &[u8] = include_bytes!("../../../tests/fixtures/configs/meta-llama__Llama-3.1-70B-Instruct.json");
+const TIED: &[u8] = include_bytes!("../../../tests/fixtures/configs/Qwen__Qwen3-0.6B.json");
+const LATENT: &[u8] = include_bytes!("../../../tests/fixtures/configs/deepseek-ai__DeepSeek-V3.json");
 
 fn shape(json: &[u8]) -> ModelShape {
     // No rotary tables: these tests are of the tensors.
@@ -246,7 +246,7 @@ fn a_model_quantised_on_paper_is_as_large_as_the_real_checkpoint() {
     use Precision as P;
     macro_rules! config {
         ($name:literal) => {
-            include_bytes!(concat!("../../tests/fixtures/configs/", $name, ".json")).as_slice()
+            include_bytes!(concat!("../../../tests/fixtures/configs/", $name, ".json")).as_slice()
         };
     }
     let llama = LLAMA;
@@ -291,7 +291,7 @@ fn a_model_quantised_on_paper_is_as_large_as_the_real_checkpoint() {
 /// its own width, and the first that names a module counts. Counted by hand: 21.0 GiB, where one width for all makes 28.4.
 #[test]
 fn groups_of_modules_have_their_own_width() {
-    let config = include_bytes!("../../tests/fixtures/cases/compressed-tensors-two-groups.json");
+    let config = include_bytes!("../../../tests/fixtures/cases/compressed-tensors-two-groups.json");
     let shape = shape(config);
     let found = weights(&shape, &Workload { context: Some(8192), ..workload() });
     assert!((found * 10 + GIB / 2) / GIB == 210, "{found}");
@@ -301,9 +301,9 @@ fn groups_of_modules_have_their_own_width() {
 #[test]
 fn a_tower_is_left_out_where_it_is_not_loaded() {
     let whole =
-        hf_config::parse(include_bytes!("../../tests/fixtures/configs/Qwen__Qwen3.5-27B.json"), "whole");
+        hf_config::parse(include_bytes!("../../../tests/fixtures/configs/Qwen__Qwen3.5-27B.json"), "whole");
     let text =
-        hf_config::parse(include_bytes!("../../tests/fixtures/cases/qwen3.5-27b-text-only.json"), "text");
+        hf_config::parse(include_bytes!("../../../tests/fixtures/cases/qwen3.5-27b-text-only.json"), "text");
     let (whole, text) = (whole.expect("a config"), text.expect("a config"));
     let options = crate::estimate::Options { text_only: true, ..Default::default() };
     for (engine, precision, cache_precision) in [
@@ -327,7 +327,7 @@ fn a_tower_is_left_out_where_it_is_not_loaded() {
 
 #[test]
 fn what_publishers_leave_alone_is_a_range() {
-    let qwen = shape(include_bytes!("../../tests/fixtures/configs/Qwen__Qwen3-30B-A3B.json"));
+    let qwen = shape(include_bytes!("../../../tests/fixtures/configs/Qwen__Qwen3-30B-A3B.json"));
     let on_paper = estimate(&qwen, &as_precision(Precision::Nvfp4)).expect("fits");
     let term = on_paper.terms.first().expect("the weights");
     assert!(term.high > term.low && term.high.0 < term.low.0 * 5 / 4, "{term:?}");

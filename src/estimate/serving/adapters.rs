@@ -1,9 +1,10 @@
 //! Room for LoRA adapters at serving: engines allocate it for every linear layer, whether an adapter uses it or not.
 
-use super::options::Adapters;
-use super::parallelism::{Layout, Stage, holds};
-use super::{EstimateError, Workload, bytes_of};
-use crate::model::{ModelShape, Role, Split, Tensor};
+use crate::estimate::options::Adapters;
+use crate::estimate::parallelism::{Stage, holds};
+use crate::estimate::run::Run;
+use crate::estimate::{EstimateError, bytes_of};
+use crate::model::{Role, Split, Tensor};
 use crate::units::{Bytes, Overflow};
 
 /// Bytes of an element: adapters are held at 16 bits, whatever the base is.
@@ -17,15 +18,10 @@ const ELEMENT: u128 = 2;
 ///
 /// # Errors
 /// An overflow.
-pub(super) fn stage(
-    shape: &ModelShape,
-    workload: &Workload,
-    adapters: Adapters,
-    layout: &Layout,
-    stage: &Stage,
-) -> Result<(Bytes, u64), EstimateError> {
+pub(crate) fn stage(run: &Run<'_>, adapters: Adapters, stage: &Stage) -> Result<(Bytes, u64), EstimateError> {
+    let Run { shape, workload, layout, .. } = *run;
     if shape.tensors.is_empty() {
-        return assumed(shape, adapters, layout, stage);
+        return assumed(run, adapters, stage);
     }
     let (mut widths, mut matrices) = (0_u128, 0_u64);
     for tensor in shape.tensors.iter().filter(|tensor| takes_adapters(tensor)) {
@@ -56,12 +52,8 @@ fn takes_adapters(tensor: &Tensor) -> bool {
 }
 
 /// Of a size alone: queries, keys, values and output, and the three matrices of an MLP, in every layer.
-fn assumed(
-    shape: &ModelShape,
-    adapters: Adapters,
-    layout: &Layout,
-    stage: &Stage,
-) -> Result<(Bytes, u64), EstimateError> {
+fn assumed(run: &Run<'_>, adapters: Adapters, stage: &Stage) -> Result<(Bytes, u64), EstimateError> {
+    let Run { shape, layout, .. } = *run;
     let ranks = u128::from(layout.tensor.max(1));
     let (hidden, inner) = (u128::from(shape.hidden_size), u128::from(shape.intermediate_size));
     let queries = u128::from(shape.heads).checked_mul(u128::from(shape.head_dim)).ok_or(Overflow)?;

@@ -12,7 +12,7 @@ const STEPS: u32 = 100_000;
 
 /// A pattern.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Pattern(Alternatives);
+pub(crate) struct Pattern(Alternatives);
 
 type Alternatives = Vec<Vec<Piece>>;
 
@@ -38,7 +38,7 @@ enum Node {
 
 impl Pattern {
     /// Reads a pattern; `None` if it uses what is not known here.
-    pub(super) fn new(text: &str) -> Option<Self> {
+    pub(crate) fn new(text: &str) -> Option<Self> {
         let characters: Vec<char> = text.chars().take(LONGEST + 1).collect();
         if characters.len() > LONGEST {
             return None;
@@ -49,7 +49,7 @@ impl Pattern {
     }
 
     /// Whether the start of a name matches.
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().take(LONGEST).collect();
         let mut steps = STEPS;
         any(&self.0, &name, 0, &mut steps, &mut |_, _| true)

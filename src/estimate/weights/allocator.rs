@@ -8,7 +8,7 @@
 use crate::model::Tensor;
 use crate::units::{Bytes, MIB, Overflow};
 
-use super::bytes_of;
+use crate::estimate::bytes_of;
 
 /// From this size on, blocks are cut in steps.
 const LARGE: u128 = 10 * MIB as u128;
@@ -19,7 +19,7 @@ const KEPT: u128 = MIB as u128;
 
 /// The matrices of one GPU, as the engine joins them.
 #[derive(Debug, Default)]
-pub(super) struct Blocks<'a> {
+pub(crate) struct Blocks<'a> {
     joined: Vec<(Key<'a>, u128)>,
     kept: u128,
 }
@@ -37,7 +37,7 @@ impl<'a> Blocks<'a> {
     ///
     /// # Errors
     /// An overflow.
-    pub(super) fn add(&mut self, tensor: &'a Tensor, bytes: u128) -> Result<(), Overflow> {
+    pub(crate) fn add(&mut self, tensor: &'a Tensor, bytes: u128) -> Result<(), Overflow> {
         let Some((owner, group)) = group(&tensor.name) else {
             self.kept = self.kept.checked_add(left_over(bytes)).ok_or(Overflow)?;
             return Ok(());
@@ -56,7 +56,7 @@ impl<'a> Blocks<'a> {
     ///
     /// # Errors
     /// An overflow.
-    pub(super) fn rounding(&self) -> Result<Bytes, Overflow> {
+    pub(crate) fn rounding(&self) -> Result<Bytes, Overflow> {
         let mut joined = self.joined.iter().map(|(_, bytes)| left_over(*bytes));
         let total = joined.try_fold(self.kept, u128::checked_add).ok_or(Overflow)?;
         bytes_of(total)

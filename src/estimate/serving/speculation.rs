@@ -1,16 +1,16 @@
 //! Speculative decoding: the draft's weights and its cache, beside the model's own.
 
-use super::kv_cache::Cache;
-use super::options::{Draft, Speculation};
-use super::parallelism::{self, Layout, Stage};
-use super::profile::Profile;
-use super::weights::{self, Loading};
-use super::{EstimateError, Workload, bytes_of};
+use crate::estimate::cache::by_layer::Cache;
+use crate::estimate::options::{Draft, Options, Speculation};
+use crate::estimate::parallelism::{self, Stage};
+use crate::estimate::run::Run;
+use crate::estimate::weights::loading;
+use crate::estimate::{EstimateError, Workload, bytes_of};
 use crate::model::{Attention, CacheKind, Confidence, Layer, ModelShape, Role, Span, catalog};
 use crate::units::{Bytes, Overflow};
 
 /// What a draft takes on one GPU.
-pub(super) struct Extra {
+pub(crate) struct Extra {
     pub weights: Bytes,
     pub cache: Bytes,
     /// What the draft is, in words.
@@ -23,28 +23,20 @@ pub(super) struct Extra {
 /// # Errors
 /// A model without heads of its own where they are asked for, a draft that is not in the catalog or cannot be shared among as
 /// many ranks, or an overflow.
-pub(super) fn stage(
-    shape: &ModelShape,
-    workload: &Workload,
-    profile: &Profile,
-    loading: &Loading,
-    layout: &Layout,
-    stage: &Stage,
-    cache: &Cache,
-) -> Result<Option<Extra>, EstimateError> {
-    let Some(speculation) = workload.options.speculation.as_ref().filter(|_| stage.last()) else {
+pub(crate) fn stage(run: &Run<'_>, stage: &Stage, cache: &Cache) -> Result<Option<Extra>, EstimateError> {
+    let Some(speculation) = run.workload.options.speculation.as_ref().filter(|_| stage.last()) else {
         return Ok(None);
     };
     match &speculation.draft {
         Draft::Text => Ok(None),
-        Draft::OwnHeads => own_heads(shape, workload, profile, loading, layout, stage, cache).map(Some),
-        Draft::Head => head(shape, layout, stage, cache).map(Some),
-        Draft::Model(name) => model(name, workload, profile, cache).map(Some),
+        Draft::OwnHeads => own_heads(run, stage, cache).map(Some),
+        Draft::Head => head(run, stage, cache).map(Some),
+        Draft::Model(name) => model(name, run, cache).map(Some),
     }
 }
 
 /// Refuses what no draft can do, before anything is counted.
-pub(super) fn check(shape: &ModelShape, speculation: &Speculation) -> Result<(), EstimateError> {
+pub(crate) fn check(shape: &ModelShape, speculation: &Speculation) -> Result<(), EstimateError> {
     let invalid = |problem: String, remedy: String| {
         Err(EstimateError::Invalid { field: "engine.args", problem, remedy })
     };
@@ -71,16 +63,9 @@ fn has_own_heads(shape: &ModelShape) -> bool {
 }
 
 /// The model's own heads: their tensors, and their layers' caches in the model's own pool.
-fn own_heads(
-    shape: &ModelShape,
-    workload: &Workload,
-    profile: &Profile,
-    loading: &Loading,
-    layout: &Layout,
-    stage: &Stage,
-    cache: &Cache,
-) -> Result<Extra, EstimateError> {
-    let weights = loading.draft(shape, workload, profile, layout)?;
+fn own_heads(run: &Run<'_>, stage: &Stage, cache: &Cache) -> Result<Extra, EstimateError> {
+    let Run { shape, loading, .. } = *run;
+    let weights = run.draft_weights()?;
     let own: Vec<&Layer> = stage.caches(&shape.layers).collect();
     let both: Vec<&Layer> = own.iter().copied().chain(&shape.draft_layers).collect();
     let more = cache.layers(shape, &both)?.saturating_sub(cache.layers(shape, &own)?);
@@ -94,7 +79,8 @@ fn own_heads(
 
 /// A head of which nothing is known but its kind: one layer like the model's widest, a matrix that merges three hidden states,
 /// and an output matrix of its own; the embedding is the model's (EAGLE-3).
-fn head(shape: &ModelShape, layout: &Layout, stage: &Stage, cache: &Cache) -> Result<Extra, EstimateError> {
+fn head(run: &Run<'_>, stage: &Stage, cache: &Cache) -> Result<Extra, EstimateError> {
+    let Run { shape, layout, .. } = *run;
     let ranks = u128::from(layout.tensor.max(1));
     let hidden = u128::from(shape.hidden_size);
     let queries = u128::from(shape.heads).checked_mul(u128::from(shape.head_dim)).ok_or(Overflow)?;
@@ -127,12 +113,13 @@ fn head(shape: &ModelShape, layout: &Layout, stage: &Stage, cache: &Cache) -> Re
 }
 
 /// A smaller model, shared among as many ranks.
-fn model(name: &str, workload: &Workload, profile: &Profile, cache: &Cache) -> Result<Extra, EstimateError> {
+fn model(name: &str, run: &Run<'_>, cache: &Cache) -> Result<Extra, EstimateError> {
     let Some(draft) = catalog::shape(name) else { return Err(Overflow.into()) };
+    let workload = run.workload;
     let alone = Workload {
         precision: None,
         pipeline: 1,
-        options: super::Options { speculation: None, adapters: None, ..workload.options.clone() },
+        options: Options { speculation: None, adapters: None, ..workload.options.clone() },
         ..workload.clone()
     };
     let layout = parallelism::layout(&draft, &alone).map_err(|error| match error {
@@ -143,10 +130,11 @@ fn model(name: &str, workload: &Workload, profile: &Profile, cache: &Cache) -> R
         },
         overflow @ EstimateError::Overflow(_) => overflow,
     })?;
-    let loading = weights::loading(&draft, &alone);
+    let loading = loading::loading(&draft, &alone);
     let (mut weights, mut kept) = (Bytes::ZERO, Bytes::ZERO);
+    let own = Run { shape: &draft, workload: &alone, loading: &loading, layout: &layout, ..*run };
     for stage in &layout.stages {
-        weights = weights.max(loading.stage(&draft, &alone, profile, &layout, stage)?);
+        weights = weights.max(own.weights(stage)?);
         let cache = Cache { model_element: loading.element_bytes(), ..*cache };
         kept = kept.max(cache.stage(&draft, stage)?);
     }
