@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := test
-.PHONY: test nightly demo fmt lint unit e2e idle accuracy bench bench-scale bench-page bench-admission pictures fuzz controlplane page
+.PHONY: test nightly demo fmt lint unit e2e idle accuracy bench bench-scale bench-page bench-admission pictures fuzz controlplane page shapes
 
 CARGO ?= cargo
 
@@ -99,3 +99,8 @@ bench-scale:
 bench-admission: controlplane
 	$(CARGO) build --locked --release --bin loadline --example bench_admission
 	target/release/examples/bench_admission
+
+# Every tensor, layer and state that configs and GGUF headers are read into: run it before and after a change of the families,
+# each into a directory of its own, and compare the two.
+shapes:
+	$(CARGO) run --locked --example shapes -- $${TO:-target/shapes}

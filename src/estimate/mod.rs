@@ -3,28 +3,16 @@
 //! Invariants: monotone in parameters, context, sequences and bytes per element; splitting over GPUs conserves what it
 //! splits; memory is integer bytes with checked arithmetic; what is assumed is marked assumed.
 
-mod activations;
-mod adapters;
-mod allocator;
+mod cache;
 mod divisibility;
 mod figure;
-mod format;
-mod gguf_mix;
-mod ignored;
 pub mod inverse;
-mod kv_cache;
-mod kv_pool;
-mod kv_vllm;
-mod kv_vllm_packed;
-mod llama_cpp;
 mod options;
-mod overhead;
 mod parallelism;
-mod pattern;
 mod profile;
 mod ranks;
+mod run;
 mod serving;
-mod speculation;
 pub mod training;
 mod version;
 mod weights;

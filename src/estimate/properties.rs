@@ -5,7 +5,8 @@ use proptest::sample::select;
 
 use super::parallelism::shard;
 use super::tests::{sized, workload};
-use super::{Estimate, EstimateError, Workload, estimate, format};
+use super::weights::format;
+use super::{Estimate, EstimateError, Workload, estimate};
 use crate::model::{
     Attention, CacheKind, Experts, Layer, ModelShape, Role, ShapeSource, Span, Split, State, StateKind,
     Tensor,

@@ -8,6 +8,7 @@ pub mod content;
 mod error;
 pub mod gguf;
 pub mod hf_config;
+pub(crate) mod pattern;
 pub mod published;
 pub mod safetensors;
 mod size;

@@ -50,20 +50,20 @@ pub fn estimate(
     workload: &Workload,
     training: &Training,
 ) -> Result<Estimate, EstimateError> {
-    let run = Run::new(shape, workload, training)?;
+    let run = Setup::new(shape, workload, training)?;
     let needs = Needs::of(shape, &run)?;
     Ok(report::estimate(shape, workload, &run, &needs)?)
 }
 
 /// A run with every default filled in.
-struct Run {
+struct Setup {
     training: Training,
     techniques: Techniques,
     batch: Batch,
     base: Base,
 }
 
-impl Run {
+impl Setup {
     fn new(shape: &ModelShape, workload: &Workload, training: &Training) -> Result<Self, EstimateError> {
         let positive = |value: u64, field, what: &str| match value {
             0 => Err(EstimateError::Invalid {
@@ -144,7 +144,7 @@ struct Needs {
 }
 
 impl Needs {
-    fn of(shape: &ModelShape, run: &Run) -> Result<Self, EstimateError> {
+    fn of(shape: &ModelShape, run: &Setup) -> Result<Self, EstimateError> {
         let training = &run.training;
         let census = Census::new(shape)?;
         let cast = if run.techniques.unprepared {
@@ -207,7 +207,7 @@ impl Needs {
 /// State of the whole run, before it is divided, and the number of trained parameters.
 fn state(
     shape: &ModelShape,
-    run: &Run,
+    run: &Setup,
     census: &Census,
     cast: Option<Cast>,
 ) -> Result<(State, u64), EstimateError> {
@@ -240,7 +240,7 @@ fn state(
 }
 
 /// How wide the activations are.
-fn width(run: &Run, cast: Option<Cast>) -> Width {
+fn width(run: &Setup, cast: Option<Cast>) -> Width {
     let training = &run.training;
     // Sharding casts the inputs of a layer to 16 bits, DeepSpeed the whole model.
     let sixteen = sharding::is_zero(training.sharding) || training.sharding == Sharding::Fsdp;
@@ -253,7 +253,7 @@ fn width(run: &Run, cast: Option<Cast>) -> Width {
 
 /// The weights on one GPU without the cast to 32 bits that is assumed, and with the scales that are not.
 fn weights_range(
-    run: &Run,
+    run: &Setup,
     census: &Census,
     cast: Option<Cast>,
     left: &State,

@@ -1,7 +1,7 @@
 //! The estimate of a training run: sums, the arithmetic in words, notes.
 
 use super::base::Base;
-use super::{CONTEXT, Needs, Run, sharding};
+use super::{CONTEXT, Needs, Setup, sharding};
 use crate::estimate::{
     Checkpointing, Components, Estimate, Method, Offload, Optimizer, Sharding, Term, Workload,
 };
@@ -12,7 +12,7 @@ use crate::units::{Bytes, Overflow, Parameters};
 pub(super) fn estimate(
     shape: &ModelShape,
     workload: &Workload,
-    run: &Run,
+    run: &Setup,
     needs: &Needs,
 ) -> Result<Estimate, Overflow> {
     let per_gpu = needs.components;
@@ -52,7 +52,7 @@ fn passes_confidence(shape: &ModelShape) -> Confidence {
     if shape.multimodal || shape.tensors.is_empty() { Confidence::Assumed } else { Confidence::Derived }
 }
 
-fn filled(workload: &Workload, run: &Run) -> Workload {
+fn filled(workload: &Workload, run: &Setup) -> Workload {
     let precision = match run.base {
         Base::Sixteen => Precision::Bf16,
         Base::Mixed => workload.precision.unwrap_or(Precision::Fp32),
@@ -66,7 +66,7 @@ fn filled(workload: &Workload, run: &Run) -> Workload {
     }
 }
 
-fn terms(shape: &ModelShape, run: &Run, needs: &Needs) -> Result<Vec<Term>, Overflow> {
+fn terms(shape: &ModelShape, run: &Setup, needs: &Needs) -> Result<Vec<Term>, Overflow> {
     let per_gpu = &needs.components;
     let training = &run.training;
     let divided = |is: bool| {
@@ -165,7 +165,7 @@ fn overhead(needs: &Needs, packed: bool) -> Result<Term, Overflow> {
     })
 }
 
-fn notes(shape: &ModelShape, run: &Run, needs: &Needs) -> Vec<String> {
+fn notes(shape: &ModelShape, run: &Setup, needs: &Needs) -> Vec<String> {
     let training = &run.training;
     let zero = sharding::is_zero(training.sharding);
     let mut notes = shape.notes.clone();

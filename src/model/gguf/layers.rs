@@ -4,6 +4,8 @@
 
 use super::keys::Keys;
 use super::metadata::Value;
+use crate::model::hf_config;
+use crate::model::pattern::{Every, Kind};
 use crate::model::{Attention, CacheKind, Layer, ParseError, Span, State, StateKind};
 
 /// The most layers that are believed.
@@ -148,23 +150,27 @@ const CACHELESS: &[&str] = &[
 /// Files that are no language model by themselves.
 const NO_MODEL: &[&str] = &["clip", "wavtokenizer-dec", "control_vector"];
 
-/// The period of the sliding layers, and whether the full layer comes first in it, for architectures that slide
-/// without a pattern among their keys.
-const PERIODS: &[(&str, u64, bool)] = &[
-    ("afmoe", 4, false),
-    ("cohere2", 4, false),
-    ("exaone-moe", 4, false),
-    ("exaone4", 4, false),
-    ("gemma2", 2, false),
-    ("gemma3", 6, false),
-    ("gemma3n", 5, false),
-    ("gpt-oss", 2, false),
-    ("laguna", 4, true),
-    ("llama4", 4, false),
-    ("olmo2", 4, false),
-    ("plamo3", 8, false),
-    ("smallthinker", 4, true),
+/// The families of configs that slide by a period, where llama.cpp calls them otherwise. Any other architecture is called as
+/// its family is, but for the sign between words.
+const FAMILIES: &[(&str, &str)] =
+    &[("gemma3", "gemma3_text"), ("gemma3n", "gemma3n_text"), ("olmo2", "olmo3")];
+
+/// The periods of architectures of which no config is known, or whose config says what a GGUF file does not.
+const PERIODS: &[(&str, Every)] = &[
+    ("gemma3n", Every::full(5)),
+    ("laguna", Every::full_first(4)),
+    ("plamo3", Every::full(8)),
+    ("smallthinker", Every::full_first(4)),
 ];
+
+/// By which period the layers of an architecture take turns, where its keys do not say: as its config has it.
+fn period(architecture: &str) -> Option<Every> {
+    if let Some((_, every)) = PERIODS.iter().find(|(name, _)| *name == architecture) {
+        return Some(*every);
+    }
+    let family = FAMILIES.iter().find(|(name, _)| *name == architecture).map(|(_, family)| *family);
+    hf_config::period(family.unwrap_or(&architecture.replace('-', "_")))
+}
 
 /// Reads the layers.
 ///
@@ -242,9 +248,11 @@ impl<'a> Rules<'a> {
             keys.number("attention.key_length_swa")?.unwrap_or(key_dim),
             keys.number("attention.value_length_swa")?.unwrap_or(value_dim),
         );
-        // What saves memory is believed where the rules are known, or where the file itself says which layers slide.
+        // What saves memory is believed where the rules are known, be it from the family's config, or where the file itself
+        // says which layers slide.
         let known = KNOWN.contains(&keys.architecture);
-        let says = keys.raw("attention.sliding_window_pattern").is_some();
+        let says =
+            keys.raw("attention.sliding_window_pattern").is_some() || period(keys.architecture).is_some();
         let (window, sliding) = if known || says { sliding(keys, count)? } else { (Span::Full, Vec::new()) };
         let shared = keys.number("attention.shared_kv_layers")?.filter(|_| known).unwrap_or(0);
         let own_caches = match keys.architecture {
@@ -274,18 +282,24 @@ impl<'a> Rules<'a> {
         let recurrent = match architecture {
             "mamba" | "mamba2" | "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => true,
             "falcon-h1" => return Ok(Layer { attention: self.attention(at, kv_heads), state: self.state }),
-            "qwen3next" | "qwen35" | "qwen35moe" => is_between(at, self.interval()?.unwrap_or(4)),
+            "qwen3next" | "qwen35" | "qwen35moe" => self.is_between(at, self.interval()?.unwrap_or(4)),
             // A layer of neither heads nor state is an MLP.
             "nemotron_h" | "nemotron_h_moe" => {
                 kv_heads == 0 && self.feed_forward.get(at).copied().unwrap_or(0) == 0
             }
             "jamba" | "granitehybrid" | "lfm2" | "lfm2moe" | "kimi-linear" | "plamo2" => kv_heads == 0,
             _ if KNOWN.contains(&architecture) => false,
-            // Not known: by the file's own interval, or where a layer has no heads; else both, which is the bound.
+            // Not known: by the file's own interval, or where a layer has no heads, or by the period of the family's config;
+            // else both, which is the bound.
             _ if self.state.is_some() && self.interval()?.is_some() => {
-                is_between(at, self.interval()?.unwrap_or(1))
+                self.is_between(at, self.interval()?.unwrap_or(1))
             }
             _ if self.state.is_some() && kv_heads == 0 => true,
+            _ if self.state.is_some() && recurrent_period(architecture).is_some() => {
+                let count = u64::try_from(self.kv_heads.len()).unwrap_or(0);
+                recurrent_period(architecture)
+                    .is_some_and(|every| every.kind(number(at), count) == Kind::State)
+            }
             _ => return Ok(Layer { attention: self.attention(at, kv_heads), state: self.state }),
         };
         if recurrent {
@@ -303,6 +317,11 @@ impl<'a> Rules<'a> {
     /// Every how many layers one attends, where the file says so.
     fn interval(&self) -> Result<Option<u64>, ParseError> {
         Ok(self.keys.number("full_attention_interval")?.filter(|&interval| interval > 0))
+    }
+
+    /// Whether a layer is none of those that come once in an interval, at its end.
+    fn is_between(&self, at: usize, interval: u64) -> bool {
+        Every::attending(interval).kind(number(at), number(self.kv_heads.len())) == Kind::State
     }
 
     fn attention(&self, at: usize, kv_heads: u64) -> Option<Attention> {
@@ -329,16 +348,18 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Whether a layer is none of those that come once in an interval, at its end.
-fn is_between(at: usize, interval: u64) -> bool {
-    let number = u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1);
-    !number.is_multiple_of(interval.max(1))
+fn number(at: usize) -> u64 {
+    u64::try_from(at).unwrap_or(u64::MAX)
+}
+
+/// The period of an architecture whose other layers keep a state.
+fn recurrent_period(architecture: &str) -> Option<Every> {
+    period(architecture).filter(|every| every.others == Kind::State)
 }
 
 /// Which layers slide, and over what.
 fn sliding(keys: &Keys<'_>, count: usize) -> Result<(Span, Vec<bool>), ParseError> {
     let window = keys.number("attention.sliding_window")?;
-    let default = PERIODS.iter().find(|entry| entry.0 == keys.architecture);
     let span = match (keys.architecture, window) {
         // Llama 4 is chunked by 8192, whatever the key says, unless it says 0.
         ("llama4", None | Some(1..)) => Span::Chunked(8192),
@@ -346,37 +367,27 @@ fn sliding(keys: &Keys<'_>, count: usize) -> Result<(Span, Vec<bool>), ParseErro
         (_, None | Some(0)) | ("phi3", _) => return Ok((Span::Full, Vec::new())),
         (_, Some(window)) => Span::Sliding(window),
     };
-    let pattern = keys.raw("attention.sliding_window_pattern");
-    let by_period = |period: u64, full_first: bool| {
-        (0..u64::try_from(count).unwrap_or(0))
-            .map(|at| match period {
-                0 => true,
-                _ if full_first => at % period != 0,
-                _ => at % period < period - 1,
-            })
-            .collect()
+    let name = "attention.sliding_window_pattern";
+    let usual = period(keys.architecture).filter(|every| every.others != Kind::State);
+    let by_period = |every: Every| {
+        let layers = u64::try_from(count).unwrap_or(0);
+        (0..layers).map(|at| every.kind(at, layers) != Kind::Full).collect()
     };
-    let flags = match (pattern, default) {
+    let flags = match (keys.raw(name), usual) {
         (Some(Value::Bools(flags)), _) if flags.len() >= count => flags.iter().copied().take(count).collect(),
         (Some(Value::Integers(flags)), _) if flags.len() >= count => {
             flags.iter().map(|&flag| flag != 0).take(count).collect()
         }
-        (Some(&Value::Integer(period)), default) => {
-            let period = u64::try_from(period).map_err(|_| {
-                keys.error(
-                    "attention.sliding_window_pattern",
-                    format!("it is {period}; it must not be negative"),
-                )
-            })?;
-            by_period(period, default.is_some_and(|entry| entry.2))
+        (Some(&Value::Integer(period)), usual) => {
+            let period = u64::try_from(period)
+                .map_err(|_| keys.error(name, format!("it is {period}; it must not be negative")))?;
+            by_period(Every { period, ..usual.unwrap_or(Every::full(period)) })
         }
         (Some(_), _) => {
-            return Err(keys.error(
-                "attention.sliding_window_pattern",
-                format!("it must be a period, or one flag for each of {count} layers"),
-            ));
+            let problem = format!("it must be a period, or one flag for each of {count} layers");
+            return Err(keys.error(name, problem));
         }
-        (None, Some(&(_, period, full_first))) => by_period(period, full_first),
+        (None, Some(every)) => by_period(every),
         // Llama, Mistral, Qwen: the same.
         (None, None) => Vec::new(),
     };

@@ -1,254 +1,537 @@
-//! The frame that decoder-only transformers share: embeddings, layers of attention and MLP, output head.
+//! The interpreter of families: from a config and the family's entry to tensors, caches and states.
 
-use super::blocks::{AttentionNames, Gqa, Mlp, MlpNames, Moe, MoeNames};
+use super::block::attention::{Gqa, Mla, QkNorm};
+use super::block::mlp::{Ffn, Mlp, Moe, latent_projections};
+use super::block::names::{MoeNames, Style};
+use super::block::state::{
+    Convolution, GatedDelta, Griffin, KimiDelta, Lightning, Ling, Mamba1, Mamba2, Recurrent,
+};
 use super::builder::Builder;
-use super::fields::{Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
-use crate::model::{Layer, ParseError, Role, Span, Split};
+use super::families::family::{
+    Draft, Experts as ExpertsRule, Extra, Family, Form, Heads, Inner, KvHeads, LayerRule, Mamba2Keys, Mixer,
+    Number, On, Recurrence, Shared, Size,
+};
+use super::families::layers::{alike, kinds, sparse};
+use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, Limit, TOKENS, WIDTH};
+use super::measures::{Dims, check_groups};
+use super::plan::{Attends, Plan, Planned};
+use crate::model::pattern::Kind;
+use crate::model::{Experts, Layer, ParseError, Role, Span, Split};
+use crate::precision::CachePrecision;
 
-/// The measures that every decoder has.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dims {
-    /// Width of the residual stream.
-    pub(super) hidden: u64,
-    /// Decoder layers.
-    pub(super) layers: u64,
-    /// Query heads.
-    pub(super) heads: u64,
-    /// Key-value heads.
-    pub(super) kv_heads: u64,
-    /// Width of a head.
-    pub(super) head_dim: u64,
-    /// Rows of the embedding.
-    pub(super) vocabulary: u64,
+/// Reads a config of the family.
+pub(super) fn build(family: &Family, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+    if !matches!(family.state, Recurrence::None) {
+        b.shape.state_precision = state_precision(f)?;
+    }
+    let mut plan = plan(family, f, b)?;
+    if let Some(adjust) = family.adjust {
+        adjust(f, &mut plan, b)?;
+    }
+    let head = head(f)?;
+    if head != Head::Vocabulary {
+        plan.style.tied = true;
+    }
+    write(family, f, b, &plan)?;
+    if let Head::Scores(name, scores) = head {
+        b.linear(name, Role::OutputHead, (scores, plan.dims.hidden), Split::Replicated, false);
+    }
+    draft(family, f, b, &plan)
 }
 
-/// The spellings of the layer count.
-const LAYER_KEYS: [&str; 4] = ["num_hidden_layers", "num_layers", "n_layer", "n_layers"];
-/// The spellings of the number of query heads.
-const HEAD_KEYS: [&str; 5] = ["num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"];
-/// The spellings of the residual width.
-pub(super) const HIDDEN_KEYS: [&str; 3] = ["hidden_size", "n_embd", "d_model"];
-/// The spellings of the vocabulary.
-const VOCABULARY_KEYS: [&str; 3] = ["padded_vocab_size", "vocab_size", "embedding_size"];
-/// The spellings of the width of a dense MLP.
-pub(super) const INTERMEDIATE_KEYS: [&str; 6] =
-    ["intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "ff_intermediate_size", "mlp_hidden_size"];
-
-impl Dims {
-    /// Reads them, and writes what of them the shape holds.
-    pub(super) fn read(f: &Fields<'_>, b: &mut Builder) -> Result<Self, ParseError> {
-        let layers = f.need(&LAYER_KEYS, LAYERS)?;
-        Self::read_with_layers(f, b, layers)
+/// The element type of recurrent state, where the config fixes it.
+fn state_precision(f: &Fields<'_>) -> Result<Option<CachePrecision>, ParseError> {
+    for key in ["mamba_ssm_cache_dtype", "mamba_ssm_dtype", "mamba_cache_dtype"] {
+        match f.text(key)? {
+            Some("float32") => return Ok(Some(CachePrecision::Fp32)),
+            Some("float16") => return Ok(Some(CachePrecision::Fp16)),
+            Some("bfloat16") => return Ok(Some(CachePrecision::Bf16)),
+            _ => {}
+        }
     }
+    Ok(None)
+}
 
-    /// The same, where the number of layers is known otherwise.
-    pub(super) fn read_with_layers(f: &Fields<'_>, b: &mut Builder, layers: u64) -> Result<Self, ParseError> {
-        let hidden = f.need(&HIDDEN_KEYS, WIDTH)?;
-        let heads = f.need(&HEAD_KEYS, HEADS)?;
-        let kv_keys = ["num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads"];
-        let kv_heads = match kv_keys.iter().find(|key| f.has(key)) {
-            Some(key) => f.need(&[key], HEADS)?,
-            None => heads,
+/// What each layer is made of.
+fn plan(family: &Family, f: &Fields<'_>, b: &mut Builder) -> Result<Plan, ParseError> {
+    let (mut dims, kinds) = measures(family, f, b)?;
+    kv_heads(family.kv_heads, f, &mut dims)?;
+    let style = Style { tied: family.tied.holds(f)?, head_bias: family.head_bias.holds(f)?, ..family.names };
+    let window = family.window.read(f, TOKENS)?;
+    let chunk = family.chunk.read(f, TOKENS)?;
+    let parts = Parts::read(family, f, &dims, &kinds)?;
+    let layer = |(at, kind): (usize, &Kind)| {
+        let span = match kind {
+            Kind::Sliding if window > 0 => Span::Sliding(window),
+            Kind::Chunked if chunk > 0 => Span::Chunked(chunk),
+            _ => Span::Full,
         };
-        check_groups(f, kv_keys.iter().find(|key| f.has(key)).unwrap_or(&kv_keys[0]), heads, kv_heads)?;
-        let head_dim = head_dim(f, hidden, heads)?;
-        let vocabulary = f.need(&VOCABULARY_KEYS, VOCABULARY)?;
-        b.shape.hidden_size = hidden;
-        b.shape.vocabulary = vocabulary;
-        b.shape.max_context = max_context(f)?;
-        Ok(Self { hidden, layers, heads, kv_heads, head_dim, vocabulary })
+        parts.layer(f, *kind, parts.sparse.get(at).copied().unwrap_or(true), span)
+    };
+    let layers = kinds.iter().enumerate().map(layer).collect::<Result<_, _>>()?;
+    Ok(Plan { dims, style, layers })
+}
+
+/// The measures, and the kinds of the layers.
+fn measures(family: &Family, f: &Fields<'_>, b: &mut Builder) -> Result<(Dims, Vec<Kind>), ParseError> {
+    if family.ffn.alone {
+        // There are as many layers as the pattern has.
+        let missing = || {
+            let key = family.layers.iter().find_map(|rule| match rule {
+                LayerRule::Letters(key, ..) => Some(*key),
+                _ => None,
+            });
+            f.error(key.unwrap_or_default(), "is missing; write one letter per layer, such as \"M-M*-\"")
+        };
+        let kinds = kinds(family.layers, f, None)?.ok_or_else(missing)?;
+        let dims = Dims::read_with_layers(f, b, u64::try_from(kinds.len()).unwrap_or(u64::MAX))?;
+        return Ok((dims, kinds));
+    }
+    let dims =
+        if matches!(family.mixer, Mixer::None) { Dims::without_heads(f, b)? } else { Dims::read(f, b)? };
+    let kinds = kinds(family.layers, f, Some(dims.layers))?;
+    let all = usize::try_from(dims.layers).unwrap_or(usize::MAX);
+    Ok((dims, kinds.unwrap_or_else(|| vec![Kind::Full; all])))
+}
+
+fn kv_heads(rule: KvHeads, f: &Fields<'_>, dims: &mut Dims) -> Result<(), ParseError> {
+    let mut key = "num_key_value_heads";
+    match rule {
+        KvHeads::Usual => return Ok(()),
+        KvHeads::One(one, unless) => {
+            if !unless.holds(f)? {
+                dims.kv_heads = if one.holds(f)? { 1 } else { dims.heads };
+            }
+        }
+        KvHeads::Grouped(flag, count) => {
+            if f.flag_or(flag, false)? {
+                key = count;
+                dims.kv_heads = f.need(&[count], HEADS)?;
+            }
+        }
+        KvHeads::Below(above) => {
+            if let Some(holder) = f.object(above)? {
+                dims.kv_heads = holder.positive_or("kv_n_heads", HEADS, dims.kv_heads)?;
+                return check_groups(&holder, "kv_n_heads", dims.heads, dims.kv_heads);
+            }
+        }
+    }
+    check_groups(f, key, dims.heads, dims.kv_heads)
+}
+
+/// What the layers are put together from.
+struct Parts {
+    mixer: Option<Attends>,
+    state: Option<Recurrent>,
+    dense: Option<Mlp>,
+    moe: Option<Moe>,
+    /// Which layers have the experts.
+    sparse: Vec<bool>,
+    alone: bool,
+}
+
+impl Parts {
+    fn read(family: &Family, f: &Fields<'_>, dims: &Dims, kinds: &[Kind]) -> Result<Self, ParseError> {
+        let rule = &family.ffn;
+        let moe = rule.experts.map(|experts| self::experts(&experts, f)).transpose()?.flatten();
+        let sparse = match (rule.experts, moe) {
+            (Some(experts), Some(_)) if !rule.alone => sparse(&experts.sparse, f, dims.layers)?,
+            _ => Vec::new(),
+        };
+        let has_dense = match moe {
+            _ if rule.alone => kinds.contains(&Kind::Mlp),
+            Some(_) => sparse.iter().take(kinds.len()).any(|sparse| !sparse),
+            None => !rule.width.is_empty(),
+        };
+        let dense = if has_dense {
+            let width = width(family, f, dims.hidden)?;
+            let (gated, bias) = (rule.gated.holds(f)?, rule.bias.holds(f)?);
+            Some(Mlp { width: if rule.halved { width / 2 } else { width }, gated, bias })
+        } else {
+            None
+        };
+        let mixer = match &family.mixer {
+            Mixer::None => None,
+            Mixer::Heads(heads) => Some(Attends::Heads(self::heads(heads, f, dims)?)),
+            Mixer::Latent => Some(Attends::Latent(Mla::read(f, dims.heads)?)),
+        };
+        let state = state(&family.state, f, dims)?;
+        Ok(Self { mixer, state, dense, moe, sparse, alone: rule.alone })
+    }
+
+    /// A layer of a kind, with experts or without.
+    fn layer(&self, f: &Fields<'_>, kind: Kind, is_sparse: bool, span: Span) -> Result<Planned, ParseError> {
+        let attends = matches!(kind, Kind::Full | Kind::Sliding | Kind::Chunked | Kind::Both);
+        let recurs = matches!(kind, Kind::State | Kind::Both);
+        let dense = self.dense.map_or(Ffn::None, Ffn::Dense);
+        let ffn = match (kind, self.moe) {
+            (Kind::Experts, None) => {
+                let problem = "is missing, but the pattern has layers with experts";
+                return Err(f.error("n_routed_experts", problem));
+            }
+            (Kind::Experts, Some(moe)) => Ffn::Moe(moe),
+            (Kind::Mlp, _) => dense,
+            _ if self.alone => Ffn::None,
+            (_, Some(moe)) if is_sparse => Ffn::Moe(moe),
+            _ => dense,
+        };
+        Ok(Planned {
+            mixer: self.mixer.filter(|_| attends).map(|mixer| (mixer, span)),
+            state: self.state.filter(|_| recurs),
+            ffn,
+            eyes: None,
+        })
     }
 }
 
-/// Refuses key-value heads that do not divide the query heads.
-pub(super) fn check_groups(f: &Fields<'_>, key: &str, heads: u64, kv_heads: u64) -> Result<(), ParseError> {
-    if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-        return Err(f.error(
-            key,
-            format!(
-                "is {kv_heads}, which does not divide the {heads} attention heads; write a divisor of {heads}"
-            ),
-        ));
+/// The width of the dense MLP, as it is written or by the family's rule.
+fn width(family: &Family, f: &Fields<'_>, hidden: u64) -> Result<u64, ParseError> {
+    let rule = &family.ffn;
+    let widen = rule.widen.read(f, FACTOR)?;
+    match f.any(rule.width, WIDTH)? {
+        Some(width) if width > 0 => Ok(width),
+        _ if widen > 0 => Ok(widen * hidden),
+        _ => f.need(rule.width, WIDTH),
+    }
+}
+
+/// Attention over heads.
+fn heads(rule: &Heads, f: &Fields<'_>, dims: &Dims) -> Result<Gqa, ParseError> {
+    let value_dim =
+        if rule.own_values { f.number("v_head_dim", WIDTH)?.filter(|dim| *dim > 0) } else { None };
+    Ok(Gqa {
+        heads: dims.heads,
+        kv_heads: dims.kv_heads,
+        key_dim: dims.head_dim,
+        value_dim: value_dim.unwrap_or(dims.head_dim),
+        qkv_bias: rule.qkv_bias.holds(f)?,
+        out_bias: rule.out_bias.holds(f)?,
+        qk_norm: if rule.normed.holds(f)? { rule.norm } else { QkNorm::None },
+        gated: rule.gated.holds(f)?,
+        sinks: rule.sinks.holds(f)?,
+        ..Gqa::default()
+    })
+}
+
+/// The block that keeps a state.
+fn state(rule: &Recurrence, f: &Fields<'_>, dims: &Dims) -> Result<Option<Recurrent>, ParseError> {
+    let hidden = dims.hidden;
+    Ok(Some(match *rule {
+        Recurrence::None => return Ok(None),
+        Recurrence::Mamba1(prefix) => Recurrent::Mamba1(Mamba1::read(f, prefix, hidden)?),
+        Recurrence::Mamba2(keys) => Recurrent::Mamba2(mamba2(&keys, f, hidden)?),
+        Recurrence::Delta(form) => Recurrent::Delta(GatedDelta::read(f, form)?),
+        Recurrence::Kimi => Recurrent::Kimi(KimiDelta::read(f)?),
+        Recurrence::Lightning => Recurrent::Lightning(Lightning { heads: dims.heads, dim: dims.head_dim }),
+        Recurrence::Ling(delta) => Recurrent::Ling(Ling::read(f, delta, (dims.heads, dims.head_dim))?),
+        Recurrence::Convolution(taps) => Recurrent::Convolution(Convolution {
+            kernel: f.positive_or("conv_L_cache", FACTOR, taps)?,
+            bias: f.flag_or("conv_bias", false)?,
+            hidden,
+        }),
+        Recurrence::Griffin => Recurrent::Griffin(Griffin::read(f, hidden, dims.heads)?),
+    }))
+}
+
+fn mamba2(keys: &Mamba2Keys, f: &Fields<'_>, hidden: u64) -> Result<Mamba2, ParseError> {
+    let wide = hidden * f.positive_or(keys.expand, FACTOR, 2)?;
+    let (inner, heads) = match keys.inner {
+        Inner::OfHeads(dim) => {
+            let heads = f.need(&[keys.heads], HEADS)?;
+            (heads * f.need(&[dim], WIDTH)?, heads)
+        }
+        Inner::Own(key) => (f.positive_or(key, WIDTH, wide)?, f.need(&[keys.heads], HEADS)?),
+        Inner::Wide(dim) => {
+            let dim = dim.positive(f, WIDTH)?;
+            (wide, f.positive_or(keys.heads, HEADS, (wide / dim).max(1))?)
+        }
+    };
+    Ok(Mamba2 {
+        inner,
+        heads,
+        groups: keys.groups.positive(f, HEADS)?,
+        state: keys.state.positive(f, WIDTH)?,
+        kernel: f.positive_or(keys.kernel, FACTOR, 4)?,
+        conv_bias: f.flag_or(keys.conv_bias, true)?,
+        bias: f.flag_or(keys.bias, false)?,
+        normed: keys.normed.holds(f)?,
+    })
+}
+
+/// A number that may be written once per layer.
+fn per_layer(number: Number, f: &Fields<'_>, limit: Limit) -> Result<Option<u64>, ParseError> {
+    number.0.iter().find(|key| f.has(key)).map_or(Ok(None), |key| alike(f, key, limit))
+}
+
+/// The experts; `None` where the config has none.
+fn experts(rule: &ExpertsRule, own: &Fields<'_>) -> Result<Option<Moe>, ParseError> {
+    let below = if rule.below.is_empty() { None } else { Some(own.need_object(rule.below)?) };
+    let f = below.as_ref().unwrap_or(own);
+    let written = per_layer(rule.count, f, EXPERTS)?;
+    let count = match (written, rule.more_than) {
+        (None, _) if rule.count.1 > 0 => rule.count.1,
+        (written, Some(most)) if written.unwrap_or(0) <= most => return Ok(None),
+        (Some(count), _) if count > 0 => count,
+        _ => f.need(rule.count.0, EXPERTS)?,
+    };
+    if rule.more_than.is_some_and(|most| count <= most) {
+        return Ok(None);
+    }
+    let width = match per_layer(Number(rule.width, 0), f, WIDTH)? {
+        Some(width) if width > 0 => width,
+        _ => f.need(rule.width, WIDTH)?,
+    };
+    let most = |keys: &[&str], default: u64| {
+        let read = |most: Option<u64>, key: &&str| Ok(most.max(alike(f, key, EXPERTS)?));
+        keys.iter().try_fold(None, read).map(|most: Option<u64>| most.unwrap_or(default))
+    };
+    let shared_width = match rule.shared {
+        Shared::Routed => width,
+        Shared::Width(key, default) => f.or(key, WIDTH, default)?,
+        Shared::Times(keys, default, when) if when.holds(f)? => width * most(keys, default)?,
+        Shared::None | Shared::Times(..) => 0,
+        Shared::WidthOrTimes(key, keys) => f.or(key, WIDTH, width * most(keys, 0)?)?,
+        Shared::TimesWidth(times, key) => f.or(times, EXPERTS, 0)? * f.or(key, WIDTH, width)?,
+    };
+    let input = if rule.latent.is_empty() { 0 } else { f.or(rule.latent, WIDTH, 0)? };
+    Ok(Some(Moe {
+        count,
+        per_token: per_layer(rule.per_token, f, EXPERTS)?.unwrap_or(rule.per_token.1).clamp(1, count),
+        width,
+        input,
+        shared_width,
+        shared_gate: rule.shared_gate,
+        gated: rule.gated,
+        bias: rule.bias,
+        router_bias: rule.bias,
+        correction: rule.correction.holds(f)?,
+    }))
+}
+
+/// Writes the tensors, and what the layers keep.
+fn write(family: &Family, f: &Fields<'_>, b: &mut Builder, plan: &Plan) -> Result<(), ParseError> {
+    let Plan { dims, style, layers } = plan;
+    if let Some((table, extra)) = family.positions {
+        b.end_layers();
+        let rows = b.shape.max_context.unwrap_or(0) + extra;
+        b.embedding(&format!("{table}.weight"), rows, dims.hidden, Split::Replicated);
+    }
+    style.open(b, dims);
+    for (at, layer) in (0_u64..).zip(layers) {
+        b.begin_layer(format!("{}.{at}.", style.layers), at);
+        write_layer(b, plan, layer);
+        for extra in family.extras.iter().filter(|extra| is_on(extra.on, layer, at)) {
+            if extra.when.holds(f)? {
+                add(b, extra, f, plan, layer)?;
+            }
+        }
+    }
+    style.close(b, dims);
+    for extra in family.outer {
+        if let (true, Some(layer)) = (extra.when.holds(f)?, layers.first()) {
+            add(b, extra, f, plan, layer)?;
+        }
     }
     Ok(())
 }
 
-/// Width of a head: as written, else an even share of the residual stream.
-fn head_dim(f: &Fields<'_>, hidden: u64, heads: u64) -> Result<u64, ParseError> {
-    let keys = ["head_dim", "kv_channels", "attention_head_dim"];
-    if keys.iter().any(|key| f.has(key)) {
-        return f.need(&keys, WIDTH);
+/// The tensors of one layer, and what it keeps.
+fn write_layer(b: &mut Builder, plan: &Plan, layer: &Planned) {
+    let (style, hidden) = (&plan.style, plan.dims.hidden);
+    style.layer_norms(b, hidden);
+    let mut kept = Layer::default();
+    if let Some((mixer, span)) = &layer.mixer {
+        mixer.build(b, style, hidden);
+        kept.attention = Some(mixer.kept(*span));
     }
-    if hidden < heads {
-        let problem =
-            format!("is missing, and {hidden} hidden features are no {heads} heads; write head_dim");
-        return Err(f.error("head_dim", problem));
+    if let Some(state) = &layer.state {
+        state.build(b, style.mamba, hidden);
+        kept.state = Some(state.kept());
     }
-    Ok(hidden / heads)
+    if let Ffn::Moe(moe) = &layer.ffn {
+        latent_projections(b, style.moe.module, hidden, moe.input);
+    }
+    style.ffn(b, hidden, &layer.ffn);
+    if let (Some((eyes, module)), Ffn::Moe(moe)) = (&layer.eyes, &layer.ffn) {
+        // What a token of an image passes instead.
+        eyes.build(b, &MoeNames { module, ..style.moe }, hidden);
+        let Moe { count, per_token, width, .. } = *moe;
+        b.shape.experts = Some(Experts { count, per_token, intermediate_size: width });
+    }
+    b.keep(kept);
 }
 
-/// The longest context: as written, times the factor of a RoPE scaling that is not counted in it. Gemma 3 counts it (128K are
-/// its 16K eightfold), though its kind of scaling is one that is not counted elsewhere.
-pub(super) fn max_context(f: &Fields<'_>) -> Result<Option<u64>, ParseError> {
-    let keys = [
-        "max_position_embeddings",
-        "n_positions",
-        "max_sequence_length",
-        "max_seq_len",
-        "model_max_length",
-        "seq_length",
-        "n_ctx",
-    ];
-    let Some(written) = f.any(&keys, TOKENS)?.filter(|tokens| *tokens > 0) else { return Ok(None) };
-    let kind = f.text("model_type").unwrap_or_default().unwrap_or_default();
-    if kind.starts_with("gemma3") || f.has("rope_local_base_freq") {
-        return Ok(Some(written));
+const fn is_on(on: On, layer: &Planned, at: u64) -> bool {
+    match on {
+        On::All => true,
+        On::Attending => layer.mixer.is_some(),
+        On::Recurrent => layer.state.is_some(),
+        On::Sparse => layer.is_sparse(),
+        On::NotFirst => at > 0,
     }
-    let Some(scaling) = f.object("rope_scaling").unwrap_or_default() else { return Ok(Some(written)) };
-    let kind = scaling.text("rope_type").unwrap_or_default().or(scaling.text("type").unwrap_or_default());
-    // A fractional factor, or one that is no number, scales nothing here: it does not change memory per token.
-    let factor = scaling.number("factor", TOKENS).unwrap_or_default().unwrap_or(1).max(1);
-    let original = scaling.number("original_max_position_embeddings", TOKENS).unwrap_or_default();
-    Ok(Some(match (kind, original) {
-        (Some("yarn"), Some(original)) => written.max(original.saturating_mul(factor)),
-        (Some("linear" | "dynamic"), _) => written.saturating_mul(factor),
-        _ => written,
-    }))
 }
 
-/// Which tokens each layer keeps, from `layer_types`; `None` where the config has no such list.
-pub(super) fn spans_by_type(f: &Fields<'_>, layers: u64) -> Result<Option<Vec<Span>>, ParseError> {
-    let Some(types) = f.texts("layer_types")? else { return Ok(None) };
-    let short = |have: usize| {
-        f.error("layer_types", format!("has {have} entries for {layers} layers; write one per layer"))
+/// A tensor that this family alone has.
+fn add(
+    b: &mut Builder,
+    extra: &Extra,
+    f: &Fields<'_>,
+    plan: &Plan,
+    layer: &Planned,
+) -> Result<(), ParseError> {
+    let dims = &plan.dims;
+    let size = |size: Size| match size {
+        Size::One => 1,
+        Size::Hidden => dims.hidden,
+        Size::Heads => dims.heads,
+        Size::KvHeads => dims.kv_heads,
+        Size::HeadDim => dims.head_dim,
+        Size::Queries => dims.heads * dims.head_dim,
+        Size::Keys => dims.kv_heads * dims.head_dim,
+        Size::Vocabulary => dims.vocabulary,
+        Size::Width => match layer.ffn {
+            Ffn::Dense(mlp) => mlp.width,
+            Ffn::Moe(_) | Ffn::None => 0,
+        },
     };
-    let wanted = usize::try_from(layers).map_err(|_| short(types.len()))?;
-    if types.len() < wanted {
-        return Err(short(types.len()));
-    }
-    let window = f.number("sliding_window", TOKENS)?.filter(|tokens| *tokens > 0);
-    let chunk = f.number("attention_chunk_size", TOKENS)?.filter(|tokens| *tokens > 0);
-    let read = |kind: &&str| match (*kind, window, chunk) {
-        ("sliding_attention", Some(window), _) => Ok(Span::Sliding(window)),
-        ("chunked_attention", _, Some(chunk)) => Ok(Span::Chunked(chunk)),
-        ("full_attention" | "attention" | "sliding_attention" | "chunked_attention", _, _) => Ok(Span::Full),
-        (other, _, _) => Err(f.error(
-            "layer_types",
-            format!(
-                "has the entry \"{}\"; known are full_attention, sliding_attention and chunked_attention",
-                crate::units::shorten(other)
-            ),
-        )),
+    let name = extra.name;
+    let mut linear = |role, (rows, columns): (Size, Size), split, bias| {
+        b.linear(name, role, (size(rows), size(columns)), split, bias);
     };
-    types.iter().take(wanted).map(read).collect::<Result<_, _>>().map(Some)
-}
-
-/// How the norms of a model are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NormKind {
-    /// No weights (OLMo 1).
-    None,
-    /// A weight.
-    Weight,
-    /// A weight and a bias.
-    WeightAndBias,
-}
-
-/// What the tensors of a family are called, and which of them it has.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Style {
-    /// The token embedding.
-    pub(super) embed: &'static str,
-    /// What the layers' numbers follow, such as `model.layers`.
-    pub(super) layers: &'static str,
-    /// The last norm; empty for none.
-    pub(super) norm: &'static str,
-    /// The output head.
-    pub(super) head: &'static str,
-    /// The norms of a layer.
-    pub(super) norms: &'static [&'static str],
-    /// How they are made.
-    pub(super) norm_kind: NormKind,
-    /// Attention.
-    pub(super) attention: AttentionNames,
-    /// Dense MLPs.
-    pub(super) mlp: MlpNames,
-    /// Mixtures of experts.
-    pub(super) moe: MoeNames,
-    /// Whether the output head is the embedding.
-    pub(super) tied: bool,
-    /// Whether the output head has a bias.
-    pub(super) head_bias: bool,
-}
-
-/// The MLP of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ffn {
-    /// None (a no-op layer of a searched architecture).
-    None,
-    /// A dense one.
-    Dense(Mlp),
-    /// A mixture of experts.
-    Moe(Moe),
-}
-
-/// What one layer is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    /// Attention, and which tokens it keeps.
-    pub(super) attention: Option<(Gqa, Span)>,
-    /// The MLP.
-    pub(super) ffn: Ffn,
-}
-
-impl Style {
-    /// The embedding.
-    pub(super) fn open(&self, b: &mut Builder, dims: &Dims) {
-        b.end_layers();
-        let name = format!("{}.weight", self.embed);
-        b.embedding(&name, dims.vocabulary, dims.hidden, Split::Vocabulary);
-    }
-
-    /// The tensors of one layer, and what it keeps.
-    pub(super) fn block(&self, b: &mut Builder, dims: &Dims, block: &Block) {
-        self.layer_norms(b, dims.hidden);
-        let mut layer = Layer::default();
-        if let Some((attention, span)) = &block.attention {
-            attention.build(b, &self.attention, dims.hidden);
-            layer.attention = Some(attention.kept(*span));
+    match extra.form {
+        Form::Attention(rows, columns) => linear(Role::Attention, (rows, columns), Split::Rows, false),
+        Form::Whole(rows, columns) => linear(Role::Attention, (rows, columns), Split::Replicated, false),
+        Form::Rows(rows, columns) => linear(Role::Mlp, (rows, columns), Split::Rows, false),
+        Form::Columns(rows, columns) => linear(Role::Mlp, (rows, columns), Split::Columns, false),
+        Form::Dense(rows, columns, bias) => {
+            linear(Role::Mlp, (rows, columns), Split::Replicated, bias.holds(f)?);
         }
-        self.ffn(b, dims.hidden, &block.ffn);
-        b.keep(layer);
+        Form::Norm(width, bias) => b.norm(name, size(width), bias.holds(f)?),
+        Form::Vector(elements) => b.vector(name, size(elements)),
     }
+    Ok(())
+}
 
-    /// The norms of a layer.
-    pub(super) fn layer_norms(&self, b: &mut Builder, hidden: u64) {
-        if self.norm_kind != NormKind::None {
-            for norm in self.norms {
-                b.norm(norm, hidden, self.norm_kind == NormKind::WeightAndBias);
+/// Layers that are loaded only for speculation.
+fn draft(family: &Family, f: &Fields<'_>, b: &mut Builder, plan: &Plan) -> Result<(), ParseError> {
+    let hidden = plan.dims.hidden;
+    // The draft head must not change what the model's own layers are.
+    let before = (b.shape.heads, b.shape.head_dim, b.shape.intermediate_size, b.shape.experts);
+    match family.draft {
+        Draft::None => {}
+        Draft::NextToken(count, prefix) => {
+            let count = count.read(f, LAYERS)?;
+            let Some(layer) = draft_layer(family, f, plan, count)? else { return Ok(()) };
+            let (prefix, first) =
+                if prefix.is_empty() { (plan.style.layers, plan.dims.layers) } else { (prefix, 0) };
+            next_token_layers(b, hidden, count, (prefix, first), |b| write_layer(b, plan, &layer));
+        }
+        Draft::Mimo => {
+            for index in 0..f.or("num_nextn_predict_layers", LAYERS, 0)? {
+                let Some(layer) = plan.layers.last() else { break };
+                b.begin_draft(format!("model.mtp_layers.{index}."));
+                for norm in ["token_layernorm", "hidden_layernorm", "final_layernorm"] {
+                    b.norm(norm, hidden, false);
+                }
+                b.linear("input_proj", Role::Draft, (hidden, 2 * hidden), Split::Replicated, false);
+                let mixer = layer.mixer.map(|(mixer, _)| (mixer, Span::Full));
+                write_layer(b, plan, &Planned { mixer, ..*layer });
+            }
+        }
+        Draft::Pattern(rules, prefix) => {
+            let kinds = kinds(rules, f, None)?.unwrap_or_default();
+            let parts = Parts::read(family, f, &plan.dims, &kinds)?;
+            let layers: Vec<Planned> =
+                kinds.iter().map(|kind| parts.layer(f, *kind, true, Span::Full)).collect::<Result<_, _>>()?;
+            for index in 0..f.or("num_nextn_predict_layers", LAYERS, 0)? {
+                begin_next_token(b, hidden, &format!("{prefix}.{index}."));
+                for layer in &layers {
+                    write_layer(b, plan, layer);
+                }
             }
         }
     }
+    (b.shape.heads, b.shape.head_dim, b.shape.intermediate_size, b.shape.experts) = before;
+    b.end_layers();
+    Ok(())
+}
 
-    /// The MLP of a layer.
-    pub(super) fn ffn(&self, b: &mut Builder, hidden: u64, ffn: &Ffn) {
-        match ffn {
-            Ffn::None => {}
-            Ffn::Dense(mlp) => mlp.build(b, &self.mlp, self.mlp.module, Role::Mlp, hidden),
-            Ffn::Moe(moe) => moe.build(b, &self.moe, hidden),
-        }
-    }
+/// The layer that predicts a further token: as the last, or as one that attends to everything, with experts if there are any.
+fn draft_layer(
+    family: &Family,
+    f: &Fields<'_>,
+    plan: &Plan,
+    count: u64,
+) -> Result<Option<Planned>, ParseError> {
+    let Some(last) = plan.layers.last().filter(|_| count > 0) else { return Ok(None) };
+    let parts = Parts::read(family, f, &plan.dims, &[])?;
+    let mixer = match last.mixer {
+        Some((Attends::Heads(gqa), span)) => Some((Attends::Heads(Gqa { index_heads: 0, ..gqa }), span)),
+        // A draft has an index of its own.
+        Some((Attends::Latent(_), _)) | None => parts.mixer.map(|mixer| (mixer, Span::Full)),
+    };
+    let sparse = plan.layers.iter().rev().find(|layer| layer.is_sparse()).map(|layer| layer.ffn);
+    let ffn = sparse.or(parts.moe.map(Ffn::Moe)).or(parts.dense.map(Ffn::Dense)).unwrap_or(Ffn::None);
+    Ok(Some(Planned { mixer, state: None, ffn, eyes: None }))
+}
 
-    /// The last norm and the output head.
-    pub(super) fn close(&self, b: &mut Builder, dims: &Dims) {
-        b.end_layers();
-        if self.norm_kind != NormKind::None && !self.norm.is_empty() {
-            b.norm(self.norm, dims.hidden, self.norm_kind == NormKind::WeightAndBias);
-        }
-        b.shape.tied_embeddings = self.tied;
-        if !self.tied {
-            let shape = (dims.vocabulary, dims.hidden);
-            b.linear(self.head, Role::OutputHead, shape, Split::Vocabulary, self.head_bias);
-        }
+/// Layers that predict further tokens (MTP), as DeepSeek-V3 lays them out: in the file, loaded for speculation. They
+/// are numbered from `first`.
+pub(super) fn next_token_layers(
+    b: &mut Builder,
+    hidden: u64,
+    count: u64,
+    (layers, first): (&str, u64),
+    mut block: impl FnMut(&mut Builder),
+) {
+    // The draft head must not change what the model's own layers are.
+    let before = (b.shape.heads, b.shape.head_dim, b.shape.intermediate_size, b.shape.experts);
+    for index in 0..count {
+        begin_next_token(b, hidden, &format!("{layers}.{}.", first + index));
+        b.norm("shared_head.norm", hidden, false);
+        block(b);
     }
+    b.end_layers();
+    (b.shape.heads, b.shape.head_dim, b.shape.intermediate_size, b.shape.experts) = before;
+}
+
+/// What comes before the layers of a draft.
+fn begin_next_token(b: &mut Builder, hidden: u64, prefix: &str) {
+    b.begin_draft(prefix);
+    b.norm("enorm", hidden, false);
+    b.norm("hnorm", hidden, false);
+    b.linear("eh_proj", Role::Draft, (hidden, 2 * hidden), Split::Replicated, false);
+}
+
+/// What a model's last layer yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// A score for every token of the vocabulary.
+    Vocabulary,
+    /// So many scores, by a layer of this name.
+    Scores(&'static str, u64),
+    /// The residual stream itself: an embedding model.
+    None,
+}
+
+/// Classes that have their heads although they are not called so.
+const HEADED: [&str; 2] = ["ChatGLMModel", "DreamModel"];
+
+/// What the class of the model says of its head.
+fn head(f: &Fields<'_>) -> Result<Head, ParseError> {
+    let architectures = f.texts("architectures")?.unwrap_or_default();
+    let ends = |suffix: &str| architectures.iter().any(|name| name.ends_with(suffix));
+    let headless =
+        |name: &&str| name.ends_with("Model") && !name.ends_with("LMHeadModel") && !HEADED.contains(name);
+    Ok(if ends("ForRewardModel") {
+        Head::Scores("v_head", 1)
+    } else if ends("ForSequenceClassification") {
+        let labels =
+            f.object("id2label")?.map_or(2, |labels| u64::try_from(labels.keys().count()).unwrap_or(2));
+        Head::Scores("score", labels.max(1))
+    } else if !architectures.is_empty() && architectures.iter().all(headless) {
+        Head::None
+    } else {
+        Head::Vocabulary
+    })
 }

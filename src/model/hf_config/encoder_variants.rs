@@ -178,7 +178,7 @@ pub(super) fn modernbert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseErr
 pub(super) fn eurobert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, heads, width, vocabulary } = Measures::read(f, b)?;
     let kv_heads = f.positive_or("num_key_value_heads", super::fields::HEADS, heads)?;
-    super::decoder::check_groups(f, "num_key_value_heads", heads, kv_heads)?;
+    super::measures::check_groups(f, "num_key_value_heads", heads, kv_heads)?;
     let dim = f.positive_or("head_dim", WIDTH, (hidden / heads).max(1))?;
     let bias = f.flag_or("attention_bias", false)?;
     let kv = Split::KeyValueHeads(kv_heads);

@@ -1,11 +1,11 @@
 //! Llama 3.2 Vision: cross-attention layers among the decoder's, and a tower of two stages.
 
-use super::blocks::{Gqa, Mlp, QkNorm};
+use super::block::attention::{Gqa, QkNorm};
+use super::block::mlp::{Ffn, Mlp};
+use super::block::names::{AttentionNames, LLAMA, Style};
 use super::builder::Builder;
-use super::decoder::{Dims, Ffn, Style};
-use super::dense_families::LLAMA;
 use super::fields::{FACTOR, Fields, LAYERS, WIDTH};
-use super::hybrid::plain;
+use super::measures::Dims;
 use super::tower::{Tower, project};
 use crate::model::{Layer, ParseError, Role, Span, Split, State, StateKind};
 
@@ -23,7 +23,7 @@ pub(super) fn text(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
     let style = Style { tied: f.flag_or("tie_word_embeddings", false)?, ..LLAMA };
     let crossed = f.numbers("cross_attention_layers", LAYERS)?.unwrap_or_default();
-    let gqa = plain(&dims);
+    let gqa = Gqa::plain(&dims);
     let mlp = Mlp { width: f.need(&["intermediate_size"], WIDTH)?, gated: true, bias: false };
     let with_extra = Dims { vocabulary: dims.vocabulary + EXTRA_TOKENS, ..dims };
     style.open(b, &with_extra);
@@ -32,7 +32,7 @@ pub(super) fn text(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
         style.layer_norms(b, dims.hidden);
         let mut kept = Layer::default();
         if crossed.contains(&layer) {
-            let names = super::blocks::AttentionNames { module: "cross_attn", ..style.attention };
+            let names = AttentionNames { module: "cross_attn", ..style.attention };
             Gqa { qk_norm: QkNorm::Head, ..gqa }.build(b, &names, dims.hidden);
             b.vector("cross_attn_attn_gate", 1);
             b.vector("cross_attn_mlp_gate", 1);

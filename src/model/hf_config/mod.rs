@@ -7,55 +7,45 @@
 //! Tensors are called as in the checkpoint, so that lists of modules left unquantised match them; the routed experts of a
 //! layer are one tensor with a count, in whose name a star stands for the expert: `model.layers.3.mlp.experts.*.up_proj.weight`.
 
-mod attention_free;
 mod audio;
-mod bailing;
-mod blocks;
+mod block;
 mod builder;
 mod class_defaults;
 mod classes;
 mod decoder;
-mod deepseek_v4;
-mod dense;
-mod dense_families;
 mod dual;
 mod encoder;
 mod encoder_head;
 mod encoder_measures;
 mod encoder_variants;
-mod extras;
+mod families;
 mod fields;
 mod florence;
-mod gemma;
-mod griffin;
-mod hybrid;
-mod jetmoe;
+mod frame;
+mod irregular;
 mod json;
+mod measures;
 mod mixed;
-mod mla;
 mod mllama;
-mod moe;
-mod moe_layers;
-mod nemotron;
 mod nested;
 mod omni;
+mod plan;
 mod projectors;
 mod qformer;
 mod quantization;
 mod qwen_towers;
-mod recurrent;
 mod rotary;
 mod seq2seq;
 mod t5;
 mod tower;
 mod vision;
-mod zamba;
 
 use serde_json::{Map, Value};
 
 use self::builder::Builder;
 use self::fields::{Fields, QUANT, WHAT};
 use super::error::ParseError;
+use super::pattern::Every;
 use super::{Confidence, ModelShape};
 use crate::precision::Precision;
 use crate::units::shorten;
@@ -80,6 +70,11 @@ pub fn parse_with_quant(
     let map = json::object(config, WHAT)?;
     let quant = hf_quant.map(|bytes| json::object(bytes, QUANT)).transpose()?;
     build(&map, quant.as_ref(), name)
+}
+
+/// The period by which the layers of a `model_type` take turns, where its config need not say.
+pub(crate) fn period(model_type: &str) -> Option<Every> {
+    families::period(model_type)
 }
 
 /// Reads a config that is in the field `config` of another object, as in an entry of the catalog.
@@ -143,7 +138,8 @@ fn model_type<'a>(f: &Fields<'a>) -> Result<(&'a str, Option<&'a str>), ParseErr
 
 /// Whether there is a reader for a type.
 fn known(model_type: &str, f: &Fields<'_>) -> bool {
-    vision::knows(model_type, f) || reader(without_suffix(model_type), f).is_some()
+    let own = without_suffix(model_type);
+    vision::knows(model_type, f) || families::find(own).is_some() || reader(own).is_some()
 }
 
 /// The type that a text model has by itself, for that which it has inside a larger model.
@@ -163,45 +159,40 @@ fn without_suffix(model_type: &str) -> &str {
     }
 }
 
-/// What reads a family.
+/// What reads the configs of some types.
 type Reader = fn(&str, &Fields<'_>, &mut Builder) -> Result<(), ParseError>;
 
-/// The reader of a text model's type.
-fn reader(model_type: &str, f: &Fields<'_>) -> Option<Reader> {
-    // DeepSeek-VL2's smallest has ordinary attention under the name of latent attention.
-    if model_type == "deepseek_v2" && f.flag("use_mla").unwrap_or_default() == Some(false) {
-        return Some(|_, f, b| moe::build("deepseek", f, b));
-    }
-    let families: [(&[&str], Reader); 16] = [
-        (dual::TYPES, dual::build),
-        (moe::TYPES, moe::build),
-        (mla::TYPES, mla::build),
-        (attention_free::TYPES, attention_free::build),
-        (zamba::TYPES, zamba::build),
-        (griffin::TYPES, |_, f, b| griffin::build(f, b)),
-        (jetmoe::TYPES, |_, f, b| jetmoe::build(f, b)),
-        (bailing::TYPES, bailing::build),
-        (hybrid::TYPES, hybrid::build),
-        (deepseek_v4::TYPES, |_, f, b| deepseek_v4::build(f, b)),
-        (gemma::TYPES, gemma::build),
-        (encoder::TYPES, encoder::build),
-        (seq2seq::TYPES, seq2seq::build),
-        (t5::TYPES, t5::build),
-        (nemotron::TYPES, nemotron::build),
-        (mllama::TYPES, |_, f, b| mllama::text(f, b)),
-    ];
-    if dense::knows(model_type, f) {
-        return Some(dense::build);
-    }
-    families.into_iter().find(|(types, _)| types.contains(&model_type)).map(|(_, read)| read)
+/// Those that are no family of a table.
+const READERS: &[(&[&str], Reader)] = &[
+    (dual::TYPES, dual::build),
+    (encoder::TYPES, encoder::build),
+    (seq2seq::TYPES, seq2seq::build),
+    (t5::TYPES, t5::build),
+    (mllama::TYPES, |_, f, b| mllama::text(f, b)),
+    (irregular::deepseek_v4::TYPES, |_, f, b| irregular::deepseek_v4::build(f, b)),
+    (irregular::gemma::TYPES, irregular::gemma::build),
+    (irregular::jetmoe::TYPES, |_, f, b| irregular::jetmoe::build(f, b)),
+    (irregular::longcat::TYPES, |_, f, b| irregular::longcat::build(f, b)),
+    (irregular::nemotron_nas::TYPES, |_, f, b| irregular::nemotron_nas::build(f, b)),
+    (irregular::rwkv::TYPES, irregular::rwkv::build),
+    (irregular::zamba::TYPES, irregular::zamba::build),
+];
+
+/// The reader of a type that no table has.
+fn reader(model_type: &str) -> Option<Reader> {
+    READERS.iter().find(|(types, _)| types.contains(&model_type)).map(|(_, read)| *read)
 }
 
 /// Reads a text model.
 fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
-    let model_type = without_suffix(model_type);
-    match reader(model_type, f) {
-        Some(read) => read(model_type, f, b),
-        None => Err(unknown(model_type)),
+    let own = without_suffix(model_type);
+    // DeepSeek-VL2's smallest has ordinary attention under the name of latent attention.
+    let heads = own == "deepseek_v2" && f.flag("use_mla").unwrap_or_default() == Some(false);
+    let own = if heads { "deepseek" } else { own };
+    match (families::find(own), reader(own)) {
+        (Some(family), _) => decoder::build(family, f, b),
+        (None, Some(read)) => read(own, f, b),
+        (None, None) => Err(unknown(own)),
     }
 }
 

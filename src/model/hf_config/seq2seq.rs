@@ -1,6 +1,6 @@
 //! Encoders with a decoder that attends to them, after BART: translation, summaries, and Whisper for speech.
 
-use super::blocks::Gqa;
+use super::block::attention::Gqa;
 use super::builder::Builder;
 use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 use crate::model::{Experts, Layer, ParseError, Role, Span, Split};

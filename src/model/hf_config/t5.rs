@@ -1,6 +1,6 @@
 //! T5 and its descendants: relative positions, keys and values of a width of their own.
 
-use super::blocks::Gqa;
+use super::block::attention::Gqa;
 use super::builder::Builder;
 use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 use crate::model::{Experts, Layer, ParseError, Role, Span, Split};

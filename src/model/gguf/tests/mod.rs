@@ -365,3 +365,28 @@ fn a_compressed_cache_is_read_layer_by_layer() {
     let error = layers_of("deepseek4", 3, &[("attention.sliding_window", Meta::U32(128))]).expect_err("none");
     assert!(error.to_string().contains("compress_ratios"), "{error}");
 }
+
+#[test]
+fn an_architecture_that_only_configs_know_has_the_period_of_its_family() {
+    // VaultGemma's config: every second layer attends to everything.
+    let window = [("attention.sliding_window", Meta::U32(128))];
+    let spans: Vec<Span> = layers_of("vaultgemma", 4, &window)
+        .expect("valid")
+        .iter()
+        .filter_map(|layer| layer.attention.map(|attention| attention.span))
+        .collect();
+    assert_eq!(spans, [Span::Sliding(128), Span::Full, Span::Sliding(128), Span::Full]);
+    // OLMo Hybrid's: every fourth attends, the others keep a state.
+    let state = [
+        ("ssm.conv_kernel", Meta::U32(4)),
+        ("ssm.inner_size", Meta::U32(1024)),
+        ("ssm.state_size", Meta::U32(64)),
+    ];
+    let layers = layers_of("olmo-hybrid", 8, &state).expect("valid");
+    let attends = |layer: &Layer| layer.attention.is_some();
+    assert_eq!(layers.iter().map(attends).collect::<Vec<_>>(), [0, 0, 0, 1, 0, 0, 0, 1].map(|one| one == 1));
+    assert!(layers.iter().all(|layer| layer.attention.is_some() != layer.state.is_some()));
+    // Of an architecture that nobody knows, all is an upper bound.
+    let layers = layers_of("somebody", 4, &window).expect("valid");
+    assert!(layers.iter().all(|layer| layer.attention.is_some_and(|attention| attention.span == Span::Full)));
+}
