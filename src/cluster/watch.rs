@@ -43,13 +43,22 @@ pub struct Told<Failed, Pods> {
     pub pods: Pods,
 }
 
-/// Watches until dropped. `grace` is how long the labels of a GPU may be gone before that counts.
+/// How nodes are read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// How long the labels of a GPU may be gone before that counts.
+    pub grace: Duration,
+    /// What labels are read.
+    pub labels: Sources,
+}
+
+/// Watches until dropped.
 ///
 /// The pods of ModelDeployments have a watch of their own, by their label: how they fare matters also when they have
 /// failed, or request no GPU. Nothing is published before it has been read, so that no status is made without it.
 pub async fn run(
     client: Client,
-    grace: Duration,
+    reading: Reading,
     views: watch::Sender<Option<Arc<View>>>,
     mut own_pods: PodFactsIndex,
     told: Told<impl Fn(&'static str), impl Fn((String, String))>,
@@ -61,7 +70,7 @@ pub async fn run(
     let own = watcher(Api::<Pod>::all(client), labelled).default_backoff();
     let (mut nodes, mut pods, mut own) = (std::pin::pin!(nodes), std::pin::pin!(pods), std::pin::pin!(own));
     let mut index = Index::default();
-    let sources = Sources::default();
+    let Reading { grace, labels: sources } = reading;
     let mut memory = LabelMemory::new(sources.clone());
     let mut version = 0;
     let mut publish_at = None::<Instant>;

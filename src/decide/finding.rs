@@ -79,6 +79,8 @@ pub enum Finding {
     LabelMissing {
         /// The label's key.
         label: String,
+        /// What an annotation says that each has, which no pod can demand.
+        annotated: Option<Bytes>,
     },
     /// The memory label cannot be believed.
     LabelUntrusted {

@@ -174,7 +174,9 @@ fn pool_fault(pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Opti
     match &pool.memory {
         // A node that hands out nothing has no GPU of which to know the memory.
         Memory::Missing { .. } if pool.allocatable == 0 => return Some(too_few()),
-        Memory::Missing { label } => return Some(Finding::LabelMissing { label: label.clone() }),
+        Memory::Missing { label, annotated } => {
+            return Some(Finding::LabelMissing { label: label.clone(), annotated: *annotated });
+        }
         Memory::Untrusted { label, value, fault } => {
             let (label, value) = (label.clone(), value.clone());
             return Some(Finding::LabelUntrusted { label, value, fault: *fault });

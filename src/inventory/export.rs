@@ -39,11 +39,15 @@ fn node(node: &Node) -> Value {
     if node.unschedulable {
         spec.insert("unschedulable".to_owned(), Value::Bool(true));
     }
+    let mut metadata = json!({"name": node.name, "labels": node.labels});
+    if !node.annotations.is_empty() {
+        metadata["annotations"] = json!(node.annotations);
+    }
     let ready = if node.ready { "True" } else { "False" };
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": node.name, "labels": node.labels},
+        "metadata": metadata,
         "spec": spec,
         "status": {"allocatable": quantities(&node.allocatable, node.host.named()), "conditions": [{"type": "Ready", "status": ready}]},
     })

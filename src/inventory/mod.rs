@@ -35,7 +35,9 @@ pub use nodes::Inventory;
 pub use pod_facts::PodFacts;
 pub use promises::{Promise, Promises};
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
-pub use source::{Meaning, Preference, Preferred, Source, Sources, Wish};
+pub use source::{
+    Meaning, Preference, Preferred, SITE_LABEL_FORM, SiteLabel, SiteLabelError, Source, Sources, Wish,
+};
 pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
 
 pub use groups::{NodeGpus, Pools};
@@ -69,6 +71,8 @@ pub struct Node {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Those of its annotations that say what GPUs it has, as far as they are read. No node selector sees them.
+    pub annotations: BTreeMap<String, String>,
     /// Its taints.
     pub taints: Vec<Taint>,
     /// Allocatable extended resources (names with a `/`) and huge pages, as whole numbers.
@@ -217,6 +221,8 @@ pub enum Memory {
     Missing {
         /// The label that was looked for.
         label: String,
+        /// What an annotation says that each has: nothing that a pod could demand.
+        annotated: Option<Bytes>,
     },
     /// There is a label, and it cannot be believed.
     Untrusted {
@@ -279,6 +285,8 @@ pub enum LabelFault {
     PartOfACard,
     /// MPS divides the card, and this source has no terms for the shares.
     Divided,
+    /// An annotation that is not the list of cards with their MiB that its writer makes.
+    NotRegistered,
     /// A sum over all GPUs of the node, and no label says how many they are.
     SumOfUnknownMany,
 }

@@ -10,6 +10,7 @@ use serde::de::{
 };
 use serde_json::{Map, Value};
 
+use super::source::hami::REGISTER;
 use super::{Node, Pod, Snapshot};
 use crate::bounded::{BoundedValue, Budget};
 use crate::units::shorten;
@@ -409,7 +410,10 @@ impl<'de> Visitor<'de> for ItemsSeed<'_> {
 fn prune(object: &mut Map<String, Value>) {
     keep(object, &["metadata", "spec", "status"]);
     if let Some(metadata) = fields(object, "metadata") {
-        keep(metadata, &["name", "namespace", "labels"]);
+        keep(metadata, &["name", "namespace", "labels", "annotations"]);
+        if let Some(annotations) = fields(metadata, "annotations") {
+            keep(annotations, &[REGISTER]);
+        }
     }
     if let Some(spec) = fields(object, "spec") {
         keep(

@@ -149,7 +149,11 @@ pub(crate) fn any_node(name: impl Strategy<Value = String>) -> impl Strategy<Val
             if let Some(memory) = memory {
                 labels.insert("nvidia.com/gpu.memory".to_owned(), memory.to_owned());
             }
-            Node { name, labels, taints, allocatable, host, ready, unschedulable }
+            // Some nodes have HAMi's annotation, as a file of a cluster keeps it.
+            let cards = r#"[{"count":10,"devmem":23034,"type":"NVIDIA L4","health":true}]"#;
+            let hami = unschedulable.then(|| ("hami.io/node-nvidia-register".to_owned(), cards.to_owned()));
+            let annotations = hami.into_iter().collect();
+            Node { name, labels, annotations, taints, allocatable, host, ready, unschedulable }
         })
 }
 

@@ -59,7 +59,9 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
         ),
         Finding::NoGpus => "hands out no GPU".to_owned(),
         Finding::NoGpuNodes => "no node of the cluster has a GPU".to_owned(),
-        Finding::LabelMissing { label } => missing(pool.map_or(0, |pool| pool.allocatable), label),
+        Finding::LabelMissing { label, annotated } => {
+            missing(pool.map_or(0, |pool| pool.allocatable), label, *annotated)
+        }
         Finding::LabelUntrusted { label, value, fault } => untrusted(label, value, *fault),
         Finding::TaintNotTolerated(taint) => {
             let value =
@@ -173,7 +175,8 @@ fn untrusted(label: &str, value: &str, fault: LabelFault) -> String {
         _ => String::new(),
     };
     let problem = format!("{problem}{numbers}");
-    format!("label {}=\"{}\" cannot be believed: {problem}; {remedy}", quoted(label), quoted(value))
+    let kind = if label.starts_with("hami.io/") { "annotation" } else { "label" };
+    format!("{kind} {}=\"{}\" cannot be believed: {problem}; {remedy}", quoted(label), quoted(value))
 }
 
 /// The label by which a card is known whose memory no label says.
@@ -247,6 +250,10 @@ pub const fn fault_words(fault: LabelFault) -> (&'static str, &'static str) {
             "MPS divides the card's memory among clients, and no term can ask for a share",
             "use time-sharing or whole GPUs, or NVIDIA's device plugin for MPS",
         ),
+        LabelFault::NotRegistered => (
+            "it is not the list of cards with their MiB that HAMi's device plugin writes",
+            "see what that logs, or run GPU Feature Discovery",
+        ),
         LabelFault::SumOfUnknownMany => (
             "the memory is a sum over all GPUs of the node, and this does not say how many they are",
             "it must be a thousand for each GPU, such as 2000",
@@ -264,12 +271,18 @@ pub fn memory_problem(pool: &GpuPool) -> Option<String> {
             bytes.mib_ceil()
         )),
         Memory::Known { .. } => None,
-        Memory::Missing { label } => Some(missing(pool.allocatable, label)),
+        Memory::Missing { label, annotated } => Some(missing(pool.allocatable, label, *annotated)),
         Memory::Untrusted { label, value, fault } => Some(untrusted(label, value, *fault)),
     }
 }
 
-fn missing(gpus: u64, label: &str) -> String {
+fn missing(gpus: u64, label: &str, annotated: Option<Bytes>) -> String {
+    if let Some(bytes) = annotated {
+        let (gpus, mib, label) = (counted(gpus, "GPU"), bytes.mib_ceil(), quoted(label));
+        return format!(
+            "hands out {gpus} and has no label {label} that says their memory; HAMi's annotation says {mib} MiB, which no pod can demand: set the label to {mib}, or run GPU Feature Discovery"
+        );
+    }
     if let Some((who, _)) = right(label) {
         return format!(
             "hands out {} and has no label {} that says their memory; run {who}",

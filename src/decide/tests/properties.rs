@@ -207,7 +207,9 @@ proptest! {
     fn a_node_that_goes_makes_no_other_unfit(
         snapshot in any_snapshot(), policy in any_policy(), requirement in any_requirement(), which in any::<proptest::sample::Index>()
     ) {
-        proptest::prop_assume!(!snapshot.nodes.is_empty());
+        if snapshot.nodes.is_empty() {
+            return Ok(());
+        }
         let owner = Some(Owner { namespace: "team-a", name: "m" });
         let request = Request { requirement, policy: &policy, owner };
         let gone = snapshot.nodes.keys().nth(which.index(snapshot.nodes.len())).cloned().unwrap();
