@@ -158,8 +158,7 @@ proptest! {
             for name in class.nodes.iter() {
                 let alone = Snapshot {
                     nodes: BTreeMap::from([(name.to_owned(), snapshot.nodes[name].clone())]),
-                    pods: snapshot.pods.clone(),
-                    others: snapshot.others.clone(),
+                    ..snapshot.clone()
                 };
                 let single = decide(&request, &Inventory::new(alone, &Sources::default()), &[]).classes.remove(0);
                 prop_assert_eq!(&single.pool, &class.pool);

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::nvidia::{GPU, SHARED_SUFFIX, is_far};
+use super::nvidia::{GPU, SHARED_SUFFIX};
 use super::{Meaning, Source, TOO_LARGE_MIB, Wish, untrusted};
 use crate::inventory::cards::{self, Card};
 use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Node, Term, Vendor};
@@ -75,7 +75,7 @@ fn memory(node: &Node, text: &str) -> Memory {
     let bytes = u64::try_from(first.devmem).ok().filter(|mib| (1..TOO_LARGE_MIB).contains(mib));
     match (bytes.and_then(Bytes::from_mib), card(&first.name)) {
         (None, _) => fault(LabelFault::NotRegistered),
-        (Some(bytes), Some(card)) if is_far(bytes, card) => fault(LabelFault::NotTheCard { mib: card.mib }),
+        (Some(bytes), Some(card)) if card.is_far(bytes) => fault(LabelFault::NotTheCard { mib: card.mib }),
         (Some(bytes), _) => Memory::Missing { label: LABEL.to_owned(), annotated: Some(bytes) },
     }
 }

@@ -43,7 +43,7 @@ pub struct Wish<'a> {
 const NVIDIA_GFD: &str = "nvidia-gfd";
 
 /// A value from here on, taken as MiB, is a TiB on one card: bytes, as old releases wrote, or a mistake.
-const TOO_LARGE_MIB: u64 = 1 << 20;
+pub(super) const TOO_LARGE_MIB: u64 = 1 << 20;
 
 impl Wish<'_> {
     /// Whether GPUs that others use too will do: several of those are not several cards.

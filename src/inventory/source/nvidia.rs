@@ -35,8 +35,6 @@ const GPU_LABELS: [&str; 3] = [MEMORY, PRODUCT, COUNT];
 
 /// No node has more cards: a term that lists numbers of cards need not go on.
 const MOST_CARDS: u64 = 64;
-/// What a label may be off the card that it is of, in percent. Drivers reserve less or more than others did.
-const TOLERANCE: u64 = 8;
 
 /// GPU Feature Discovery and the GPU operator.
 #[derive(Clone, Copy, Debug)]
@@ -358,7 +356,7 @@ impl<'a> Labels<'a> {
                 LabelFault::MoreThanCards { handed_out: allocatable },
             ),
             Ok(bytes) => match self.card() {
-                Some(card) if is_far(bytes, card) => {
+                Some(card) if card.is_far(bytes) => {
                     untrusted(&key, value, LabelFault::NotTheCard { mib: card.mib })
                 }
                 // No card has more than its kind ever reports, whatever its label says.
@@ -411,10 +409,4 @@ impl<'a> Labels<'a> {
             || product.is_some_and(|product| product.contains("-MIG-"));
         if is_slice { GpuSharing::Mig } else { GpuSharing::Exclusive }
     }
-}
-
-/// Whether a label is further off the card than a driver's share and error correction can make it.
-pub(super) fn is_far(label: Bytes, card: &Card) -> bool {
-    let mib = label.mib_ceil();
-    mib * 100 < card.mib * (100 - TOLERANCE) || mib * 100 > card.most_mib() * (100 + TOLERANCE)
 }

@@ -185,7 +185,7 @@ impl Source for SiteLabel {
                     _ if labels.is_mps() => fault(LabelFault::Divided),
                     _ if labels.replicas() == Replicas::Sliced => fault(LabelFault::MigMixed),
                     _ if labels.is_slice_of_gpu() => fault(LabelFault::PartOfACard),
-                    (Memory::Known { bytes, .. }, Some(card)) if nvidia::is_far(*bytes, card) => {
+                    (Memory::Known { bytes, .. }, Some(card)) if card.is_far(*bytes) => {
                         fault(LabelFault::NotTheCard { mib: card.mib })
                     }
                     (Memory::Known { bytes, label, source, trust }, Some(card)) => Memory::Known {

@@ -103,6 +103,45 @@ fn nodes_of_every_vendor_and_cloud_are_read() {
 }
 
 #[test]
+fn nodes_of_resource_claims_are_read_from_their_slices() {
+    check(
+        "devices",
+        1,
+        &[
+            ("amd-unread", "unknown", "LabelUntrusted", None),
+            ("device-plugin", "fits", "FitsNow", Some(23034)),
+            ("intel-flex", "rejected", "ClaimNeeded", Some(32768)),
+            ("nvidia-stale", "rejected", "ClaimNeeded", Some(23034)),
+            ("nvidia-t4", "rejected", "GpuMemoryTooSmall", Some(15360)),
+            ("nvidia-updating", "unknown", "LabelUntrusted", None),
+        ],
+    );
+    insta::assert_snapshot!(
+        "nodes_devices",
+        run("nodes -o wide --snapshot tests/fixtures/labels/devices.yaml").transcript()
+    );
+    insta::assert_snapshot!(
+        "doctor_devices",
+        run("doctor --snapshot tests/fixtures/labels/devices.yaml").transcript()
+    );
+    // What `loadline snapshot` writes of it says the same, with the names or without.
+    for redact in ["", "--redact"] {
+        let written = run(&format!("snapshot {redact} --snapshot tests/fixtures/labels/devices.yaml"));
+        let read = run_with("nodes --snapshot - -o json", written.stdout.as_bytes());
+        let document: Value = serde_json::from_str(&read.stdout).expect("JSON");
+        let nodes = document["nodes"].as_array().expect("nodes");
+        let l4 = nodes.iter().flat_map(|node| node["pools"].as_array().expect("pools"));
+        let mut l4: Vec<_> = l4
+            .filter(|pool| pool["memoryMiB"] == 23034)
+            .map(|pool| (pool["gpus"].as_u64(), pool["freeGpus"].as_u64()))
+            .collect();
+        l4.sort_unstable();
+        assert_eq!(l4, [(Some(1), Some(1)), (Some(2), Some(1))], "{}", written.stdout);
+        assert_eq!(written.stdout.contains("nvidia-stale"), redact.is_empty());
+    }
+}
+
+#[test]
 fn labels_that_lie_are_not_believed() {
     let unknown = |name: &'static str| (name, "unknown", "LabelUntrusted", None);
     check(
