@@ -1,18 +1,20 @@
 //! Reading a live cluster with kubectl's own flags and files.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::resource::v1 as resource;
 use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
 
 use crate::api::ModelDeployment;
-use crate::inventory::{Node, Pod, Snapshot};
+use crate::inventory::{Node, Pod, Slice, Snapshot, held};
 
 use super::failure::Failure;
 
@@ -82,7 +84,18 @@ impl Cluster {
         let unfinished = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         let pods = Api::<core::Pod>::all(self.client.clone());
         let pods = all(&pods, "pods", unfinished, Pod::from_object).await?;
-        Ok(Snapshot::new(nodes, pods))
+        let slices = Api::<resource::ResourceSlice>::all(self.client.clone());
+        let slices = if_there(&slices, "resourceslices", Slice::from_object).await?;
+        let claims = Api::<resource::ResourceClaim>::all(self.client.clone());
+        let claim = |claim: &resource::ResourceClaim| {
+            let metadata = &claim.metadata;
+            let key =
+                (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
+            Some((key, held(claim))).filter(|(_, held)| !held.is_empty())
+        };
+        let claims = if_there(&claims, "resourceclaims", claim).await?.into_iter().collect();
+        let slices = slices.into_iter().map(|slice| (slice.name.clone(), Arc::new(slice))).collect();
+        Ok(Snapshot { slices, claims, ..Snapshot::new(nodes, pods) })
     }
 
     /// The ModelDeployments of a namespace, or of all.
@@ -119,6 +132,17 @@ impl Cluster {
         let api = Api::<core::ConfigMap>::namespaced(self.client.clone(), namespace);
         let answer = tokio::time::timeout(ANSWER, api.get_opt(name)).await;
         answer.map_err(|_| refused_after("configmaps"))?.map_err(|error| refused("configmaps", &error).into())
+    }
+}
+
+/// What is used of every object of a kind that not every cluster has, and not everyone may list: then there is none.
+async fn if_there<K, T>(api: &Api<K>, kind: &str, prune: impl Fn(&K) -> Option<T>) -> anyhow::Result<Vec<T>>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    match tokio::time::timeout(ANSWER, api.list(&ListParams::default().limit(1))).await {
+        Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_forbidden() => Ok(Vec::new()),
+        _ => Ok(all(api, kind, ListParams::default(), prune).await?.into_iter().flatten().collect()),
     }
 }
 

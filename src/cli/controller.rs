@@ -8,6 +8,7 @@ use clap::Args;
 use super::connection::ConnectionArguments;
 use super::failure::ExitStatus;
 use super::hub::HubArguments;
+use super::nodes::LabelArguments;
 use super::permits::PermitArguments;
 use super::times::{duration, qualified};
 use crate::controller::{self, Options};
@@ -36,6 +37,8 @@ pub(super) struct ControllerArguments {
     /// How long the labels of a node's GPUs may be gone before that counts, such as 30s or 5m; 0s counts at once
     #[arg(long, value_name = "DURATION", env = "LOADLINE_LABEL_GRACE", default_value = "2m", value_parser = duration)]
     pub(super) label_grace: Duration,
+    #[command(flatten)]
+    labels: LabelArguments,
     /// The Lease, as NAMESPACE/NAME, whose holder alone writes: for several replicas. Every replica serves metrics and webhooks
     #[arg(long, value_name = "NAMESPACE/NAME", env = "LOADLINE_LEASE", value_parser = qualified)]
     pub(super) lease: Option<(String, String)>,
@@ -58,6 +61,7 @@ impl From<ControllerArguments> for Options {
             admission: arguments.admission.options(),
             metrics_address: arguments.metrics_address,
             label_grace: arguments.label_grace,
+            labels: arguments.labels.sources(),
             permits: arguments.permits.permits(&arguments.hub),
             sources: arguments.permits.settings(arguments.hub.settings()),
             namespace: arguments.namespace,

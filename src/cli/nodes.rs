@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::inventory::{Inventory, Snapshot, Sources};
+use crate::inventory::{Inventory, SiteLabel, Snapshot, Sources};
 use crate::render::{json, table, text, yaml};
 
 use super::connection::{Cluster, ConnectionArguments, block_on};
@@ -21,6 +21,8 @@ pub(super) struct SnapshotArguments {
     pub(super) snapshot: Option<PathBuf>,
     #[command(flatten)]
     pub(super) connection: ConnectionArguments,
+    #[command(flatten)]
+    pub(super) labels: LabelArguments,
 }
 
 impl SnapshotArguments {
@@ -43,6 +45,21 @@ pub(super) fn from_file(path: &Path) -> anyhow::Result<Snapshot> {
     })
 }
 
+/// What labels are read besides those that Loadline knows.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct LabelArguments {
+    /// A label of your own that says memory, as KEY=UNIT[,resource=RESOURCE][,count=KEY]: UNIT is MiB, GiB, MB, GB or bytes, of one GPU or, with count, of as many as that label says; may be given again
+    #[arg(long, value_name = "LABEL", env = "LOADLINE_GPU_MEMORY_LABELS", value_delimiter = ';')]
+    gpu_memory_label: Vec<SiteLabel>,
+}
+
+impl LabelArguments {
+    /// All that labels are read by.
+    pub(super) fn sources(&self) -> Sources {
+        Sources::default().with_labels(&self.gpu_memory_label)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct NodesArguments {
     /// The format of the output
@@ -53,7 +70,7 @@ pub(super) struct NodesArguments {
 }
 
 pub(super) fn nodes(arguments: &NodesArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
-    let inventory = Inventory::new(arguments.from.read()?, &Sources::default());
+    let inventory = Inventory::new(arguments.from.read()?, &arguments.from.labels.sources());
     if let Some(text) = arguments.output.document(&json::nodes(inventory.nodes()))? {
         printer.data(&text)?;
         return Ok(ExitStatus::Fine);
@@ -72,7 +89,7 @@ pub(super) fn nodes(arguments: &NodesArguments, printer: Printer) -> anyhow::Res
 
 /// Exit code 4 where a label cannot be believed: models on such a node are of unknown fit.
 pub(super) fn doctor(arguments: &NodesArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
-    let inventory = Inventory::new(arguments.from.read()?, &Sources::default());
+    let inventory = Inventory::new(arguments.from.read()?, &arguments.from.labels.sources());
     let problems = table::problems(inventory.nodes());
     let status = if problems.is_some() { ExitStatus::Unknown } else { ExitStatus::Fine };
     if let Some(text) = arguments.output.document(&json::problems(inventory.nodes()))? {
@@ -109,7 +126,7 @@ enum SnapshotFormat {
 pub(super) fn snapshot(arguments: &WriteArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
     let mut snapshot = arguments.from.read()?;
     if arguments.redact {
-        snapshot.redact(&Sources::default());
+        snapshot.redact(&arguments.from.labels.sources());
     }
     let list = snapshot.to_list();
     printer.data(&match arguments.output {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::api::ModelDeployment;
 use crate::decide::Verdict;
-use crate::inventory::{Inventory, Owner, Promises, Snapshot, Sources};
+use crate::inventory::{Inventory, Owner, Promises, Snapshot};
 use crate::plan::{Permits, Plan, Subject, check, permitted};
 use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table};
 use crate::units::shorten;
@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
         }
         None => block_on(live(arguments, &mut namespace, &mut given, printer))?,
     };
-    let inventory = Inventory::new(snapshot, &Sources::default());
+    let inventory = Inventory::new(snapshot, &arguments.from.labels.sources());
     let sources = HubArguments::sources_of(arguments.permits.settings(arguments.hub.settings()))?;
     let resolver = Resolver { sources, config_maps: given.config_maps, namespace };
     let outcomes = outcomes(&given.objects, &permits, &resolver, &inventory, arguments.each);

@@ -9,12 +9,12 @@ use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use crate::inventory::{Inventory, Sources};
+use crate::inventory::Inventory;
 use crate::page::{self, Cluster, Object, Options};
 
 use super::failure::{ExitStatus, Failure};
 use super::hub::HubArguments;
-use super::nodes::from_file;
+use super::nodes::{LabelArguments, from_file};
 use super::plan::objects;
 use super::printer::Printer;
 
@@ -35,6 +35,8 @@ pub(super) struct UiArguments {
     /// A file with ModelDeployments, to be shown with their verdicts; may be given again
     #[arg(short, long, value_name = "FILE", requires = "snapshot")]
     filename: Vec<PathBuf>,
+    #[command(flatten)]
+    labels: LabelArguments,
     #[command(flatten)]
     hub: HubArguments,
 }
@@ -72,7 +74,7 @@ pub(super) fn run(arguments: &UiArguments, printer: Printer) -> anyhow::Result<E
 
 fn cluster(arguments: &UiArguments, printer: Printer) -> anyhow::Result<Option<Cluster>> {
     let Some(path) = &arguments.snapshot else { return Ok(None) };
-    let inventory = Inventory::new(from_file(path)?, &Sources::default());
+    let inventory = Inventory::new(from_file(path)?, &arguments.labels.sources());
     let manifests =
         if arguments.filename.is_empty() { Vec::new() } else { objects(&arguments.filename, printer)? };
     let object = |manifest: super::manifest::Manifest| Object {

@@ -4,15 +4,16 @@
 //! never seen empty, or half; nothing is published before both lists have been read once; an event that changes nothing
 //! Loadline looks at changes nothing here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::resource::v1 as resource;
 use kube::runtime::watcher::Event;
 
 use super::relisted::{Change, Relisted};
-use crate::inventory::{Amounts, Node, Pod, Snapshot};
+use crate::inventory::{Amounts, DeviceId, Node, Pod, Slice, Snapshot, held};
 
 /// Namespace and name of a pod.
 pub(super) type PodKey = (String, String);
@@ -24,6 +25,12 @@ pub struct Index {
     nodes: Relisted<String, Arc<Node>>,
     /// Unfinished pods, by a number for namespace and name.
     pods: Relisted<u64, Kept>,
+    /// Of drivers of GPUs, where the API server has the kind.
+    slices: Relisted<String, Arc<Slice>>,
+    /// The GPUs that claims hold, by the claims' namespaces and names.
+    claims: Relisted<PodKey, BTreeSet<DeviceId>>,
+    /// Whether slices and claims are read.
+    with_devices: bool,
     /// Makes those numbers. Who does not know its keys can make no two names meet.
     numbers: RandomState,
 }
@@ -44,6 +51,29 @@ enum Kept {
 }
 
 impl Index {
+    /// One that waits for slices and claims too, or that knows of none.
+    #[must_use]
+    pub fn new(with_devices: bool) -> Self {
+        Self { with_devices, ..Self::default() }
+    }
+
+    /// Takes in an event of a slice; whether anything changed that matters.
+    pub fn slice(&mut self, event: Event<resource::ResourceSlice>) -> bool {
+        let reduce = |slice: resource::ResourceSlice| Slice::from_object(&slice).map(Arc::new);
+        let key = |slice: &resource::ResourceSlice| slice.metadata.name.clone().unwrap_or_default();
+        !self.slices.take(event, reduce, key).is_nothing()
+    }
+
+    /// Takes in an event of a claim; whether anything changed that matters.
+    pub fn claim(&mut self, event: Event<resource::ResourceClaim>) -> bool {
+        let reduce = |claim: resource::ResourceClaim| Some(held(&claim)).filter(|held| !held.is_empty());
+        let key = |claim: &resource::ResourceClaim| {
+            let metadata = &claim.metadata;
+            (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+        };
+        !self.claims.take(event, reduce, key).is_nothing()
+    }
+
     /// Takes in a node event; whether anything changed that matters.
     pub fn node(&mut self, event: Event<core::Node>) -> bool {
         let reduce = |node: core::Node| Some(Arc::new(Node::from_object(&node)));
@@ -83,13 +113,14 @@ impl Index {
         }
     }
 
-    /// Whether both lists have been read once.
+    /// Whether all lists have been read once.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.nodes.is_complete() && self.pods.is_complete()
+        let devices = !self.with_devices || (self.slices.is_complete() && self.claims.is_complete());
+        self.nodes.is_complete() && self.pods.is_complete() && devices
     }
 
-    /// The nodes and pods, those that wait for a node among them; `None` until both lists have been read once.
+    /// The nodes and pods, those that wait for a node among them; `None` until all lists have been read once.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
         let nodes: BTreeMap<String, Arc<Node>> =
@@ -109,7 +140,9 @@ impl Index {
         pods.sort_unstable_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         let sum_of = |name: &String| Some((name.clone(), *sums.get(&self.numbers.hash_one(name))?));
         let others = nodes.keys().filter_map(sum_of).collect();
-        self.is_complete().then_some(Snapshot { nodes, pods, others })
+        let slices = self.slices.iter().map(|(name, slice)| (name.clone(), Arc::clone(slice))).collect();
+        let claims = self.claims.iter().map(|(key, held)| (key.clone(), held.clone())).collect();
+        self.is_complete().then_some(Snapshot { nodes, pods, others, slices, claims })
     }
 }
 

@@ -1,10 +1,12 @@
-//! Watches nodes and pods and publishes what they come to. One task, which ends when it is dropped.
+//! Watches nodes, pods and devices and publishes what they come to. One task, which ends when it is dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -43,13 +45,22 @@ pub struct Told<Failed, Pods> {
     pub pods: Pods,
 }
 
-/// Watches until dropped. `grace` is how long the labels of a GPU may be gone before that counts.
+/// How nodes are read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// How long the labels of a GPU may be gone before that counts.
+    pub grace: Duration,
+    /// What labels are read.
+    pub labels: Sources,
+}
+
+/// Watches until dropped.
 ///
 /// The pods of ModelDeployments have a watch of their own, by their label: how they fare matters also when they have
 /// failed, or request no GPU. Nothing is published before it has been read, so that no status is made without it.
 pub async fn run(
     client: Client,
-    grace: Duration,
+    reading: Reading,
     views: watch::Sender<Option<Arc<View>>>,
     mut own_pods: PodFactsIndex,
     told: Told<impl Fn(&'static str), impl Fn((String, String))>,
@@ -58,10 +69,15 @@ pub async fn run(
     let unfinished = watcher::Config::default().fields(UNFINISHED);
     let pods = watcher(Api::<Pod>::all(client.clone()), unfinished).default_backoff();
     let labelled = watcher::Config::default().labels(MODEL_DEPLOYMENT_LABEL);
-    let own = watcher(Api::<Pod>::all(client), labelled).default_backoff();
+    let own = watcher(Api::<Pod>::all(client.clone()), labelled).default_backoff();
     let (mut nodes, mut pods, mut own) = (std::pin::pin!(nodes), std::pin::pin!(pods), std::pin::pin!(own));
-    let mut index = Index::default();
-    let sources = Sources::default();
+    let with_devices = offers_devices(&client).await;
+    let slices = Api::<ResourceSlice>::all(client.clone());
+    let slices = watcher(slices, watcher::Config::default()).default_backoff();
+    let claims = watcher(Api::<ResourceClaim>::all(client), watcher::Config::default()).default_backoff();
+    let (mut slices, mut claims) = (std::pin::pin!(slices), std::pin::pin!(claims));
+    let mut index = Index::new(with_devices);
+    let Reading { grace, labels: sources } = reading;
     let mut memory = LabelMemory::new(sources.clone());
     let mut version = 0;
     let mut publish_at = None::<Instant>;
@@ -83,6 +99,16 @@ pub async fn run(
                 Some(Err(error)) => failure(&error, "pods"),
                 None => return,
             },
+            event = slices.next(), if with_devices => match event {
+                Some(Ok(event)) => index.slice(event),
+                Some(Err(error)) => failure(&error, "resourceslices"),
+                None => return,
+            },
+            event = claims.next(), if with_devices => match event {
+                Some(Ok(event)) => index.claim(event),
+                Some(Err(error)) => failure(&error, "resourceclaims"),
+                None => return,
+            },
             event = own.next() => match event {
                 Some(Ok(event)) => {
                     let was_complete = own_pods.is_complete();
@@ -102,6 +128,32 @@ pub async fn run(
         if changed && index.is_complete() && own_pods.is_complete() {
             let soon = (Instant::now() + SETTLE).max(rest_until);
             publish_at = Some(publish_at.map_or(soon, |already| already.min(soon)));
+        }
+    }
+}
+
+/// Whether the API server has ResourceSlices and ResourceClaims, and lets them be read. Asked until there is an answer.
+async fn offers_devices(client: &Client) -> bool {
+    const AGAIN: Duration = Duration::from_secs(2);
+    let first = ListParams::default().limit(1);
+    let (slices, claims) =
+        (Api::<ResourceSlice>::all(client.clone()), Api::<ResourceClaim>::all(client.clone()));
+    loop {
+        let answer = match slices.list_metadata(&first).await {
+            Ok(_) => claims.list_metadata(&first).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(()) => return true,
+            Err(kube::Error::Api(status)) if status.is_not_found() => return false,
+            Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                warn!("resourceslices and resourceclaims may not be read: GPUs are read from labels alone");
+                return false;
+            }
+            Err(error) => {
+                debug!(%error, "cannot tell whether there are ResourceSlices: asking again");
+                tokio::time::sleep(AGAIN).await;
+            }
         }
     }
 }

@@ -54,8 +54,9 @@ use crate::admission::served::Served;
 use crate::admission::server::{Limits, Server};
 use crate::admission::{self, Certificates};
 use crate::cluster::pods::PodFactsIndex;
-use crate::cluster::watch::Told;
+use crate::cluster::watch::{Reading, Told};
 use crate::cluster::{self, Modes, PodsByOwner, RequiredOfPods, View};
+use crate::inventory;
 use crate::launch::FIELD_MANAGER;
 use crate::plan::Permits;
 use crate::source::{Settings, SourceError, Sources};
@@ -83,6 +84,8 @@ pub struct Options {
     pub metrics_address: SocketAddr,
     /// How long the labels of a node's GPUs may be gone before that counts.
     pub label_grace: Duration,
+    /// By what labels the GPUs of nodes are read.
+    pub labels: inventory::Sources,
     /// Where models are read from.
     pub sources: Settings,
     /// What specs may ask for.
@@ -192,7 +195,8 @@ where
     }
     let mut tasks = Tasks::default();
     let waker = Waker::default();
-    let (views, pods) = watch_cluster(&mut tasks, &client, options.label_grace, &metrics, &waker);
+    let reading = Reading { grace: options.label_grace, labels: options.labels };
+    let (views, pods) = watch_cluster(&mut tasks, &client, reading, &metrics, &waker);
     let sources = Sources::new(options.sources).map_err(RunError::Sources)?;
     let (models, read_models) = Models::new(sources, Secrets(client.clone()));
     let world = Arc::new(World {
@@ -449,7 +453,7 @@ impl Waker {
 fn watch_cluster(
     tasks: &mut Tasks,
     client: &Client,
-    grace: Duration,
+    reading: Reading,
     metrics: &Arc<Metrics>,
     wake: &Waker,
 ) -> (cluster::Views, PodsByOwner) {
@@ -465,7 +469,7 @@ fn watch_cluster(
                 wake.wake(&owner);
             },
         };
-        cluster::watch::run(client, grace, publish, index, told).await;
+        cluster::watch::run(client, reading, publish, index, told).await;
     });
     (views, pods)
 }

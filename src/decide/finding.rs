@@ -79,6 +79,8 @@ pub enum Finding {
     LabelMissing {
         /// The label's key.
         label: String,
+        /// What an annotation says that each has, which no pod can demand.
+        annotated: Option<Bytes>,
     },
     /// The memory label cannot be believed.
     LabelUntrusted {
@@ -118,6 +120,15 @@ pub enum Finding {
         /// How they are shared.
         sharing: GpuSharing,
     },
+    /// The node gives its GPUs to resource claims alone.
+    ClaimNeeded {
+        /// The driver that offers them, such as `gpu.nvidia.com`.
+        driver: String,
+        /// How many are free.
+        free: u64,
+        /// How many there are.
+        offered: u64,
+    },
     /// No GPU that is made, and none of the cluster, has the memory.
     NeverFits {
         /// What is needed per GPU.
@@ -129,7 +140,7 @@ pub enum Finding {
 
 /// The checks of a node in the order in which they are made. A node's reason is the first that fails, so a later one comes
 /// nearer.
-pub(super) const CHECKS: [Reason; 16] = [
+pub(super) const CHECKS: [Reason; 17] = [
     Reason::NoGpus,
     Reason::VendorMismatch,
     Reason::SelectorMismatch,
@@ -138,6 +149,7 @@ pub(super) const CHECKS: [Reason; 16] = [
     Reason::GpuMemoryTooSmall,
     Reason::TooFewGpus,
     Reason::SharedGpu,
+    Reason::ClaimNeeded,
     Reason::NodeCordoned,
     Reason::NodeNotReady,
     Reason::TaintNotTolerated,
@@ -172,6 +184,7 @@ impl Finding {
             }
             Self::VendorMismatch { .. } => (Verdict::Rejected, Reason::VendorMismatch),
             Self::SharedGpu { .. } => (Verdict::Rejected, Reason::SharedGpu),
+            Self::ClaimNeeded { .. } => (Verdict::Rejected, Reason::ClaimNeeded),
             Self::NeverFits { .. } => (Verdict::Rejected, Reason::NeverFits),
         }
     }

@@ -123,6 +123,8 @@ named! {
         VendorMismatch = "VendorMismatch",
         /// The GPUs are handed out more than once, and the object wants its own.
         SharedGpu = "SharedGpu",
+        /// The node gives its GPUs to resource claims alone, and the pods request an extended resource.
+        ClaimNeeded = "ClaimNeeded",
         /// The estimate is being made.
         EstimatePending = "EstimatePending",
         /// The model could not be resolved to a shape.

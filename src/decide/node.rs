@@ -108,6 +108,7 @@ pub(super) fn offers(group: &Group<'_>, policy: &Policy) -> Vec<Offer> {
     let several = Requirement { gpus: 2, ..one };
     let open = |pool: &&Arc<GpuPool>| {
         is_allowed(pool, policy)
+            && claim_fault(pool).is_none()
             && sharing_fault(pool, one, policy).is_none()
             && node_fault(group.node, pool, policy).is_none()
     };
@@ -174,7 +175,9 @@ fn pool_fault(pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Opti
     match &pool.memory {
         // A node that hands out nothing has no GPU of which to know the memory.
         Memory::Missing { .. } if pool.allocatable == 0 => return Some(too_few()),
-        Memory::Missing { label } => return Some(Finding::LabelMissing { label: label.clone() }),
+        Memory::Missing { label, annotated } => {
+            return Some(Finding::LabelMissing { label: label.clone(), annotated: *annotated });
+        }
         Memory::Untrusted { label, value, fault } => {
             let (label, value) = (label.clone(), value.clone());
             return Some(Finding::LabelUntrusted { label, value, fault: *fault });
@@ -188,7 +191,17 @@ fn pool_fault(pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Opti
     if pool.allocatable < requirement.gpus.max(1) {
         return Some(too_few());
     }
-    sharing_fault(pool, requirement, policy)
+    sharing_fault(pool, requirement, policy).or_else(|| claim_fault(pool))
+}
+
+/// What pods request are extended resources.
+fn claim_fault(pool: &GpuPool) -> Option<Finding> {
+    let GpuPool { free, allocatable, .. } = *pool;
+    pool.is_claimed().then(|| Finding::ClaimNeeded {
+        driver: pool.resource.clone(),
+        free,
+        offered: allocatable,
+    })
 }
 
 fn sharing_fault(pool: &GpuPool, requirement: Requirement, policy: &Policy) -> Option<Finding> {

@@ -7,6 +7,11 @@
 //! (Turing Quadros, P40), the figure with it on counts: the smaller. Drivers before about 515 print less by what they reserve
 //! (T4 15109, A100-40GB 39538).
 
+use crate::units::Bytes;
+
+/// What a figure may be off the card that it is of, in percent. Drivers reserve less or more than others did.
+const TOLERANCE: u128 = 8;
+
 /// A GPU that can be named.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Card {
@@ -46,6 +51,12 @@ impl Card {
     /// The most that one of them reports: what it has with error correction off.
     pub(crate) const fn most_mib(&self) -> u64 {
         if self.ecc_takes_part { (self.mib * 16).div_ceil(15) } else { self.mib }
+    }
+
+    /// Whether a figure is further off this card than a driver's share and error correction can make it.
+    pub(crate) const fn is_far(&self, figure: Bytes) -> bool {
+        let (mib, less, more) = (figure.mib_ceil() as u128, 100 - TOLERANCE, 100 + TOLERANCE);
+        mib * 100 < self.mib as u128 * less || mib * 100 > self.most_mib() as u128 * more
     }
 }
 

@@ -1,10 +1,10 @@
 //! A snapshot as a v1 List: what `loadline snapshot` writes, and `Snapshot::from_text` reads back as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Amounts, MODEL_DEPLOYMENT_LABEL, Node, Pod, Snapshot};
+use super::{Amounts, Counters, Device, DeviceId, MODEL_DEPLOYMENT_LABEL, Node, Pod, Slice, Snapshot, Taint};
 
 /// The namespace of the pods that stand for several, which is no namespace's name.
 const OTHERS: &str = "(other pods)";
@@ -15,14 +15,16 @@ impl Snapshot {
     pub fn to_list(&self) -> Value {
         let nodes = self.nodes.values().map(|entry| node(entry));
         let others = self.others.iter().map(|(node, requested)| other(node, *requested));
-        let items: Vec<Value> = nodes.chain(self.pods.iter().map(pod)).chain(others).collect();
+        let slices = self.slices.values().map(|entry| slice(entry));
+        let claims = self.claims.iter().map(|(key, devices)| claim(key, devices));
+        let items: Vec<Value> =
+            nodes.chain(self.pods.iter().map(pod)).chain(others).chain(slices).chain(claims).collect();
         json!({"apiVersion": "v1", "kind": "List", "items": items})
     }
 }
 
-fn node(node: &Node) -> Value {
-    let taints: Vec<Value> = node
-        .taints
+fn taints(taints: &[Taint]) -> Vec<Value> {
+    taints
         .iter()
         .map(|taint| {
             let mut object = json!({"key": taint.key, "effect": taint.effect});
@@ -31,7 +33,11 @@ fn node(node: &Node) -> Value {
             }
             object
         })
-        .collect();
+        .collect()
+}
+
+fn node(node: &Node) -> Value {
+    let taints = taints(&node.taints);
     let mut spec = Map::new();
     if !taints.is_empty() {
         spec.insert("taints".to_owned(), Value::Array(taints));
@@ -39,11 +45,15 @@ fn node(node: &Node) -> Value {
     if node.unschedulable {
         spec.insert("unschedulable".to_owned(), Value::Bool(true));
     }
+    let mut metadata = json!({"name": node.name, "labels": node.labels});
+    if !node.annotations.is_empty() {
+        metadata["annotations"] = json!(node.annotations);
+    }
     let ready = if node.ready { "True" } else { "False" };
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": node.name, "labels": node.labels},
+        "metadata": metadata,
         "spec": spec,
         "status": {"allocatable": quantities(&node.allocatable, node.host.named()), "conditions": [{"type": "Ready", "status": ready}]},
     })
@@ -71,6 +81,64 @@ fn pod(pod: &Pod) -> Value {
         status["nominatedNodeName"] = json!(node);
     }
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status})
+}
+
+fn slice(slice: &Slice) -> Value {
+    let counters = |all: &Counters| -> Map<String, Value> {
+        all.iter().map(|(name, amount)| (name.clone(), json!({"value": amount.to_string()}))).collect()
+    };
+    let text = |text: &Option<String>| text.as_ref().map(|text| json!({"string": text}));
+    let device = |device: &Device| {
+        let kind = Some(device.kind.clone()).filter(|kind| !kind.is_empty());
+        let attributes: Map<String, Value> = [("type", text(&kind)), ("productName", text(&device.product))]
+            .into_iter()
+            .filter_map(|(name, text)| Some((name.to_owned(), text?)))
+            .collect();
+        let mut object = json!({"name": device.name, "attributes": attributes});
+        if let Some(node) = &device.node {
+            object["nodeName"] = json!(node);
+        }
+        if let Some(memory) = &device.memory {
+            object["capacity"] = json!({"memory": {"value": memory}});
+        }
+        if !device.taints.is_empty() {
+            object["taints"] = json!(taints(&device.taints));
+        }
+        let consumes = device.consumes.iter();
+        let consumes: Vec<Value> =
+            consumes.map(|(set, all)| json!({"counterSet": set, "counters": counters(all)})).collect();
+        if !consumes.is_empty() {
+            object["consumesCounters"] = json!(consumes);
+        }
+        object
+    };
+    let sets = slice.counters.iter().map(|(name, all)| json!({"name": name, "counters": counters(all)}));
+    json!({
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": slice.name},
+        "spec": {
+            "driver": slice.driver,
+            "pool": {"name": slice.pool, "generation": slice.generation, "resourceSliceCount": slice.slices},
+            "perDeviceNodeSelection": true,
+            "sharedCounters": sets.collect::<Vec<_>>(),
+            "devices": slice.devices.iter().map(device).collect::<Vec<_>>(),
+        },
+    })
+}
+
+fn claim((namespace, name): &(String, String), devices: &BTreeSet<DeviceId>) -> Value {
+    let results: Vec<Value> = devices
+        .iter()
+        .map(|(driver, pool, device)| json!({"request": "gpu", "driver": driver, "pool": pool, "device": device}))
+        .collect();
+    json!({
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {},
+        "status": {"allocation": {"devices": {"results": results}}},
+    })
 }
 
 /// A pod that stands for all of a node that are not written one by one.

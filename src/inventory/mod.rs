@@ -4,6 +4,9 @@
 //! counted from the requests of bound, unfinished pods, never from a count label.
 
 pub(crate) mod cards;
+mod devices;
+#[cfg(test)]
+mod devices_tests;
 mod export;
 mod groups;
 mod host;
@@ -15,6 +18,7 @@ mod promises;
 mod quantity;
 mod redact;
 mod room;
+mod slice;
 mod snapshot;
 mod source;
 mod term;
@@ -34,8 +38,11 @@ use crate::units::Bytes;
 pub use nodes::Inventory;
 pub use pod_facts::PodFacts;
 pub use promises::{Promise, Promises};
+pub use slice::{Claims, Counters, Device, DeviceId, Slice, Slices, held};
 pub use snapshot::{MAX_SNAPSHOT_BYTES, SnapshotError};
-pub use source::{Meaning, Preference, Preferred, Source, Sources, Wish};
+pub use source::{
+    Meaning, Preference, Preferred, SITE_LABEL_FORM, SiteLabel, SiteLabelError, Source, Sources, Wish,
+};
 pub use term::{Expression, NameExpression, Operator, Term, TermError, TermFault};
 
 pub use groups::{NodeGpus, Pools};
@@ -51,7 +58,7 @@ pub(crate) use room::{Room, Shortage};
 /// The label that ties a pod to the ModelDeployment it serves, in the pod's own namespace.
 pub const MODEL_DEPLOYMENT_LABEL: &str = "loadline.dev/model-deployment";
 
-/// Nodes and pods at one moment, pruned to what Loadline uses.
+/// Nodes, pods, and what drivers of devices offer, at one moment, pruned to what Loadline uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The nodes, by name; shared with whatever is made of them, so that a cluster is in memory once.
@@ -60,6 +67,10 @@ pub struct Snapshot {
     pub pods: Vec<Pod>,
     /// What the other bound, unfinished pods request, together, by node.
     pub others: BTreeMap<String, Amounts>,
+    /// The ResourceSlices of drivers of GPUs, by name.
+    pub slices: Slices,
+    /// The GPUs that ResourceClaims hold, by their namespace and name.
+    pub claims: Claims,
 }
 
 /// A node.
@@ -69,6 +80,8 @@ pub struct Node {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Those of its annotations that say what GPUs it has, as far as they are read. No node selector sees them.
+    pub annotations: BTreeMap<String, String>,
     /// Its taints.
     pub taints: Vec<Taint>,
     /// Allocatable extended resources (names with a `/`) and huge pages, as whole numbers.
@@ -174,7 +187,8 @@ pub struct GpuPool {
     pub product: Option<String>,
     /// Memory of each, with where the figure comes from.
     pub memory: Memory,
-    /// The resource that a pod requests to get one, such as `nvidia.com/gpu`.
+    /// The resource that a pod requests to get one, such as `nvidia.com/gpu`; where a pod must claim it, the driver, such as
+    /// `gpu.nvidia.com`.
     pub resource: String,
     /// How many the node can hand out.
     pub allocatable: u64,
@@ -187,6 +201,12 @@ pub struct GpuPool {
 }
 
 impl GpuPool {
+    /// Whether a pod gets one by a ResourceClaim alone: the node hands out no extended resource of them.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        !self.resource.contains('/')
+    }
+
     /// What one pod gets of each: the memory that the label states, divided among the clients where MPS divides it.
     /// `None` where the memory is not known.
     #[must_use]
@@ -217,6 +237,8 @@ pub enum Memory {
     Missing {
         /// The label that was looked for.
         label: String,
+        /// What an annotation says that each has: nothing that a pod could demand.
+        annotated: Option<Bytes>,
     },
     /// There is a label, and it cannot be believed.
     Untrusted {
@@ -279,6 +301,12 @@ pub enum LabelFault {
     PartOfACard,
     /// MPS divides the card, and this source has no terms for the shares.
     Divided,
+    /// An annotation that is not the list of cards with their MiB that its writer makes.
+    NotRegistered,
+    /// Not all ResourceSlices of the newest generation of a pool are there, or a device is there twice.
+    NotComplete,
+    /// What a driver writes of a GPU whose memory it cannot read.
+    Unread,
     /// A sum over all GPUs of the node, and no label says how many they are.
     SumOfUnknownMany,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use super::devices::Offered;
 use super::groups::{Alike, Group, Grouping, Groupings, NodeGpus, Pools};
 use super::host::{Capacity, Requests};
 use super::room::{self, Part, Room, Seen};
@@ -81,13 +82,14 @@ impl Inventory {
             }
         }
         let mut shared = HashMap::new();
+        let offered = Offered::new(snapshot.slices.values().map(AsRef::as_ref), snapshot.claims.values());
         let nodes: Vec<NodeGpus> = snapshot
             .nodes
             .into_values()
             .map(|node| {
                 let mut pools = sources.pools(&node);
                 set_free(&mut pools, |resource| usage.of(&node.name)?.get(resource).map(super::Held::total));
-                let pools = share(pools, &mut shared);
+                let pools = share(offered.complete(&node.name, pools), &mut shared);
                 NodeGpus { node, pools }
             })
             .collect();
@@ -347,7 +349,8 @@ struct Special<'a> {
 
 /// What is left of each pool, given what is held of a resource; an over-committed one has nothing left.
 fn set_free(pools: &mut [GpuPool], held: impl Fn(&str) -> Option<u128>) {
-    for pool in pools {
+    // Who holds what is claimed, the claims say.
+    for pool in pools.iter_mut().filter(|pool| !pool.is_claimed()) {
         let taken = held(&pool.resource).unwrap_or(0);
         pool.free = left_of(pool.allocatable, taken);
     }

@@ -1,9 +1,12 @@
 //! From the API's typed objects to the pruned ones: the one path for both a live cluster and a file.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1 as core;
 
 use super::host::is_extended;
 use super::quantity::whole;
+use super::source::hami::{self, REGISTER};
 use super::{Capacity, MODEL_DEPLOYMENT_LABEL, Node, Pod, Requests, Taint};
 
 impl Node {
@@ -22,6 +25,7 @@ impl Node {
         Self {
             name: object.metadata.name.clone().unwrap_or_default(),
             labels: object.metadata.labels.clone().unwrap_or_default(),
+            annotations: annotations(object),
             taints: taints
                 .iter()
                 .map(|taint| Taint {
@@ -44,6 +48,12 @@ impl Node {
             unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
         }
     }
+}
+
+/// The annotations that are read.
+fn annotations(object: &core::Node) -> BTreeMap<String, String> {
+    let text = object.metadata.annotations.as_ref().and_then(|all| all.get(REGISTER));
+    text.map(|text| (REGISTER.to_owned(), hami::kept(text))).into_iter().collect()
 }
 
 impl Pod {
@@ -83,8 +93,6 @@ impl Pod {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::inventory::Amounts;
     use serde_json::json;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Node, Snapshot, Sources, Taint};
+use super::{DeviceId, Node, Snapshot, Sources, Taint};
 
 /// Keys of a source that is not read, and that say what the GPUs are and nothing of whose they are.
 const NOT_READ: [&str; 1] = ["karpenter.k8s.gcp/instance-gpu"];
@@ -30,6 +30,32 @@ impl Snapshot {
             .collect();
         let others = std::mem::take(&mut self.others);
         self.others = others.into_iter().map(|(node, sum)| (names.of("node", &node), sum)).collect();
+        let slices = std::mem::take(&mut self.slices);
+        self.slices = slices
+            .into_values()
+            .map(|slice| {
+                let mut slice = Arc::unwrap_or_clone(slice);
+                slice.name = names.of("slice", &slice.name);
+                slice.pool = names.of("pool", &slice.pool);
+                for device in &mut slice.devices {
+                    device.node = device.node.as_ref().map(|node| names.of("node", node));
+                    for taint in &mut device.taints {
+                        redact_taint(taint, sources, &mut names);
+                    }
+                }
+                (slice.name.clone(), Arc::new(slice))
+            })
+            .collect();
+        let claims = std::mem::take(&mut self.claims);
+        self.claims = claims
+            .into_iter()
+            .map(|((namespace, name), devices)| {
+                let name = names.of("claim", &format!("{namespace}/{name}"));
+                let device = |(driver, pool, device): DeviceId| (driver, names.of("pool", &pool), device);
+                let devices = devices.into_iter().map(device).collect();
+                ((names.of("namespace", &namespace), name), devices)
+            })
+            .collect();
         for pod in &mut self.pods {
             // A pod's name is only unique in its namespace.
             pod.name = names.of("pod", &format!("{}/{}", pod.namespace, pod.name));
@@ -57,20 +83,22 @@ fn redact_node(node: Node, sources: &Sources, names: &mut Pseudonyms) -> Node {
             _ => (names.key("label", key), names.of("value", &value)),
         })
         .collect();
-    let taints = node
-        .taints
-        .into_iter()
-        .map(|taint| {
-            if is_gpu_key(sources, &taint.key) {
-                return taint;
-            }
-            let value = if taint.value.is_empty() { String::new() } else { names.of("value", &taint.value) };
-            Taint { key: names.key("label", taint.key), value, effect: taint.effect }
-        })
-        .collect();
+    let mut taints = node.taints;
+    for taint in &mut taints {
+        redact_taint(taint, sources, names);
+    }
     let mut allocatable = node.allocatable;
     allocatable.retain(|resource, _| is_gpu_key(sources, resource));
     Node { name, labels, taints, allocatable, ..node }
+}
+
+fn redact_taint(taint: &mut Taint, sources: &Sources, names: &mut Pseudonyms) {
+    if !is_gpu_key(sources, &taint.key) {
+        taint.key = names.key("label", std::mem::take(&mut taint.key));
+        if !taint.value.is_empty() {
+            taint.value = names.of("value", &taint.value);
+        }
+    }
 }
 
 fn is_gpu_key(sources: &Sources, key: &str) -> bool {

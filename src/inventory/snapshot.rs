@@ -1,16 +1,18 @@
-//! A snapshot from a file: what `kubectl get nodes,pods -A -o json` prints, in JSON or YAML, in one document or several.
+//! A snapshot from a file: what `kubectl get nodes,pods,resourceslices,resourceclaims -A -o json` prints, in JSON or YAML, in one document or several.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::resource::v1 as resource;
 use serde::de::{
     Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::{Map, Value};
 
-use super::{Node, Pod, Snapshot};
+use super::source::hami::REGISTER;
+use super::{Claims, DeviceId, Node, Pod, Slice, Slices, Snapshot, held};
 use crate::bounded::{BoundedValue, Budget};
 use crate::units::shorten;
 
@@ -21,9 +23,11 @@ pub const MAX_SNAPSHOT_BYTES: usize = 256 << 20;
 const EXPECTED: &str =
     "expected a v1 List of Nodes and Pods, as `kubectl get nodes,pods -A -o json` prints it";
 
+/// Kinds that are read.
+const KINDS: [&str; 4] = ["Node", "Pod", "ResourceSlice", "ResourceClaim"];
+
 /// Kinds that may stand beside nodes and pods, and are passed over.
-const PASSED_OVER: [&str; 6] =
-    ["ResourceSlice", "ResourceSliceList", "NodePool", "NodePoolList", "DeviceClass", "DeviceClassList"];
+const PASSED_OVER: [&str; 4] = ["NodePool", "NodePoolList", "DeviceClass", "DeviceClassList"];
 
 /// Brackets within brackets in YAML, whose scanner takes time for each level at every token.
 const MAX_NESTING: usize = 1000;
@@ -150,6 +154,8 @@ fn nests_deeper_than(text: &str, limit: usize) -> bool {
 struct Reading {
     nodes: Vec<Node>,
     pods: Vec<Pod>,
+    slices: Slices,
+    claims: Claims,
     /// Whether any document could hold nodes.
     relevant: bool,
     /// Whether there was any node or pod.
@@ -170,10 +176,11 @@ impl Reading {
             "List" => self.list(number, document.items, None),
             "NodeList" => self.list(number, document.items, Some("Node")),
             "PodList" => self.list(number, document.items, Some("Pod")),
-            "Node" | "Pod" => {
-                self.relevant = true;
+            "ResourceSliceList" => self.list(number, document.items, Some("ResourceSlice")),
+            "ResourceClaimList" => self.list(number, document.items, Some("ResourceClaim")),
+            kind if KINDS.contains(&kind) => {
                 let object = Value::Object(document.fields);
-                self.keep(Read::new(&kind, object, &format!("of document {number}"))?);
+                self.keep(Read::new(kind, object, &format!("of document {number}"))?);
                 Ok(())
             }
             kind if PASSED_OVER.contains(&kind) => Ok(()),
@@ -182,14 +189,15 @@ impl Reading {
     }
 
     fn list(&mut self, number: usize, items: Vec<Item>, all_are: Option<&str>) -> Result<(), SnapshotError> {
-        self.relevant = true;
+        // Devices alone are no cluster.
+        self.relevant |= matches!(all_are, None | Some("Node" | "Pod"));
         let count = items.len();
         let mut other = None;
         for (index, item) in items.into_iter().enumerate() {
             // The items of a NodeList, as the API server sends it, have no kind of their own.
             let kind = item.kind.as_deref().or(all_are).map(ToOwned::to_owned);
             match kind.as_deref() {
-                Some(kind @ ("Node" | "Pod")) => {
+                Some(kind) if KINDS.contains(&kind) => {
                     let content = match item.content {
                         Content::Object(object) => Read::new(kind, object, &at(index)),
                         Content::Read(read) => read,
@@ -225,13 +233,33 @@ impl Reading {
     fn keep(&mut self, read: Read) {
         self.any = true;
         match read {
-            Read::Node(node) => self.nodes.push(*node),
-            Read::Pod(pod) => self.pods.push(*pod),
+            Read::Node(node) => {
+                self.relevant = true;
+                self.nodes.push(*node);
+            }
+            Read::Pod(pod) => {
+                self.relevant = true;
+                self.pods.push(*pod);
+            }
+            Read::Slice(None) => {}
+            Read::Slice(Some(slice)) => {
+                self.slices.insert(slice.name.clone(), slice);
+            }
+            Read::Claim(key, devices) if devices.is_empty() => {
+                self.claims.remove(&key);
+            }
+            Read::Claim(key, devices) => {
+                self.claims.insert(key, devices);
+            }
         }
     }
 
     fn finish(self) -> Result<Snapshot, SnapshotError> {
-        if self.relevant { Ok(Snapshot::new(self.nodes, self.pods)) } else { Err(SnapshotError::Empty) }
+        let Self { nodes, pods, slices, claims, relevant, .. } = self;
+        if !relevant {
+            return Err(SnapshotError::Empty);
+        }
+        Ok(Snapshot { slices, claims, ..Snapshot::new(nodes, pods) })
     }
 }
 
@@ -285,21 +313,39 @@ enum Content {
     Object(Value),
 }
 
-/// A node or a pod that was read.
+/// What was read.
 enum Read {
     Node(Box<Node>),
     Pod(Box<Pod>),
+    /// A slice, if it is of a driver of GPUs.
+    Slice(Option<Arc<Slice>>),
+    /// A claim, and the GPUs that it holds.
+    Claim((String, String), BTreeSet<DeviceId>),
 }
 
 impl Read {
-    /// Reads a node, or else a pod.
+    /// Reads one of [`KINDS`].
     fn new(kind: &str, object: Value, place: &str) -> Result<Self, SnapshotError> {
-        if kind == "Node" {
-            let node: core::Node = typed("Node", object, place)?;
-            return Ok(Self::Node(Box::new(Node::from_object(&node))));
-        }
-        let pod: core::Pod = typed("Pod", object, place)?;
-        Ok(Self::Pod(Box::new(Pod::from_object(&pod))))
+        Ok(match kind {
+            "Node" => {
+                let node: core::Node = typed("Node", object, place)?;
+                Self::Node(Box::new(Node::from_object(&node)))
+            }
+            "ResourceSlice" => {
+                let slice: resource::ResourceSlice = typed("ResourceSlice", object, place)?;
+                Self::Slice(Slice::from_object(&slice).map(Arc::new))
+            }
+            "ResourceClaim" => {
+                let claim: resource::ResourceClaim = typed("ResourceClaim", object, place)?;
+                let metadata = &claim.metadata;
+                let namespace = metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+                Self::Claim((namespace, metadata.name.clone().unwrap_or_default()), held(&claim))
+            }
+            _ => {
+                let pod: core::Pod = typed("Pod", object, place)?;
+                Self::Pod(Box::new(Pod::from_object(&pod)))
+            }
+        })
     }
 }
 
@@ -394,7 +440,9 @@ impl<'de> Visitor<'de> for ItemsSeed<'_> {
                 prune(fields);
             }
             let content = match kind.as_deref() {
-                Some(kind @ ("Node" | "Pod")) => Content::Read(Read::new(kind, object, &at(items.len()))),
+                Some(kind) if KINDS.contains(&kind) => {
+                    Content::Read(Read::new(kind, object, &at(items.len())))
+                }
                 // It is passed over, or what its list says it is not.
                 Some(_) => Content::Object(Value::Null),
                 None => Content::Object(object),
@@ -409,13 +457,32 @@ impl<'de> Visitor<'de> for ItemsSeed<'_> {
 fn prune(object: &mut Map<String, Value>) {
     keep(object, &["metadata", "spec", "status"]);
     if let Some(metadata) = fields(object, "metadata") {
-        keep(metadata, &["name", "namespace", "labels"]);
+        keep(metadata, &["name", "namespace", "labels", "annotations"]);
+        if let Some(annotations) = fields(metadata, "annotations") {
+            keep(annotations, &[REGISTER]);
+        }
     }
     if let Some(spec) = fields(object, "spec") {
         keep(
             spec,
-            &["taints", "unschedulable", "nodeName", "containers", "initContainers", "overhead", "resources"],
+            &[
+                "taints",
+                "unschedulable",
+                "nodeName",
+                "containers",
+                "initContainers",
+                "overhead",
+                "resources",
+                "driver",
+                "pool",
+                "perDeviceNodeSelection",
+                "sharedCounters",
+                "devices",
+            ],
         );
+        for device in elements(spec, "devices") {
+            prune_device(device);
+        }
         quantities(spec, "overhead");
         resources(spec);
         for taint in elements(spec, "taints") {
@@ -429,12 +496,32 @@ fn prune(object: &mut Map<String, Value>) {
         }
     }
     if let Some(status) = fields(object, "status") {
-        keep(status, &["allocatable", "capacity", "conditions", "phase", "nominatedNodeName"]);
+        keep(status, &["allocatable", "capacity", "conditions", "phase", "nominatedNodeName", "allocation"]);
+        if let Some(allocation) = fields(status, "allocation") {
+            keep(allocation, &["devices"]);
+            if let Some(devices) = fields(allocation, "devices") {
+                keep(devices, &["results"]);
+                for result in elements(devices, "results") {
+                    keep(result, &["request", "driver", "pool", "device", "adminAccess"]);
+                }
+            }
+        }
         quantities(status, "allocatable");
         quantities(status, "capacity");
         for condition in elements(status, "conditions") {
             keep(condition, &["type", "status"]);
         }
+    }
+}
+
+/// Keeps what is used of a device, which had it one level deeper in `resource.k8s.io/v1beta1`.
+fn prune_device(device: &mut Map<String, Value>) {
+    if let Some(Value::Object(basic)) = device.remove("basic") {
+        device.extend(basic);
+    }
+    keep(device, &["name", "nodeName", "attributes", "capacity", "taints", "consumesCounters"]);
+    for taint in elements(device, "taints") {
+        keep(taint, &["key", "value", "effect"]);
     }
 }
 

@@ -1,12 +1,13 @@
 //! Nodes, pods and whole clusters for tests: by hand, and at random.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Amounts, Capacity, Node, Pod, Requests, Snapshot, Taint};
+use super::{Amounts, Capacity, Claims, Device, Node, Pod, Requests, Slice, Slices, Snapshot, Taint};
 
 /// A ready node with these labels and allocatable resources.
 pub(crate) fn node(name: &str, labels: &[(&str, &str)], allocatable: &[(&str, u64)]) -> Node {
@@ -149,7 +150,11 @@ pub(crate) fn any_node(name: impl Strategy<Value = String>) -> impl Strategy<Val
             if let Some(memory) = memory {
                 labels.insert("nvidia.com/gpu.memory".to_owned(), memory.to_owned());
             }
-            Node { name, labels, taints, allocatable, host, ready, unschedulable }
+            // Some nodes have HAMi's annotation, as a file of a cluster keeps it.
+            let cards = r#"[{"count":10,"devmem":23034,"type":"NVIDIA L4","health":true}]"#;
+            let hami = unschedulable.then(|| ("hami.io/node-nvidia-register".to_owned(), cards.to_owned()));
+            let annotations = hami.into_iter().collect();
+            Node { name, labels, annotations, taints, allocatable, host, ready, unschedulable }
         })
 }
 
@@ -177,9 +182,62 @@ pub(crate) fn any_pod() -> impl Strategy<Value = Pod> {
         })
 }
 
+/// What drivers may offer on a few nodes, and what of it is held.
+pub(crate) fn any_slices() -> impl Strategy<Value = (Slices, Claims)> {
+    let driver = || select(vec!["gpu.nvidia.com", "gpu.nvidia.com", "gpu.amd.com", "gpu.intel.com"]);
+    let memory = select(vec!["23034Mi", "80Gi", "20Gi", "85520809984", "0", "", "-1", "1Ti", "lots"]);
+    let consumes = prop_oneof![2 => Just(BTreeMap::new()), 1 => btree_map("c[01]", btree_map("[ab]", amount(), 0..3), 1..3)];
+    let device = (
+        "g[0-4]",
+        proptest::option::of("n[0-9]"),
+        select(vec!["gpu", "mig", "amdgpu", "amdgpu-partition", ""]),
+        proptest::option::of(select(vec!["NVIDIA L4", "AMD Instinct MI210", "x"])),
+        proptest::option::of(memory),
+        vec(taint(), 0..2),
+        consumes,
+    );
+    let device = device.prop_map(|(name, node, kind, product, memory, taints, consumes)| Device {
+        name,
+        node,
+        kind: kind.to_owned(),
+        product: product.map(str::to_owned),
+        memory: memory.map(str::to_owned),
+        taints,
+        consumes,
+    });
+    let slice = (
+        "s[0-9]",
+        driver(),
+        "p[0-2]",
+        1_i64..3,
+        1_i64..3,
+        btree_map("c[01]", btree_map("[ab]", amount(), 0..3), 0..3),
+        vec(device, 0..4),
+    );
+    let slice = slice.prop_map(|(name, driver, pool, generation, slices, counters, devices)| {
+        (
+            name.clone(),
+            Arc::new(Slice { name, driver: driver.to_owned(), pool, generation, slices, counters, devices }),
+        )
+    });
+    let held =
+        (driver(), "p[0-2]", "g[0-4]").prop_map(|(driver, pool, device)| (driver.to_owned(), pool, device));
+    let claim = ("[a-c]", "[a-c]", vec(held, 1..4))
+        .prop_map(|(namespace, name, held)| ((namespace, name), held.into_iter().collect()));
+    (vec(slice, 0..4), vec(claim, 0..3))
+        .prop_map(|(slices, claims)| (slices.into_iter().collect(), claims.into_iter().collect()))
+}
+
 /// Any cluster of a few nodes and pods.
 pub(crate) fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let others = btree_map("n[0-9]", amounts(), 0..3);
-    (vec(any_node("n[0-9]"), 0..5), vec(any_pod(), 0..5), others)
-        .prop_map(|(nodes, pods, others)| Snapshot { others, ..Snapshot::new(nodes, pods) })
+    let devices = prop_oneof![2 => Just((BTreeMap::new(), BTreeMap::new())), 1 => any_slices()];
+    (vec(any_node("n[0-9]"), 0..5), vec(any_pod(), 0..5), others, devices).prop_map(
+        |(nodes, pods, others, (slices, claims))| Snapshot {
+            others,
+            slices,
+            claims,
+            ..Snapshot::new(nodes, pods)
+        },
+    )
 }

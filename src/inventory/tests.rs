@@ -73,7 +73,10 @@ fn a_node_has_a_pool_only_if_something_says_so() {
 #[test]
 fn a_missing_label_is_missing() {
     let pools = pools(node("n", &[], &[("nvidia.com/gpu", 1)]));
-    assert_eq!(pools[0].memory, Memory::Missing { label: "nvidia.com/gpu.memory".to_owned() });
+    assert_eq!(
+        pools[0].memory,
+        Memory::Missing { label: "nvidia.com/gpu.memory".to_owned(), annotated: None }
+    );
     assert_eq!(pools[0].usable_memory(), None);
 }
 

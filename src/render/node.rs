@@ -50,16 +50,14 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
             let short = Bytes(needed.0.saturating_sub(has.0));
             format!("{product} has {holds} per GPU, {needs} needed, {short} short")
         }
-        Finding::TooFewGpus { needed, allocatable: 0 } => format!(
-            "{product} is there, and the node hands out no GPU where one replica takes {needed}; see whether its device plugin runs"
-        ),
-        Finding::TooFewGpus { needed, allocatable } => format!(
-            "hands out {} of {product} where one replica takes {needed}; lower spec.parallelism, or use nodes with more",
-            counted(*allocatable, "GPU")
-        ),
+        Finding::TooFewGpus { needed, allocatable } => {
+            too_few(&product, *needed, *allocatable, pool.is_some_and(GpuPool::is_claimed))
+        }
         Finding::NoGpus => "hands out no GPU".to_owned(),
         Finding::NoGpuNodes => "no node of the cluster has a GPU".to_owned(),
-        Finding::LabelMissing { label } => missing(pool.map_or(0, |pool| pool.allocatable), label),
+        Finding::LabelMissing { label, annotated } => {
+            missing(pool.map_or(0, |pool| pool.allocatable), label, *annotated)
+        }
         Finding::LabelUntrusted { label, value, fault } => untrusted(label, value, *fault),
         Finding::TaintNotTolerated(taint) => {
             let value =
@@ -99,11 +97,31 @@ pub fn node_message(class: &ClassVerdict, requirement: &Requirement) -> String {
                 "set spec.placement.sharing: Shared if the model may share a GPU"
             }
         ),
+        Finding::ClaimNeeded { driver, free, offered } => format!(
+            "{product} is large enough, and the node gives its {} ({free} free) to resource claims of {} alone, which the pods do not make; run the vendor's device plugin there, or use other nodes",
+            counted(*offered, "GPU"),
+            quoted(driver)
+        ),
         Finding::NeverFits { needed, largest } => {
             let (needs, holds) = compared(*needed, *largest);
             format!("{needs} per GPU needed; no GPU that is made has so much (at most {holds})")
         }
     })
+}
+
+fn too_few(product: &str, needed: u64, allocatable: u64, is_claimed: bool) -> String {
+    match allocatable {
+        0 if is_claimed => format!(
+            "{product} is there, and every one is tainted where one replica takes {needed}; see the taints of the node's ResourceSlices"
+        ),
+        0 => format!(
+            "{product} is there, and the node hands out no GPU where one replica takes {needed}; see whether its device plugin runs"
+        ),
+        _ => format!(
+            "hands out {} of {product} where one replica takes {needed}; lower spec.parallelism, or use nodes with more",
+            counted(allocatable, "GPU")
+        ),
+    }
 }
 
 /// How many GPUs are free to the object. What its own pods hold is free to it, and to nobody else.
@@ -173,14 +191,24 @@ fn untrusted(label: &str, value: &str, fault: LabelFault) -> String {
         _ => String::new(),
     };
     let problem = format!("{problem}{numbers}");
-    format!("label {}=\"{}\" cannot be believed: {problem}; {remedy}", quoted(label), quoted(value))
+    let kind = match label {
+        hami if hami.starts_with("hami.io/") => "annotation",
+        slice if slice.starts_with("ResourceSlice ") => "memory in",
+        _ => "label",
+    };
+    format!("{kind} {}=\"{}\" cannot be believed: {problem}; {remedy}", quoted(label), quoted(value))
 }
 
 /// The label by which a card is known whose memory no label says.
 const NVIDIA_PRODUCT: &str = "nvidia.com/gpu.product";
 
 /// Who writes a label, and what it must be, of those that are not NVIDIA's.
-const RIGHT: [(&str, &str, &str); 4] = [
+const RIGHT: [(&str, &str, &str); 5] = [
+    (
+        "ResourceSlice ",
+        "the driver",
+        "it must be the memory of one GPU, such as 23034Mi; see the driver's log",
+    ),
     ("amd.com/gpu.vram", "AMD's node labeller", "it must be the GiB of one GPU and a G, such as 192G"),
     ("gpu.nvidia.com/", "CoreWeave's labeller", "it must be thousands of MiB of one GPU, such as 81"),
     (
@@ -247,6 +275,18 @@ pub const fn fault_words(fault: LabelFault) -> (&'static str, &'static str) {
             "MPS divides the card's memory among clients, and no term can ask for a share",
             "use time-sharing or whole GPUs, or NVIDIA's device plugin for MPS",
         ),
+        LabelFault::NotRegistered => (
+            "it is not the list of cards with their MiB that HAMi's device plugin writes",
+            "see what that logs, or run GPU Feature Discovery",
+        ),
+        LabelFault::NotComplete => (
+            "the pool's slices are not all there, or name a device twice, and kube-scheduler uses none of it",
+            "wait until the driver has written them, or see its log",
+        ),
+        LabelFault::Unread => (
+            "it is what AMD's driver writes where it cannot read the memory",
+            "see the driver's log; amd.com/gpu.vram of the node labeller is believed where the device plugin runs",
+        ),
         LabelFault::SumOfUnknownMany => (
             "the memory is a sum over all GPUs of the node, and this does not say how many they are",
             "it must be a thousand for each GPU, such as 2000",
@@ -264,12 +304,18 @@ pub fn memory_problem(pool: &GpuPool) -> Option<String> {
             bytes.mib_ceil()
         )),
         Memory::Known { .. } => None,
-        Memory::Missing { label } => Some(missing(pool.allocatable, label)),
+        Memory::Missing { label, annotated } => Some(missing(pool.allocatable, label, *annotated)),
         Memory::Untrusted { label, value, fault } => Some(untrusted(label, value, *fault)),
     }
 }
 
-fn missing(gpus: u64, label: &str) -> String {
+fn missing(gpus: u64, label: &str, annotated: Option<Bytes>) -> String {
+    if let Some(bytes) = annotated {
+        let (gpus, mib, label) = (counted(gpus, "GPU"), bytes.mib_ceil(), quoted(label));
+        return format!(
+            "hands out {gpus} and has no label {label} that says their memory; HAMi's annotation says {mib} MiB, which no pod can demand: set the label to {mib}, or run GPU Feature Discovery"
+        );
+    }
     if let Some((who, _)) = right(label) {
         return format!(
             "hands out {} and has no label {} that says their memory; run {who}",

@@ -54,6 +54,9 @@ pub const fn meaning(reason: Reason) -> &'static str {
         Reason::SharedGpu => {
             "The node hands each of its GPUs out more than once (time slicing or MPS), and the object wants GPUs of its own. With time slicing nothing keeps the pods from each other's memory."
         }
+        Reason::ClaimNeeded => {
+            "The node's GPUs have the memory, and a driver of Dynamic Resource Allocation gives them to pods with a ResourceClaim alone: the node hands out none of the extended resource that the object's pods request, whatever its labels say."
+        }
         Reason::EstimatePending => "The estimate is being made: the model's files are being read.",
         Reason::ModelNotResolved => {
             "The model's shape could not be had: a repository, file, ConfigMap or catalog entry is not there, cannot be read, or needs a network that this command does not use. The verdict is unknown."
@@ -118,6 +121,9 @@ pub const fn remedy(reason: Reason) -> &'static str {
         }
         Reason::SharedGpu => {
             "Set spec.placement.sharing: Shared if the model may share a GPU, or use nodes without sharing. A model on several GPUs always needs its own."
+        }
+        Reason::ClaimNeeded => {
+            "Run the vendor's device plugin on the node, which hands out an extended resource such as nvidia.com/gpu, or let the model run on other nodes. Labels that GPU Feature Discovery left behind there can be removed: they are not believed."
         }
         Reason::EstimatePending => {
             "Wait. If it lasts, the Estimated condition says what is being waited for."

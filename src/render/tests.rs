@@ -182,9 +182,11 @@ fn the_message_says_what_is_needed_and_what_would_help() {
         &plan_found(Finding::NoGpuNodes, vec![no_gpus(&["cpu"])], vec![]),
         "NEEDS; no node of the cluster has a GPU",
     );
-    let missing = Finding::LabelMissing { label: LABEL.to_owned() };
-    let unlabelled =
-        GpuPool { memory: Memory::Missing { label: LABEL.to_owned() }, ..pool("NVIDIA-L4", 0, 4) };
+    let missing = Finding::LabelMissing { label: LABEL.to_owned(), annotated: None };
+    let unlabelled = GpuPool {
+        memory: Memory::Missing { label: LABEL.to_owned(), annotated: None },
+        ..pool("NVIDIA-L4", 0, 4)
+    };
     check(
         &plan_of(vec![class(&["a", "b"], missing, Some(unlabelled)), too_small(&["c"])], vec![]),
         "NEEDS; a and 1 more: hands out 4 GPUs and has no label nvidia.com/gpu.memory that says their memory; run GPU Feature Discovery, or set the label to the MiB of one GPU; also 1 node GpuMemoryTooSmall",

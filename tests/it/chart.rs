@@ -237,6 +237,7 @@ fn wrong_values_are_refused_by_name() {
     check("image.pullPolicy=Sometimes", "/image/pullPolicy");
     check("image.digest=latest", "/image/digest");
     check("controller.labelGrace=soon", "/controller/labelGrace");
+    check("controller.gpuMemoryLabels[0]=example.com/vram", "/controller/gpuMemoryLabels/0");
     check("controller.logformat=json", "additional properties 'logformat' not allowed");
     check("crds.install=perhaps", "/crds/install");
     check("service.port=0", "/service/port");

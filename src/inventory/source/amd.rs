@@ -34,7 +34,7 @@ fn memory(node: &Node) -> Memory {
         let mut sizes = node.labels.iter().filter(|(key, _)| is_size(key));
         return match (sizes.next(), sizes.next()) {
             (Some((key, value)), Some(_)) => untrusted(key, value, LabelFault::SeveralKinds),
-            _ => Memory::Missing { label: VRAM[0].to_owned() },
+            _ => Memory::Missing { label: VRAM[0].to_owned(), annotated: None },
         };
     };
     let fault = match value.strip_suffix('G').map(digits) {

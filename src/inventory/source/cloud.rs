@@ -195,4 +195,8 @@ impl Source for Cloud {
     fn is_autoscaler(&self) -> bool {
         self.is_autoscaler
     }
+
+    fn is_by_name(&self) -> bool {
+        !matches!(self.says, Says::ThousandMib)
+    }
 }

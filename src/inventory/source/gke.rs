@@ -129,4 +129,8 @@ impl Source for Gke {
     fn is_autoscaler(&self) -> bool {
         NAMES.is_autoscaler
     }
+
+    fn is_by_name(&self) -> bool {
+        true
+    }
 }

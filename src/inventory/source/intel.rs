@@ -42,7 +42,7 @@ fn memory(node: &Node) -> Memory {
         };
     }
     match label(PRODUCT) {
-        None => Memory::Missing { label: PRODUCT.to_owned() },
+        None => Memory::Missing { label: PRODUCT.to_owned(), annotated: None },
         Some(product) => match PRODUCTS.iter().find(|(name, _)| *name == product) {
             Some((_, mib)) => Memory::Known {
                 bytes: Bytes(mib * MIB),

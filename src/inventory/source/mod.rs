@@ -8,8 +8,10 @@ mod azure;
 mod cloud;
 mod coreweave;
 mod gke;
+pub(super) mod hami;
 mod intel;
 mod nvidia;
+mod site;
 mod sizes;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use super::{Expression, GpuPool, LabelFault, Memory, Node, Term, Trust};
 use crate::units::{Bytes, Overflow};
 
+pub use site::{SITE_LABEL_FORM, SiteLabel, SiteLabelError};
 pub use sizes::{Preference, Preferred};
 
 /// What pods ask of the nodes that they may be bound to, as far as labels can say it.
@@ -40,7 +43,7 @@ pub struct Wish<'a> {
 const NVIDIA_GFD: &str = "nvidia-gfd";
 
 /// A value from here on, taken as MiB, is a TiB on one card: bytes, as old releases wrote, or a mistake.
-const TOO_LARGE_MIB: u64 = 1 << 20;
+pub(super) const TOO_LARGE_MIB: u64 = 1 << 20;
 
 impl Wish<'_> {
     /// Whether GPUs that others use too will do: several of those are not several cards.
@@ -103,6 +106,11 @@ pub trait Source: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether all that it says is the name of a card, of which a table has the memory: what states memory goes before it.
+    fn is_by_name(&self) -> bool {
+        false
+    }
+
     /// The label whose value is the MiB of one GPU or slice of a resource, if it has one: what nodes are preferred by.
     fn memory_label(&self, _resource: &str) -> Option<String> {
         None
@@ -145,6 +153,7 @@ impl Default for Sources {
             Arc::new(aws::EKS_AUTO_MODE),
             Arc::new(aws::KARPENTER),
             Arc::new(nvidia::Product),
+            Arc::new(hami::Hami),
             Arc::new(amd::NodeLabeller),
             Arc::new(intel::GpuPlugin),
         ])
@@ -152,11 +161,19 @@ impl Default for Sources {
 }
 
 impl Sources {
-    /// These sources after the ones that are there, such as a site's own label.
+    /// These sources too, such as a site's own label: after those that software on the nodes writes for NVIDIA's GPUs, before
+    /// what goes by a name alone.
     #[must_use]
     pub fn with(mut self, more: impl IntoIterator<Item = Arc<dyn Source>>) -> Self {
-        self.0.extend(more);
+        let at = self.0.iter().position(|source| source.is_by_name()).unwrap_or(self.0.len());
+        self.0.splice(at..at, more);
         self
+    }
+
+    /// These labels of a site's own too.
+    #[must_use]
+    pub fn with_labels(self, labels: &[SiteLabel]) -> Self {
+        self.with(labels.iter().map(|label| Arc::new(label.clone()) as Arc<dyn Source>))
     }
 
     /// Those that a cluster with these nodes may come to have labels of: no node of another cloud's. All, while there is no
@@ -182,7 +199,8 @@ impl Sources {
             match pools.iter_mut().find(|known| known.resource == found.resource) {
                 None => pools.push(found),
                 Some(known) => {
-                    if matches!(known.memory, Memory::Missing { .. }) {
+                    let says_more = !matches!(found.memory, Memory::Missing { annotated: None, .. });
+                    if matches!(known.memory, Memory::Missing { .. }) && says_more {
                         known.memory = found.memory;
                     }
                     known.product = known.product.take().or(found.product);

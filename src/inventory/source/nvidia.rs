@@ -35,8 +35,6 @@ const GPU_LABELS: [&str; 3] = [MEMORY, PRODUCT, COUNT];
 
 /// No node has more cards: a term that lists numbers of cards need not go on.
 const MOST_CARDS: u64 = 64;
-/// What a label may be off the card that it is of, in percent. Drivers reserve less or more than others did.
-const TOLERANCE: u64 = 8;
 
 /// GPU Feature Discovery and the GPU operator.
 #[derive(Clone, Copy, Debug)]
@@ -211,6 +209,22 @@ fn shared(wish: &Wish<'_>, mut all: Vec<Expression>) -> Term {
     all.into_iter().collect()
 }
 
+/// The terms of a GPU whose memory another label states, with what must hold of that.
+pub(super) fn with_memory(wish: &Wish<'_>, mut also: Vec<Expression>) -> Vec<Term> {
+    also.extend(no_smaller_card(wish, wish.per_gpu.mib_ceil()));
+    if base(wish.resource) == GPU {
+        also.push(Expression::absent(SLICES));
+    }
+    if wish.is_shared() { vec![shared(wish, also)] } else { own(wish, &also) }
+}
+
+/// No card that has less, whatever its label says.
+fn no_smaller_card(wish: &Wish<'_>, mib: u64) -> Option<Expression> {
+    let smaller =
+        if base(wish.resource) == GPU { products(wish, |card| card.most_mib() < mib) } else { Vec::new() };
+    (!smaller.is_empty()).then(|| Expression::not_in(PRODUCT, smaller))
+}
+
 /// At least so much, in a unit that can be believed, of no card that has less, and no MIG layout that is being changed.
 fn at_least(wish: &Wish<'_>, least: Bytes) -> Vec<Expression> {
     let memory = key(wish.resource, "memory");
@@ -221,12 +235,7 @@ fn at_least(wish: &Wish<'_>, least: Bytes) -> Vec<Expression> {
         Expression::below(&memory, super::TOO_LARGE_MIB),
         Expression::not_in(MIG_STATE, NOT_SETTLED),
     ];
-    if base(wish.resource) == GPU {
-        let smaller = products(wish, |card| card.most_mib() < mib);
-        if !smaller.is_empty() {
-            all.push(Expression::not_in(PRODUCT, smaller));
-        }
-    }
+    all.extend(no_smaller_card(wish, mib));
     all
 }
 
@@ -236,19 +245,19 @@ fn key(resource: &str, name: &str) -> String {
 }
 
 /// The resource whose name begins the keys of the labels.
-fn base(resource: &str) -> &str {
+pub(super) fn base(resource: &str) -> &str {
     resource.strip_suffix(SHARED_SUFFIX).unwrap_or(resource)
 }
 
 /// What a node's labels say of one resource.
-struct Labels<'a> {
+pub(super) struct Labels<'a> {
     node: &'a Node,
     resource: &'a str,
 }
 
 /// How often one GPU is handed out, as `replicas` says it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Replicas {
+pub(super) enum Replicas {
     /// No label: a release from before there was sharing.
     Unsaid,
     /// Once.
@@ -262,7 +271,7 @@ enum Replicas {
 }
 
 impl<'a> Labels<'a> {
-    const fn of(node: &'a Node, resource: &'a str) -> Self {
+    pub(super) const fn of(node: &'a Node, resource: &'a str) -> Self {
         Self { node, resource }
     }
 
@@ -275,7 +284,7 @@ impl<'a> Labels<'a> {
     }
 
     /// The card that the product's label names, if it is a whole one of one size.
-    fn card(&self) -> Option<&'static Card> {
+    pub(super) fn card(&self) -> Option<&'static Card> {
         let product = self.product().filter(|_| base(self.resource) == GPU)?;
         cards::by_product(product.strip_suffix("-SHARED").unwrap_or(product))
     }
@@ -284,7 +293,7 @@ impl<'a> Labels<'a> {
         self.get("product").filter(|product| !product.is_empty())
     }
 
-    fn replicas(&self) -> Replicas {
+    pub(super) fn replicas(&self) -> Replicas {
         match self.get("replicas") {
             None => Replicas::Unsaid,
             Some("0") => Replicas::Sliced,
@@ -323,8 +332,12 @@ impl<'a> Labels<'a> {
         {
             return untrusted(MIG_STATE, state, LabelFault::MigPending);
         }
-        let Some(value) = node.labels.get(&key) else { return Memory::Missing { label: key } };
-        if let Some(product) = node.labels.get(PRODUCT).filter(|product| product.ends_with("-MIG-INVALID")) {
+        let Some(value) = node.labels.get(&key) else {
+            return Memory::Missing { label: key, annotated: None };
+        };
+        // That of the strategy `single`, whose slices are `nvidia.com/gpu`: a profile's own resource has labels of its own.
+        let is_invalid = |product: &&String| base(self.resource) == GPU && product.ends_with("-MIG-INVALID");
+        if let Some(product) = node.labels.get(PRODUCT).filter(is_invalid) {
             return untrusted(PRODUCT, product, LabelFault::MigInvalid);
         }
         let replicas = self.replicas();
@@ -343,7 +356,7 @@ impl<'a> Labels<'a> {
                 LabelFault::MoreThanCards { handed_out: allocatable },
             ),
             Ok(bytes) => match self.card() {
-                Some(card) if is_far(bytes, card) => {
+                Some(card) if card.is_far(bytes) => {
                     untrusted(&key, value, LabelFault::NotTheCard { mib: card.mib })
                 }
                 // No card has more than its kind ever reports, whatever its label says.
@@ -363,7 +376,12 @@ impl<'a> Labels<'a> {
         (cards > 0).then(|| cards.saturating_mul(times))
     }
 
-    fn is_mps(&self) -> bool {
+    /// Whether `nvidia.com/gpu` is a MIG slice, as the strategy `single` has it.
+    pub(super) fn is_slice_of_gpu(&self) -> bool {
+        base(self.resource) == GPU && self.node.labels.contains_key(SLICES)
+    }
+
+    pub(super) fn is_mps(&self) -> bool {
         self.get("sharing-strategy") == Some("mps")
     }
 
@@ -391,10 +409,4 @@ impl<'a> Labels<'a> {
             || product.is_some_and(|product| product.contains("-MIG-"));
         if is_slice { GpuSharing::Mig } else { GpuSharing::Exclusive }
     }
-}
-
-/// Whether a label is further off the card than a driver's share and error correction can make it.
-fn is_far(label: Bytes, card: &Card) -> bool {
-    let mib = label.mib_ceil();
-    mib * 100 < card.mib * (100 - TOLERANCE) || mib * 100 > card.most_mib() * (100 + TOLERANCE)
 }

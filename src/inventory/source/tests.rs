@@ -1,3 +1,6 @@
+mod hami;
+mod site;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -94,10 +94,51 @@ fn nodes_of_every_vendor_and_cloud_are_read() {
             ("gke-mps", "unknown", "LabelUntrusted", None),
             ("gke-slice", "unknown", "LabelUntrusted", None),
             ("gke-t4", "rejected", "GpuMemoryTooSmall", Some(15360)),
+            ("hami-l4", "unknown", "LabelMissing", None),
             ("intel-max", "fits", "FitsNow", Some(49152)),
             ("intel-sum", "fits", "FitsNow", Some(32768)),
+            ("own-label", "unknown", "LabelMissing", None),
         ],
     );
+}
+
+#[test]
+fn nodes_of_resource_claims_are_read_from_their_slices() {
+    check(
+        "devices",
+        1,
+        &[
+            ("amd-unread", "unknown", "LabelUntrusted", None),
+            ("device-plugin", "fits", "FitsNow", Some(23034)),
+            ("intel-flex", "rejected", "ClaimNeeded", Some(32768)),
+            ("nvidia-stale", "rejected", "ClaimNeeded", Some(23034)),
+            ("nvidia-t4", "rejected", "GpuMemoryTooSmall", Some(15360)),
+            ("nvidia-updating", "unknown", "LabelUntrusted", None),
+        ],
+    );
+    insta::assert_snapshot!(
+        "nodes_devices",
+        run("nodes -o wide --snapshot tests/fixtures/labels/devices.yaml").transcript()
+    );
+    insta::assert_snapshot!(
+        "doctor_devices",
+        run("doctor --snapshot tests/fixtures/labels/devices.yaml").transcript()
+    );
+    // What `loadline snapshot` writes of it says the same, with the names or without.
+    for redact in ["", "--redact"] {
+        let written = run(&format!("snapshot {redact} --snapshot tests/fixtures/labels/devices.yaml"));
+        let read = run_with("nodes --snapshot - -o json", written.stdout.as_bytes());
+        let document: Value = serde_json::from_str(&read.stdout).expect("JSON");
+        let nodes = document["nodes"].as_array().expect("nodes");
+        let l4 = nodes.iter().flat_map(|node| node["pools"].as_array().expect("pools"));
+        let mut l4: Vec<_> = l4
+            .filter(|pool| pool["memoryMiB"] == 23034)
+            .map(|pool| (pool["gpus"].as_u64(), pool["freeGpus"].as_u64()))
+            .collect();
+        l4.sort_unstable();
+        assert_eq!(l4, [(Some(1), Some(1)), (Some(2), Some(1))], "{}", written.stdout);
+        assert_eq!(written.stdout.contains("nvidia-stale"), redact.is_empty());
+    }
 }
 
 #[test]
@@ -114,6 +155,9 @@ fn labels_that_lie_are_not_believed() {
             unknown("card-beyond"),
             unknown("coreweave-mib"),
             unknown("empty"),
+            unknown("hami-garbled"),
+            unknown("hami-scaled"),
+            ("hami-unlabelled", "unknown", "LabelMissing", None),
             unknown("intel-sum-of-unknown"),
             unknown("mig-invalid"),
             unknown("mig-pending"),
@@ -166,5 +210,41 @@ fn a_figure_says_who_says_it_and_how_far_to_trust_it() {
             (Some(source), Some(labeller), Some(trust)),
             "{node}"
         );
+    }
+}
+
+#[test]
+fn a_label_of_a_sites_own_is_read_where_it_is_set() {
+    let plan = |setting: &str| {
+        let run = run_with(
+            &format!(
+                "plan -f - --offline --snapshot tests/fixtures/labels/every-source.yaml -o json {setting}"
+            ),
+            object(1).as_bytes(),
+        );
+        let document: Value = serde_json::from_str(&run.stdout)
+            .unwrap_or_else(|_| panic!("JSON: {}{}", run.stdout, run.stderr));
+        let rows = by_node(&document["results"][0]);
+        rows.into_iter().find(|row| row.0 == "own-label").expect("the node")
+    };
+    let row = |verdict: &str, reason: &str, mib| {
+        ("own-label".to_owned(), verdict.to_owned(), reason.to_owned(), mib)
+    };
+    assert_eq!(plan(""), row("unknown", "LabelMissing", None));
+    assert_eq!(
+        plan("--gpu-memory-label example.com/gpu-memory=GiB"),
+        row("fits", "FitsNow", Some(24 * 1024))
+    );
+    assert_eq!(
+        plan("--gpu-memory-label example.com/gpu-memory=MiB"),
+        row("rejected", "GpuMemoryTooSmall", Some(24))
+    );
+    for (setting, words) in [
+        ("example.com/gpu-memory=gb", "\"gb\" is not a unit; write MiB, GiB, MB, GB or bytes"),
+        ("nvidia.com/gpu.memory=GiB", "nvidia.com/gpu.memory is read as it is; name a label of your own"),
+    ] {
+        let run =
+            run(&format!("nodes --snapshot tests/fixtures/labels/amd.yaml --gpu-memory-label {setting}"));
+        assert_eq!((run.code, run.stderr.contains(words)), (2, true), "{}", run.stderr);
     }
 }

@@ -6,6 +6,7 @@ mod agreement;
 mod bad_input;
 mod bindings;
 mod definition;
+mod devices;
 mod edits;
 mod failures;
 mod faults;
