@@ -234,7 +234,7 @@ async fn pods(plane: &ControlPlane, client: &Client, url: &str) -> Result<()> {
     let required = |at: usize| {
         let memory = (20_000 + at).to_string();
         let terms = (0..8).map(|term| {
-            vec![
+            [
                 expression("nvidia.com/gpu.memory", "Gt", std::slice::from_ref(&memory)),
                 expression("nvidia.com/gpu.replicas", "DoesNotExist", &[]),
                 expression(&format!("example.com/source-{term}"), "DoesNotExist", &[]),
@@ -244,6 +244,8 @@ async fn pods(plane: &ControlPlane, client: &Client, url: &str) -> Result<()> {
                     &["Tesla-T4".to_owned(), "Tesla-P4".to_owned()],
                 ),
             ]
+            .map(Arc::new)
+            .to_vec()
         });
         Required {
             resource: "nvidia.com/gpu".to_owned(),
@@ -292,8 +294,14 @@ async fn pod(client: &Client, names: Option<usize>, all: &BTreeMap<String, Requi
         "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}});
     if let Some(at) = names {
         let name = format!("model-{at}");
-        let terms: Vec<Value> =
-            all[&name].terms.iter().map(|term| json!({"matchExpressions": term})).collect();
+        let terms: Vec<Value> = all[&name]
+            .terms
+            .iter()
+            .map(|term| {
+                let term: Vec<&LabelExpression> = term.iter().map(|expression| &**expression).collect();
+                json!({"matchExpressions": term})
+            })
+            .collect();
         pod["metadata"]["labels"] = json!({"loadline.dev/model-deployment": name});
         pod["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
     }

@@ -4,6 +4,8 @@
 //! Invariant: the same as the chart's `policy-pods.yaml` gives; what has it already is left as it is; nothing that is there
 //! is taken away.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::wire::{Operation, Request};
@@ -52,8 +54,8 @@ fn place(pod: &Value, required: &Required, patch: &mut Vec<Value>) {
             patch.push(add(path, &json!({})));
         }
     }
-    let both = |own: &[Value], terms: &[LabelExpression]| {
-        let wanted = terms.iter().map(|expression| json!(expression));
+    let both = |own: &[Value], terms: &[Arc<LabelExpression>]| {
+        let wanted = terms.iter().map(|expression| json!(**expression));
         json!({"matchExpressions": own.iter().cloned().chain(wanted).collect::<Vec<Value>>()})
     };
     let mine: Vec<&[Value]> = own
@@ -123,10 +125,12 @@ mod tests {
     use super::*;
 
     fn required() -> Required {
-        let expression = |key: &str, operator: &str, values: &[&str]| LabelExpression {
-            key: key.to_owned(),
-            operator: operator.to_owned(),
-            values: values.iter().map(|value| (*value).to_owned()).collect(),
+        let expression = |key: &str, operator: &str, values: &[&str]| {
+            Arc::new(LabelExpression {
+                key: key.to_owned(),
+                operator: operator.to_owned(),
+                values: values.iter().map(|value| (*value).to_owned()).collect(),
+            })
         };
         Required {
             resource: "nvidia.com/gpu".to_owned(),

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::error::{Error, within};
 use crate::api::ModelRequirements;
 use crate::launch::deployment::FIELD_MANAGER;
-use crate::launch::guard::{REQUIREMENTS, Required, from_data, to_data};
+use crate::launch::guard::{REQUIREMENTS, Required, Shared, from_data, to_data};
 use crate::world::Key;
 
 /// How long what is new is collected before it is written.
@@ -35,6 +35,7 @@ struct Inner {
     /// Whether the API server knows the kind: it may be older than this version.
     is_known: bool,
     namespaces: Mutex<HashMap<String, Arc<Namespace>>>,
+    shared: Mutex<Shared>,
 }
 
 /// One namespace.
@@ -58,7 +59,7 @@ fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Requirements {
     fn new(client: Client, is_known: bool) -> Self {
-        Self(Arc::new(Inner { client, is_known, namespaces: Mutex::default() }))
+        Self(Arc::new(Inner { client, is_known, namespaces: Mutex::default(), shared: Mutex::default() }))
     }
 
     /// Keeps none: the API server does not know the kind.
@@ -89,7 +90,11 @@ impl Requirements {
         let requirements = Self::new(client, true);
         for one in list.into_iter().filter(|one| one.name_any() == REQUIREMENTS) {
             let namespace = Namespace::default();
-            *locked(&namespace.wanted) = from_data(&one.spec);
+            let mut wanted = from_data(&one.spec);
+            for required in wanted.values_mut() {
+                locked(&requirements.0.shared).share(required);
+            }
+            *locked(&namespace.wanted) = wanted;
             locked(&requirements.0.namespaces)
                 .insert(one.metadata.namespace.clone().unwrap_or_default(), Arc::new(namespace));
         }
@@ -122,9 +127,10 @@ impl Requirements {
             let is_new = before.is_none();
             let is_changed = match required {
                 Some(required) => {
-                    let required = required.after(before, is_rolled_out);
+                    let mut required = required.after(before, is_rolled_out);
                     let is_changed = before != Some(&required);
                     if is_changed {
+                        locked(&self.0.shared).share(&mut required);
                         wanted.insert(key.1.clone(), required);
                     }
                     is_changed

@@ -2,7 +2,8 @@
 //!
 //! It is kept as data ([`ModelRequirementsSpec`]), which the API server's policies hold pods to while Loadline is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -17,6 +18,9 @@ pub const REQUIREMENTS: &str = "loadline";
 /// So many earlier templates may have pods that still run.
 const MOST_EARLIER: usize = 3;
 
+/// Node selector terms. Those of many objects share the lists of products that they are made of.
+pub type Terms = Vec<Vec<Arc<LabelExpression>>>;
+
 /// What is required of the pods of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Required {
@@ -27,9 +31,9 @@ pub struct Required {
     /// MiB that each GPU must have.
     pub per_gpu_mib: u64,
     /// The node selector terms of which one must match. Names of nodes are left out: no label says them.
-    pub terms: Vec<Vec<LabelExpression>>,
+    pub terms: Terms,
     /// Those of templates whose pods still run.
-    pub earlier: Vec<Vec<Vec<LabelExpression>>>,
+    pub earlier: Vec<Terms>,
 }
 
 /// What the pods of an object are required to demand: what its own were written with, or would be. `None` where nothing can
@@ -45,7 +49,7 @@ pub fn required(launch: &Launch, question: Question<'_>) -> Result<Option<Requir
         }
         Launch::Nothing(_) => (question.resource, question.requirement, affinity::required(question)?),
     };
-    let terms: Vec<Vec<LabelExpression>> = terms.iter().map(expressions).collect();
+    let terms: Terms = terms.iter().map(expressions).collect();
     let required = Required {
         resource: resource.to_owned(),
         gpus: requirement.gpus,
@@ -64,8 +68,8 @@ fn written(template: &Value) -> Vec<Term> {
     terms.into_iter().flatten().filter_map(|term| Term::from_api(term).ok()).collect()
 }
 
-fn expressions(term: &Term) -> Vec<LabelExpression> {
-    term.expressions.iter().map(LabelExpression::from).collect()
+fn expressions(term: &Term) -> Vec<Arc<LabelExpression>> {
+    term.expressions.iter().map(|expression| Arc::new(expression.into())).collect()
 }
 
 impl From<&Expression> for LabelExpression {
@@ -96,12 +100,15 @@ pub fn to_data(all: &BTreeMap<String, Required>) -> ModelRequirementsSpec {
     let sets = all.values().flat_map(|required| std::iter::once(&required.terms).chain(&required.earlier));
     // In order, so that the same is always written alike.
     let mut places: BTreeMap<&LabelExpression, i64> =
-        sets.flatten().flatten().map(|expression| (expression, 0)).collect();
+        sets.flatten().flatten().map(|expression| (&**expression, 0)).collect();
     for (place, at) in places.values_mut().zip(0..) {
         *place = at;
     }
-    let refer = |terms: &Vec<Vec<LabelExpression>>| -> Vec<Vec<i64>> {
-        terms.iter().map(|term| term.iter().filter_map(|part| places.get(part).copied()).collect()).collect()
+    let refer = |terms: &Terms| -> Vec<Vec<i64>> {
+        terms
+            .iter()
+            .map(|term| term.iter().filter_map(|part| places.get(&**part).copied()).collect())
+            .collect()
     };
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let models = all.iter().map(|(name, required)| {
@@ -123,8 +130,9 @@ pub fn to_data(all: &BTreeMap<String, Required>) -> ModelRequirementsSpec {
 /// The reverse of [`to_data`]. What refers to nothing is left out.
 #[must_use]
 pub fn from_data(data: &ModelRequirementsSpec) -> BTreeMap<String, Required> {
-    let at = |place: &i64| data.expressions.get(usize::try_from(*place).ok()?).cloned();
-    let terms = |places: &Vec<Vec<i64>>| -> Option<Vec<Vec<LabelExpression>>> {
+    let shared: Vec<Arc<LabelExpression>> = data.expressions.iter().cloned().map(Arc::new).collect();
+    let at = |place: &i64| shared.get(usize::try_from(*place).ok()?).cloned();
+    let terms = |places: &Vec<Vec<i64>>| -> Option<Terms> {
         places.iter().map(|term| term.iter().map(at).collect()).collect()
     };
     let read = |of_pods: &RequiredOfPods| {
@@ -137,6 +145,34 @@ pub fn from_data(data: &ModelRequirementsSpec) -> BTreeMap<String, Required> {
         })
     };
     data.models.iter().filter_map(|(name, of_pods)| Some((name.clone(), read(of_pods)?))).collect()
+}
+
+/// Expressions of which one copy is kept for all objects.
+#[derive(Debug, Default)]
+pub struct Shared {
+    all: BTreeSet<Arc<LabelExpression>>,
+    /// How many there were when those that nobody uses were last dropped.
+    swept_at: usize,
+}
+
+impl Shared {
+    /// Puts the one copy in the place of each expression.
+    pub fn share(&mut self, required: &mut Required) {
+        for expression in
+            std::iter::once(&mut required.terms).chain(&mut required.earlier).flatten().flatten()
+        {
+            match self.all.get(expression) {
+                Some(known) => *expression = Arc::clone(known),
+                None => {
+                    self.all.insert(Arc::clone(expression));
+                }
+            }
+        }
+        if self.all.len() > 2 * self.swept_at.max(64) {
+            self.all.retain(|expression| Arc::strong_count(expression) > 1);
+            self.swept_at = self.all.len();
+        }
+    }
 }
 
 /// Whether what a pod demands of a label is at least what is required of it.
@@ -175,7 +211,7 @@ mod tests {
             resource: "nvidia.com/gpu".to_owned(),
             gpus: 1,
             per_gpu_mib: mib,
-            terms: vec![vec![memory, unshared], vec![by_name]],
+            terms: vec![vec![Arc::new(memory), Arc::new(unshared)], vec![Arc::new(by_name)]],
             earlier: Vec::new(),
         }
     }
@@ -197,6 +233,24 @@ mod tests {
     }
 
     #[test]
+    fn what_many_demand_is_kept_once_and_dropped_with_the_last() {
+        let mut shared = Shared::default();
+        let mut all: Vec<Required> = (0..1000).map(|at| required(20_000 + at)).collect();
+        let before = all.clone();
+        for required in &mut all {
+            shared.share(required);
+        }
+        assert_eq!(all, before);
+        let by_name = |required: &Required| Arc::as_ptr(&required.terms[1][0]);
+        assert!(all.iter().all(|required| by_name(required) == by_name(&all[0])));
+        drop((all, before));
+        for at in 0..1000 {
+            shared.share(&mut required(90_000 + at));
+        }
+        assert!(shared.all.len() < 1002, "{}", shared.all.len());
+    }
+
+    #[test]
     fn a_place_that_there_is_not_makes_nothing() {
         let mut data = to_data(&BTreeMap::from([("a".to_owned(), required(9))]));
         data.expressions.pop();
@@ -215,7 +269,7 @@ mod tests {
         let back = a.after(Some(&three), false);
         assert_eq!(back.earlier.len(), 2);
         assert!(!back.earlier.contains(&back.terms));
-        assert_eq!(c.clone().after(Some(&three), true).earlier, Vec::<Vec<Vec<LabelExpression>>>::new());
+        assert_eq!(c.clone().after(Some(&three), true).earlier, Vec::<Terms>::new());
     }
 
     #[test]
