@@ -15,6 +15,8 @@ pub(crate) enum ExitStatus {
     Usage,
     /// 3: it does not fit, or not now.
     DoesNotFit,
+    /// 3: something is to be mended.
+    Mend,
     /// 4: it cannot be said.
     Unknown,
 }
@@ -25,7 +27,7 @@ impl From<ExitStatus> for ExitCode {
             ExitStatus::Fine => 0,
             ExitStatus::Error => 1,
             ExitStatus::Usage => 2,
-            ExitStatus::DoesNotFit => 3,
+            ExitStatus::DoesNotFit | ExitStatus::Mend => 3,
             ExitStatus::Unknown => 4,
         })
     }

@@ -55,7 +55,7 @@ enum Command {
     Plan(Box<plan::PlanArguments>),
     /// List the nodes and their GPUs, as their labels declare them.
     Nodes(Box<nodes::NodesArguments>),
-    /// List every memory label that is missing or cannot be believed, why, and what to do. Exit code 4 if there is one.
+    /// List every label of GPUs that is missing, cannot be believed or does not agree with another, why, and what to do. Exit code 3 if there is one.
     Doctor(Box<nodes::NodesArguments>),
     /// Print the nodes and pods, pruned to what Loadline uses, for `--snapshot`.
     Snapshot(Box<nodes::WriteArguments>),

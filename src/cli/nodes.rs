@@ -71,7 +71,7 @@ pub(super) struct NodesArguments {
 
 pub(super) fn nodes(arguments: &NodesArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
     let inventory = Inventory::new(arguments.from.read()?, &arguments.from.labels.sources());
-    if let Some(text) = arguments.output.document(&json::nodes(inventory.nodes()))? {
+    if let Some(text) = arguments.output.document(&json::nodes(&inventory))? {
         printer.data(&text)?;
         return Ok(ExitStatus::Fine);
     }
@@ -81,24 +81,24 @@ pub(super) fn nodes(arguments: &NodesArguments, printer: Printer) -> anyhow::Res
         let without = text::counted(text::length(without), "node");
         printer.note(&format!("{without} without a GPU not shown; -o wide shows all"));
     }
-    if table::problems(inventory.nodes()).is_some() {
-        printer.note("some memory labels are missing or cannot be believed; `loadline doctor` says which and what to do");
+    if table::problems(&inventory).is_some() {
+        printer.note("some labels of GPUs are missing, cannot be believed or do not agree; `loadline doctor` says which and what to do");
     }
     Ok(ExitStatus::Fine)
 }
 
-/// Exit code 4 where a label cannot be believed: models on such a node are of unknown fit.
+/// Exit code 3 where something is to be mended.
 pub(super) fn doctor(arguments: &NodesArguments, printer: Printer) -> anyhow::Result<ExitStatus> {
     let inventory = Inventory::new(arguments.from.read()?, &arguments.from.labels.sources());
-    let problems = table::problems(inventory.nodes());
-    let status = if problems.is_some() { ExitStatus::Unknown } else { ExitStatus::Fine };
-    if let Some(text) = arguments.output.document(&json::problems(inventory.nodes()))? {
+    let problems = table::problems(&inventory);
+    let status = if problems.is_some() { ExitStatus::Mend } else { ExitStatus::Fine };
+    if let Some(text) = arguments.output.document(&json::problems(&inventory))? {
         printer.data(&text)?;
         return Ok(status);
     }
     match problems {
         Some(problems) => printer.data(&problems)?,
-        None if inventory.has_gpus() => printer.note("every GPU's memory is known and believed"),
+        None if inventory.has_gpus() => printer.note("every GPU's memory is known, and labels agree"),
         None => printer.note("no node has a GPU"),
     }
     Ok(status)

@@ -7,6 +7,7 @@ pub(crate) mod cards;
 mod devices;
 #[cfg(test)]
 mod devices_tests;
+mod doubts;
 mod export;
 mod groups;
 mod host;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Bytes;
 
+pub use doubts::Doubt;
 pub use nodes::Inventory;
 pub use pod_facts::PodFacts;
 pub use promises::{Promise, Promises};

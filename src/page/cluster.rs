@@ -72,12 +72,12 @@ fn default_namespace() -> String {
 impl Cluster {
     /// What `loadline nodes -o json` prints.
     pub(super) fn nodes(&self) -> NodesDocument {
-        json::nodes(self.inventory.nodes())
+        json::nodes(&self.inventory)
     }
 
     /// What `loadline doctor -o json` prints.
     pub(super) fn doctor(&self) -> NodesDocument {
-        json::problems(self.inventory.nodes())
+        json::problems(&self.inventory)
     }
 
     /// The objects that it was given.

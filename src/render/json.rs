@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::decide::{ClassVerdict, Requirement, Suggestion};
 use crate::estimate::{Components, Estimate, Logged, Term, Workload};
-use crate::inventory::{GpuPool, GpuSharing, Memory, NodeGpus, Trust, Vendor};
+use crate::inventory::{GpuPool, GpuSharing, Inventory, Memory, Node, Trust, Vendor};
 use crate::model::catalog::Entry;
 use crate::model::published::Counts;
 use crate::model::{Confidence, ModelShape};
@@ -380,8 +380,8 @@ fn class_nodes<'a>(
 
 /// The nodes that have a label which is missing or cannot be believed, with those GPUs only.
 #[must_use]
-pub fn problems(entries: &[NodeGpus]) -> NodesDocument {
-    let mut document = nodes(entries);
+pub fn problems(inventory: &Inventory) -> NodesDocument {
+    let mut document = nodes(inventory);
     for node in &mut document.nodes {
         node.pools.retain(|pool| pool.problem.is_some());
     }
@@ -448,15 +448,15 @@ pub struct PoolEntry {
     /// How far the memory is to be trusted, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     trust: Option<Trust>,
-    /// Why the memory is not known, and what to do about it.
+    /// Why the memory is not known, or what labels do not agree with what is taken, and what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
 
 /// The nodes of a cluster, for output.
 #[must_use]
-pub fn nodes(nodes: &[NodeGpus]) -> NodesDocument {
-    let pool = |pool: &GpuPool| PoolEntry {
+pub fn nodes(inventory: &Inventory) -> NodesDocument {
+    let pool = |node: &Node, pool: &GpuPool| PoolEntry {
         vendor: pool.vendor,
         product: pool.product.clone(),
         resource: pool.resource.clone(),
@@ -474,15 +474,16 @@ pub fn nodes(nodes: &[NodeGpus]) -> NodesDocument {
         labeller: known(pool).map(|(labeller, _)| labeller),
         trusted: matches!(pool.memory, Memory::Known { .. }),
         trust: known(pool).map(|(_, trust)| trust),
-        problem: super::memory_problem(pool),
+        problem: super::problem(node, pool, inventory.sources()),
     };
-    let nodes = nodes
+    let nodes = inventory
+        .nodes()
         .iter()
         .map(|entry| NodeEntry {
             name: entry.node.name.clone(),
             ready: entry.node.ready,
             cordoned: entry.node.unschedulable,
-            pools: entry.pools.iter().map(|entry| pool(entry)).collect(),
+            pools: entry.pools.iter().map(|of| pool(&entry.node, of)).collect(),
         })
         .collect();
     NodesDocument { nodes }

@@ -22,7 +22,7 @@ pub mod yaml;
 pub use admission::Answer;
 pub use change::{change, change_fields};
 pub use message::{components, message, needs, plan_error};
-pub use node::{fault_words, memory_problem, node_message, product, sharing_word, vendor_name};
+pub use node::{fault_words, memory_problem, node_message, problem, product, sharing_word, vendor_name};
 pub use outcome::{Found, Origin, Outcome, verdict_word};
 pub use standing::{nothing, planned, serves_on, standing, up_to_date};
 

@@ -1,7 +1,7 @@
 //! Why a node was picked or not: one line with the numbers and the remedy.
 
 use crate::decide::{ClassVerdict, Finding, Requirement};
-use crate::inventory::{GpuPool, GpuSharing, LabelFault, Memory, Trust, Vendor};
+use crate::inventory::{Doubt, GpuPool, GpuSharing, LabelFault, Memory, Node, Sources, Trust, Vendor};
 use crate::units::Bytes;
 
 use super::text::{clip, compared, counted, printable, quoted};
@@ -306,6 +306,37 @@ pub fn memory_problem(pool: &GpuPool) -> Option<String> {
         Memory::Known { .. } => None,
         Memory::Missing { label, annotated } => Some(missing(pool.allocatable, label, *annotated)),
         Memory::Untrusted { label, value, fault } => Some(untrusted(label, value, *fault)),
+    }
+}
+
+/// All that is to be mended of what a node says of GPUs of one kind; none where there is nothing.
+#[must_use]
+pub fn problem(node: &Node, pool: &GpuPool, sources: &Sources) -> Option<String> {
+    let doubts = sources.doubts(node, pool);
+    let all: Vec<String> = memory_problem(pool).into_iter().chain(doubts.iter().map(doubt_words)).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+fn doubt_words(doubt: &Doubt) -> String {
+    match doubt {
+        Doubt::LeftOver { label, value, driver } => format!(
+            "label {}=\"{}\" is left over and not believed, since {} offers the GPUs to resource claims, and its word is taken; remove the label",
+            quoted(label),
+            quoted(value),
+            quoted(driver)
+        ),
+        Doubt::Fewer { label, counted: all, handed_out } => format!(
+            "label {} comes to {}, and {handed_out} handed out, which is what counts; see whether the others are healthy, and the log of the device plugin",
+            quoted(label),
+            counted(*all, "GPU"),
+        ),
+        Doubt::Disagree { label, bytes, other, other_bytes } => format!(
+            "label {} says {} MiB, which is taken, and {} says {} MiB; see which is right, and correct the other",
+            quoted(label),
+            bytes.mib_ceil(),
+            quoted(other),
+            other_bytes.mib_ceil()
+        ),
     }
 }
 

@@ -58,11 +58,17 @@ impl Cloud {
     /// The memory that a node's labels state; `None` where this source says nothing.
     fn memory(&self, node: &Node) -> Option<Memory> {
         let value = node.labels.get(self.key)?;
-        let fault = |fault| untrusted(self.key, value, fault);
         if DISCOVERED.iter().any(|label| node.labels.contains_key(*label)) {
             // GPU Feature Discovery runs there and says nothing of memory: then the card is not what the cloud thinks.
-            return Some(fault(LabelFault::NotKnown));
+            return Some(untrusted(self.key, value, LabelFault::NotKnown));
         }
+        self.stated(node)
+    }
+
+    /// The same, whatever else is there.
+    fn stated(&self, node: &Node) -> Option<Memory> {
+        let value = node.labels.get(self.key)?;
+        let fault = |fault| untrusted(self.key, value, fault);
         let known = |bytes, label: &str, trust| Memory::Known {
             bytes,
             label: label.to_owned(),
@@ -194,6 +200,13 @@ impl Source for Cloud {
 
     fn is_autoscaler(&self) -> bool {
         self.is_autoscaler
+    }
+
+    fn figure(&self, node: &Node, resource: &str) -> Option<(String, Bytes)> {
+        match self.stated(node).filter(|_| self.is_resource(resource))? {
+            Memory::Known { bytes, label, .. } => Some((label, bytes)),
+            Memory::Missing { .. } | Memory::Untrusted { .. } => None,
+        }
     }
 
     fn is_by_name(&self) -> bool {

@@ -130,6 +130,10 @@ impl Source for Gke {
         NAMES.is_autoscaler
     }
 
+    fn figure(&self, node: &Node, resource: &str) -> Option<(String, crate::units::Bytes)> {
+        NAMES.figure(node, resource).filter(|_| !node.labels.contains_key(PARTITION))
+    }
+
     fn is_by_name(&self) -> bool {
         true
     }

@@ -106,6 +106,20 @@ pub trait Source: fmt::Debug + Send + Sync {
         false
     }
 
+    /// What it says of the memory of a card of this resource, and by which label, whether or not that is what is taken.
+    fn figure(&self, node: &Node, resource: &str) -> Option<(String, Bytes)> {
+        let pool = self.pools(node).into_iter().find(|pool| pool.resource == resource)?;
+        match pool.memory {
+            Memory::Known { bytes, label, .. } => Some((label, bytes)),
+            Memory::Missing { .. } | Memory::Untrusted { .. } => None,
+        }
+    }
+
+    /// How many of these GPUs there should be, and which label says so.
+    fn counted(&self, _node: &Node, _pool: &GpuPool) -> Option<(String, u64)> {
+        None
+    }
+
     /// Whether all that it says is the name of a card, of which a table has the memory: what states memory goes before it.
     fn is_by_name(&self) -> bool {
         false

@@ -105,6 +105,13 @@ impl Source for GpuFeatureDiscovery {
         vec![Expression::absent(&key(resource, "memory")), Expression::not_in(MIG_STATE, NOT_SETTLED)]
     }
 
+    /// Of whole cards, where none is cut: those that are, are counted with them.
+    fn counted(&self, node: &Node, pool: &GpuPool) -> Option<(String, u64)> {
+        let is_cut = node.allocatable.iter().any(|(name, count)| *count > 0 && name.starts_with(MIG_PREFIX));
+        let labels = Labels::of(node, &pool.resource);
+        (base(&pool.resource) == GPU && !is_cut).then(|| Some((labels.key("count"), labels.cards()?)))?
+    }
+
     fn memory_label(&self, resource: &str) -> Option<String> {
         self.is_resource(resource).then(|| format!("{}.memory", base(resource)))
     }

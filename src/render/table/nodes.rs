@@ -1,7 +1,7 @@
 //! The nodes of a cluster and their GPUs, and the labels that cannot be believed.
 
-use crate::inventory::{GpuPool, Memory, Node, NodeGpus, Trust};
-use crate::render::node::{memory_problem, product, sharing_word};
+use crate::inventory::{GpuPool, Inventory, Memory, Node, NodeGpus, Trust};
+use crate::render::node::{problem, product, sharing_word};
 use crate::render::text::{printable, quoted};
 
 use super::{Style, finish, plain};
@@ -40,13 +40,13 @@ pub fn nodes(nodes: &[NodeGpus], style: Style) -> String {
     finish(table)
 }
 
-/// A row per label that is missing or cannot be believed, with why and the remedy; nothing if there is none.
+/// A row per kind of GPU of which a label is missing, cannot be believed or does not agree with another, with why and the remedy; nothing if there is none.
 #[must_use]
-pub fn problems(nodes: &[NodeGpus]) -> Option<String> {
+pub fn problems(inventory: &Inventory) -> Option<String> {
     let mut table = plain(vec!["NODE", "GPU", "PROBLEM"]);
-    for entry in nodes {
+    for entry in inventory.nodes() {
         for pool in entry.pools.iter() {
-            if let Some(problem) = memory_problem(pool) {
+            if let Some(problem) = problem(&entry.node, pool, inventory.sources()) {
                 table.add_row(vec![printable(&entry.node.name), product(pool), problem]);
             }
         }
