@@ -7,12 +7,13 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::api::ModelDeployment;
+use crate::api::{ModelDeployment, ModelDeploymentSpec};
 use crate::decide::Verdict;
 use crate::inventory::{Inventory, Owner, Promises, Snapshot, Sources};
 use crate::plan::{Permits, Plan, Subject, check, permitted};
 use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table};
 use crate::units::shorten;
+use crate::workloads::{self, Workload};
 
 use super::connection::{Cluster, block_on};
 use super::failure::{ExitStatus, Failure};
@@ -24,6 +25,8 @@ use super::permits::PermitArguments;
 use super::printer::Printer;
 use super::resolve::Resolver;
 
+// Each is a switch of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Args)]
 pub(super) struct PlanArguments {
     /// A file with ModelDeployments, a directory of them, or `-` for standard input; may be given again. Without it, those of the cluster are planned
@@ -41,6 +44,9 @@ pub(super) struct PlanArguments {
     /// The format of the output
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: PlanFormat,
+    /// Plan other workloads that run a model (Deployments, Jobs, InferenceServices and others) and no ModelDeployments
+    #[arg(long, requires = "filename")]
+    workloads_only: bool,
     /// Judge each object as if it were alone; without it an object finds promised what those before it will take
     #[arg(long)]
     each: bool,
@@ -79,6 +85,9 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
     } else {
         read_files(&arguments.filename, arguments.recursive, printer)?
     };
+    if arguments.workloads_only {
+        given.objects.clear();
+    }
     let mut namespace = arguments.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let snapshot = match &arguments.from.snapshot {
         Some(_) if arguments.filename.is_empty() => {
@@ -89,7 +98,15 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
         Some(path) => from_file(path)?,
         // What is wrong with every object by itself is told with no cluster at hand.
         None if !given.objects.is_empty()
+            && given.workloads.iter().all(|(workload, _)| !workload.facts.is_readable())
             && given.objects.iter().all(|object| is_refused(object, &permits)) =>
+        {
+            Snapshot::default()
+        }
+        // What does not say enough says no more with a cluster at hand.
+        None if !arguments.filename.is_empty()
+            && given.objects.is_empty()
+            && given.workloads.iter().all(|(workload, _)| !workload.facts.is_readable()) =>
         {
             Snapshot::default()
         }
@@ -98,7 +115,8 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
     let inventory = Inventory::new(snapshot, &Sources::default());
     let sources = HubArguments::sources_of(arguments.permits.settings(arguments.hub.settings()))?;
     let resolver = Resolver { sources, config_maps: given.config_maps, namespace };
-    let outcomes = outcomes(given.objects, &permits, &resolver, &inventory, arguments.each);
+    let all = Planned { objects: given.objects, workloads: given.workloads };
+    let outcomes = outcomes(all, &permits, &resolver, &inventory, arguments.each);
     print(&outcomes, arguments.output, printer)?;
     Ok(status(&outcomes))
 }
@@ -114,6 +132,13 @@ fn is_refused(object: &Manifest, permits: &Permits) -> bool {
 struct Given {
     objects: Vec<Manifest>,
     config_maps: Vec<ConfigMap>,
+    workloads: Vec<(Workload, Origin)>,
+}
+
+/// What is planned.
+struct Planned {
+    objects: Vec<Manifest>,
+    workloads: Vec<(Workload, Origin)>,
 }
 
 /// The nodes and pods of the cluster, its ModelDeployments where no file names any, and the ConfigMaps that they name.
@@ -183,6 +208,7 @@ pub(super) fn objects(paths: &[PathBuf], printer: Printer) -> anyhow::Result<Vec
 fn read_files(paths: &[PathBuf], recursive: bool, printer: Printer) -> anyhow::Result<Given> {
     let mut given = Given::default();
     let (mut without_kind, mut templates) = (Vec::new(), Vec::new());
+    let (mut workloads, mut around) = (Vec::new(), Vec::new());
     for path in paths {
         let named = if path.is_dir() { Named::ByDirectory } else { Named::ByItself };
         for file in files(path, recursive)? {
@@ -209,6 +235,8 @@ fn read_files(paths: &[PathBuf], recursive: bool, printer: Printer) -> anyhow::R
             }
             given.objects.extend(found.objects);
             given.config_maps.extend(found.config_maps);
+            workloads.extend(found.workloads);
+            around.extend(found.referred);
         }
     }
     for (files, why) in [(without_kind, "no kind"), (templates, "a template's {{ … }}")] {
@@ -216,7 +244,12 @@ fn read_files(paths: &[PathBuf], recursive: bool, printer: Printer) -> anyhow::R
             printer.note(&format!("passed over what has {why}: {}", first(&files)));
         }
     }
-    if given.objects.is_empty() {
+    for (object, origin) in &workloads {
+        let parts = workloads::read(object, &around);
+        given.workloads.extend(parts.into_iter().map(|part| (part, origin.clone())));
+    }
+    // A workload that runs no model is none of Loadline's, and no slip.
+    if given.objects.is_empty() && workloads.is_empty() {
         let named: Vec<String> = paths.iter().map(|path| input::name(path)).collect();
         return Err(Failure::error(format!("no ModelDeployment in {}", named.join(", ")))
             .hint("an object has apiVersion: loadline.dev/v1alpha1 and kind: ModelDeployment; -R reads directories with all below them")
@@ -261,17 +294,21 @@ fn files(path: &Path, recursive: bool) -> anyhow::Result<Vec<PathBuf>> {
 /// What comes of all, in their order: that of the files, and in a cluster that of their creation. What one of them is
 /// promised, the next finds taken.
 fn outcomes(
-    objects: Vec<Manifest>,
+    all: Planned,
     permits: &Permits,
     resolver: &Resolver,
     inventory: &Inventory,
     each: bool,
 ) -> Vec<Outcome> {
     let mut promised = Arc::new(Promises::default());
-    let mut outcomes = Vec::with_capacity(objects.len());
-    for manifest in objects {
+    let mut outcomes = Vec::with_capacity(all.objects.len().saturating_add(all.workloads.len()));
+    let objects = all.objects.into_iter().map(Item::Object);
+    for item in objects.chain(all.workloads.into_iter().map(Box::new).map(Item::Workload)) {
         let here = inventory.promising(Arc::clone(&promised));
-        let outcome = outcome(manifest, permits, resolver, &here);
+        let outcome = match item {
+            Item::Object(manifest) => outcome(manifest, permits, resolver, &here),
+            Item::Workload(found) => workload_outcome(*found, resolver, &here),
+        };
         if let Some(wanted) = outcome.plan().and_then(Plan::wanted).filter(|_| !each) {
             let owner = Owner { namespace: &outcome.namespace, name: &outcome.name };
             Arc::make_mut(&mut promised).extend(&wanted.promises(owner, &here));
@@ -279,6 +316,23 @@ fn outcomes(
         outcomes.push(outcome);
     }
     outcomes
+}
+
+/// One of what is planned.
+enum Item {
+    Object(Manifest),
+    Workload(Box<(Workload, Origin)>),
+}
+
+fn workload_outcome(
+    (workload, origin): (Workload, Origin),
+    resolver: &Resolver,
+    inventory: &Inventory,
+) -> Outcome {
+    let namespace = workload.namespace.clone().unwrap_or_else(|| resolver.namespace.clone());
+    let shape = |spec: &ModelDeploymentSpec| resolver.resolve(&namespace, spec);
+    let found = Found::of_workload(&workload, &namespace, inventory, shape);
+    Outcome { name: workload.name.clone(), namespace, origin, workload: Some(Box::new(workload)), found }
 }
 
 fn outcome(manifest: Manifest, permits: &Permits, resolver: &Resolver, inventory: &Inventory) -> Outcome {
@@ -291,7 +345,7 @@ fn outcome(manifest: Manifest, permits: &Permits, resolver: &Resolver, inventory
             Found::of(subject, permits, inventory, || resolver.resolve(&namespace, spec))
         }
     };
-    Outcome { namespace, name: manifest.name, origin: manifest.origin, found }
+    Outcome { namespace, name: manifest.name, origin: manifest.origin, workload: None, found }
 }
 
 fn print(outcomes: &[Outcome], format: PlanFormat, printer: Printer) -> anyhow::Result<()> {
