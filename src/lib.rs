@@ -23,4 +23,5 @@ pub mod source;
 mod spelling;
 pub mod telemetry;
 pub mod units;
+pub mod workloads;
 pub mod world;

@@ -6,6 +6,7 @@ mod apply;
 mod check;
 mod permits;
 mod placement;
+mod pods;
 mod prepared;
 mod source;
 mod tensor;
@@ -23,6 +24,7 @@ use crate::launch::{Launch, Running, Template};
 use crate::model::{ModelShape, ShapeSource};
 use crate::refusal::Refusal;
 use crate::units::Margin;
+use crate::workloads::Taken;
 
 pub use alternatives::alternatives;
 pub use apply::apply;
@@ -143,6 +145,31 @@ pub fn check(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
 /// See [`Refusal`].
 pub fn plan(subject: Subject<'_>, shape: &ModelShape, inventory: &Inventory) -> Result<Plan, Refusal> {
     let prepared = prepare(subject, shape)?;
+    let decided = prepared.decide(subject, shape, inventory)?;
+    prepared.plan(subject, shape, decided, inventory.sources())
+}
+
+/// Checks what the spec of somebody else's workload says by itself, as [`check`] does.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn check_pods(spec: &ModelDeploymentSpec) -> Result<(), Refusal> {
+    check(&pods::widened_by_itself(spec)?)
+}
+
+/// Plans the pods of a workload that somebody else wrote, as they are: the same as [`plan`], with the GPUs that they ask for.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn plan_pods(
+    subject: Subject<'_>,
+    shape: &ModelShape,
+    inventory: &Inventory,
+    taken: &Taken,
+) -> Result<Plan, Refusal> {
+    let spec = pods::widened(subject.spec, shape)?;
+    let subject = Subject { spec: &spec, ..subject };
+    let prepared = prepared::prepare_for(subject, shape, Some(taken))?;
     let decided = prepared.decide(subject, shape, inventory)?;
     prepared.plan(subject, shape, decided, inventory.sources())
 }

@@ -86,7 +86,7 @@ fn judge(found: Option<Found>, mode: AdmissionMode) -> Answer {
     let Some(found) = found else { return Answer::ClusterUnread };
     match &found {
         Found::Refused(_) | Found::Malformed(_) => Answer::Denied { found, is_invalid: true },
-        Found::Pending | Found::Unresolved(_) => match mode {
+        Found::Pending | Found::Unresolved(_) | Found::Unread { .. } => match mode {
             AdmissionMode::Ignore => Answer::ModelUnknown { is_silent: true },
             AdmissionMode::Deny | AdmissionMode::Warn => Answer::ModelUnknown { is_silent: false },
         },
@@ -95,6 +95,7 @@ fn judge(found: Option<Found>, mode: AdmissionMode) -> Answer {
                 namespace: String::new(),
                 name: String::new(),
                 origin: Origin::default(),
+                workload: None,
                 found: found.clone(),
             }
             .verdict();

@@ -7,12 +7,13 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::api::ModelDeployment;
+use crate::api::{ModelDeployment, ModelDeploymentSpec};
 use crate::decide::Verdict;
 use crate::inventory::{Inventory, Owner, Promises, Snapshot};
 use crate::plan::{Permits, Plan, Subject, check, permitted};
 use crate::render::{Found, Origin, Outcome, json, junit, markdown, sarif, table};
 use crate::units::shorten;
+use crate::workloads::{self, Workload};
 
 use super::connection::{Cluster, block_on};
 use super::failure::{ExitStatus, Failure};
@@ -24,6 +25,8 @@ use super::permits::PermitArguments;
 use super::printer::Printer;
 use super::resolve::Resolver;
 
+// Each is a switch of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Args)]
 pub(super) struct PlanArguments {
     /// A file with ModelDeployments, a directory of them, or `-` for standard input; may be given again. Without it, those of the cluster are planned
@@ -41,6 +44,9 @@ pub(super) struct PlanArguments {
     /// The format of the output
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: PlanFormat,
+    /// Plan other workloads that run a model (Deployments, Jobs, InferenceServices and others) and no ModelDeployments
+    #[arg(long, requires = "filename")]
+    workloads_only: bool,
     /// Judge each object as if it were alone; without it an object finds promised what those before it will take
     #[arg(long)]
     each: bool,
@@ -79,6 +85,9 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
     } else {
         read_files(&arguments.filename, arguments.recursive, printer)?
     };
+    if arguments.workloads_only {
+        given.objects.clear();
+    }
     let mut namespace = arguments.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let snapshot = match &arguments.from.snapshot {
         Some(_) if arguments.filename.is_empty() => {
@@ -89,7 +98,15 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
         Some(path) => from_file(path)?,
         // What is wrong with every object by itself is told with no cluster at hand.
         None if !given.objects.is_empty()
+            && given.workloads.iter().all(|(workload, _)| !workload.facts.is_readable())
             && given.objects.iter().all(|object| is_refused(object, &permits)) =>
+        {
+            Snapshot::default()
+        }
+        // What does not say enough says no more with a cluster at hand.
+        None if !arguments.filename.is_empty()
+            && given.objects.is_empty()
+            && given.workloads.iter().all(|(workload, _)| !workload.facts.is_readable()) =>
         {
             Snapshot::default()
         }
@@ -98,7 +115,8 @@ pub(super) fn run(arguments: &PlanArguments, printer: Printer) -> anyhow::Result
     let inventory = Inventory::new(snapshot, &arguments.from.labels.sources());
     let sources = HubArguments::sources_of(arguments.permits.settings(arguments.hub.settings()))?;
     let resolver = Resolver { sources, config_maps: given.config_maps, namespace };
-    let outcomes = outcomes(&given.objects, &permits, &resolver, &inventory, arguments.each);
+    let all = Planned { objects: given.objects, workloads: given.workloads };
+    let outcomes = outcomes(&all, &permits, &resolver, &inventory, arguments.each);
     print(&outcomes, arguments.output, printer)?;
     Ok(status(&outcomes))
 }
@@ -114,6 +132,13 @@ fn is_refused(object: &Manifest, permits: &Permits) -> bool {
 struct Given {
     objects: Vec<Manifest>,
     config_maps: Vec<ConfigMap>,
+    workloads: Vec<(Workload, Origin)>,
+}
+
+/// What is planned.
+struct Planned {
+    objects: Vec<Manifest>,
+    workloads: Vec<(Workload, Origin)>,
 }
 
 /// The nodes and pods of the cluster, its ModelDeployments where no file names any, and the ConfigMaps that they name.
@@ -183,6 +208,7 @@ pub(super) fn objects(paths: &[PathBuf], printer: Printer) -> anyhow::Result<Vec
 fn read_files(paths: &[PathBuf], recursive: bool, printer: Printer) -> anyhow::Result<Given> {
     let mut given = Given::default();
     let (mut without_kind, mut templates) = (Vec::new(), Vec::new());
+    let (mut workloads, mut around) = (Vec::new(), Vec::new());
     for path in paths {
         let named = if path.is_dir() { Named::ByDirectory } else { Named::ByItself };
         for file in files(path, recursive)? {
@@ -209,6 +235,8 @@ fn read_files(paths: &[PathBuf], recursive: bool, printer: Printer) -> anyhow::R
             }
             given.objects.extend(found.objects);
             given.config_maps.extend(found.config_maps);
+            workloads.extend(found.workloads);
+            around.extend(found.referred);
         }
     }
     for (files, why) in [(without_kind, "no kind"), (templates, "a template's {{ … }}")] {
@@ -216,7 +244,12 @@ fn read_files(paths: &[PathBuf], recursive: bool, printer: Printer) -> anyhow::R
             printer.note(&format!("passed over what has {why}: {}", first(&files)));
         }
     }
-    if given.objects.is_empty() {
+    for (object, origin) in &workloads {
+        let parts = workloads::read(object, &around);
+        given.workloads.extend(parts.into_iter().map(|part| (part, origin.clone())));
+    }
+    // A workload that runs no model is none of Loadline's, and no slip.
+    if given.objects.is_empty() && workloads.is_empty() {
         let named: Vec<String> = paths.iter().map(|path| input::name(path)).collect();
         return Err(Failure::error(format!("no ModelDeployment in {}", named.join(", ")))
             .hint("an object has apiVersion: loadline.dev/v1alpha1 and kind: ModelDeployment; -R reads directories with all below them")
@@ -262,19 +295,25 @@ fn files(path: &Path, recursive: bool) -> anyhow::Result<Vec<PathBuf>> {
 /// of them, no other is told that it fits on: as the controller has it, promises are made in that order first, and then each
 /// is judged with those to all others.
 fn outcomes(
-    objects: &[Manifest],
+    all: &Planned,
     permits: &Permits,
     resolver: &Resolver,
     inventory: &Inventory,
     each: bool,
 ) -> Vec<Outcome> {
     let mut promised = Arc::new(Promises::default());
-    let mut outcomes = Vec::with_capacity(objects.len());
+    let items: Vec<Item<'_>> =
+        all.objects.iter().map(Item::Object).chain(all.workloads.iter().map(Item::Workload)).collect();
+    let judge = |item: &Item<'_>, here: &Inventory| match item {
+        Item::Object(manifest) => outcome(manifest, permits, resolver, here),
+        Item::Workload(found) => workload_outcome(found, resolver, here),
+    };
+    let mut outcomes = Vec::with_capacity(items.len());
     // Those before it have been judged without what it is promised.
     let mut last_promised = 0;
-    for manifest in objects {
+    for item in &items {
         let here = inventory.promising(Arc::clone(&promised));
-        let outcome = outcome(manifest, permits, resolver, &here);
+        let outcome = judge(item, &here);
         if let Some(wanted) = outcome.plan().and_then(Plan::wanted).filter(|_| !each) {
             let owner = Owner { namespace: &outcome.namespace, name: &outcome.name };
             let own = wanted.promises(owner, &here);
@@ -286,12 +325,30 @@ fn outcomes(
         outcomes.push(outcome);
     }
     let here = inventory.promising(promised);
-    for (manifest, judged) in objects.iter().zip(&mut outcomes).take(last_promised) {
+    for (item, judged) in items.iter().zip(&mut outcomes).take(last_promised) {
         if judged.plan().is_some() {
-            *judged = outcome(manifest, permits, resolver, &here);
+            *judged = judge(item, &here);
         }
     }
     outcomes
+}
+
+/// One of what is planned.
+enum Item<'a> {
+    Object(&'a Manifest),
+    Workload(&'a (Workload, Origin)),
+}
+
+fn workload_outcome(
+    (workload, origin): &(Workload, Origin),
+    resolver: &Resolver,
+    inventory: &Inventory,
+) -> Outcome {
+    let namespace = workload.namespace.clone().unwrap_or_else(|| resolver.namespace.clone());
+    let shape = |spec: &ModelDeploymentSpec| resolver.resolve(&namespace, spec);
+    let found = Found::of_workload(workload, &namespace, inventory, shape);
+    let (name, origin) = (workload.name.clone(), origin.clone());
+    Outcome { name, namespace, origin, workload: Some(Box::new(workload.clone())), found }
 }
 
 fn outcome(manifest: &Manifest, permits: &Permits, resolver: &Resolver, inventory: &Inventory) -> Outcome {
@@ -304,7 +361,8 @@ fn outcome(manifest: &Manifest, permits: &Permits, resolver: &Resolver, inventor
             Found::of(subject, permits, inventory, || resolver.resolve(&namespace, spec))
         }
     };
-    Outcome { namespace, name: manifest.name.clone(), origin: manifest.origin.clone(), found }
+    let (name, origin) = (manifest.name.clone(), manifest.origin.clone());
+    Outcome { namespace, name, origin, workload: None, found }
 }
 
 fn print(outcomes: &[Outcome], format: PlanFormat, printer: Printer) -> anyhow::Result<()> {

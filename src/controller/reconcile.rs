@@ -348,6 +348,7 @@ impl Context {
             namespace: key.0.clone(),
             name: key.1.clone(),
             origin: Origin::default(),
+            workload: None,
             found: facts.found.clone(),
         }
         .reason();

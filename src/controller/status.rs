@@ -119,6 +119,7 @@ fn findings(facts: Facts<'_>) -> Vec<ConditionFinding> {
         namespace: String::new(),
         name: facts.name.to_owned(),
         origin: Origin::default(),
+        workload: None,
         found: facts.found.clone(),
     };
     let ready = ready(facts, &outcome);

@@ -45,6 +45,8 @@ pub struct Requirement {
 pub struct Policy {
     /// Vendors allowed; empty allows all.
     pub vendors: Vec<Vendor>,
+    /// The resource that the pods request, where it is not for a decision to choose; `None` allows all.
+    pub resource: Option<String>,
     /// Whether GPUs that are handed out more than once will do.
     pub allow_shared: bool,
     /// Labels that a node must have.

@@ -18,7 +18,16 @@ pub(super) struct Judgement<'a> {
 /// Judges one class of nodes.
 pub(super) fn judge<'a>(group: &'a Group<'_>, requirement: Requirement, policy: &Policy) -> Judgement<'a> {
     let found = |finding, pool| Judgement { finding, pool, slots: 0 };
-    let Some(first) = group.pools.first() else { return found(Finding::NoGpus, None) };
+    let Some(first) = group.pools.iter().find(|pool| is_of(pool, policy)) else {
+        // Of other GPUs the pods get none.
+        return match (&policy.resource, group.pools.is_empty()) {
+            (Some(resource), false) => {
+                let (resource, needed) = (resource.clone(), requirement.gpus);
+                found(Finding::ResourcesTooSmall { resource, needed, allocatable: 0 }, None)
+            }
+            _ => found(Finding::NoGpus, None),
+        };
+    };
     let mut allowed = group.pools.iter().filter(|pool| is_allowed(pool, policy)).peekable();
     if allowed.peek().is_none() {
         return found(Finding::VendorMismatch { vendor: first.vendor }, Some(first));
@@ -121,7 +130,12 @@ pub(super) fn offers(group: &Group<'_>, policy: &Policy) -> Vec<Offer> {
 }
 
 fn is_allowed(pool: &GpuPool, policy: &Policy) -> bool {
-    policy.vendors.is_empty() || policy.vendors.contains(&pool.vendor)
+    is_of(pool, policy) && (policy.vendors.is_empty() || policy.vendors.contains(&pool.vendor))
+}
+
+/// Whether the pods request GPUs of this pool, rather than others of the same node.
+fn is_of(pool: &GpuPool, policy: &Policy) -> bool {
+    policy.resource.as_ref().is_none_or(|resource| *resource == pool.resource)
 }
 
 fn selector_fault(node: &Node, policy: &Policy) -> Option<Finding> {

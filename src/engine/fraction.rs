@@ -91,6 +91,35 @@ pub(crate) fn check(
     }
 }
 
+/// The smallest margin with which the part of a GPU that the arguments state is enough; `None` where they state none, or where
+/// none is. `estimate` is needed where the part is that of weights and caches alone.
+pub(crate) fn least_margin(
+    engine: Engine,
+    arguments: &[String],
+    estimate: Option<&Estimate>,
+) -> Option<Margin> {
+    let (entry, fraction) = flag_of(tables::of(engine))?;
+    let told = thousandths(own(entry, arguments)?.value.unwrap_or_default())?;
+    let needs = |margin: Margin| match fraction {
+        Fraction::Whole(_) => Some(whole(margin)),
+        Fraction::Static => fixed(estimate?, margin),
+    };
+    // Each is a quotient by the margin: the one that is asked for follows from that of 1.
+    let of_one = match fraction {
+        Fraction::Whole(_) => 1_000_000_000_u64.checked_div(VISIBLE)?,
+        Fraction::Static => {
+            let estimate = estimate?;
+            let visible = u128::from(estimate.total_per_gpu.0).checked_mul(u128::from(VISIBLE))?;
+            u64::try_from(held(&estimate.per_gpu).checked_mul(1_000_000_000)?.checked_div(visible)?).ok()?
+        }
+    };
+    let guess = of_one.checked_div(told.checked_sub(1)?)?.max(1000);
+    // Rounded the way that the check rounds.
+    (guess..=guess.saturating_add(2))
+        .filter_map(|thousandths| Margin::from_thousandths(u32::try_from(thousandths).ok()?))
+        .find(|margin| needs(*margin).is_some_and(|needed| needed <= told))
+}
+
 /// What the engine is told, unless the user tells it.
 pub(super) fn told(
     table: &Table,

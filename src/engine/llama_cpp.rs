@@ -16,6 +16,7 @@ pub(super) const TABLE: Table = Table {
     command: &[],
     endpoint: Some((8080, "/health")),
     model_variables: &["LLAMA_ARG_MODEL", "LLAMA_ARG_MODEL_URL", "LLAMA_ARG_HF_REPO"],
+    variables: VARIABLES,
     positional_model: false,
     flags: FLAGS,
     untold_caches: &[CachePrecision::Auto],
@@ -24,6 +25,25 @@ pub(super) const TABLE: Table = Table {
     options,
     loads: Loads { files: Files::Gguf, casts: &[], in_flight: &[], checkpoints: &[] },
 };
+
+const VARIABLES: &[(&str, &str)] = &[
+    ("LLAMA_ARG_MODEL", "--model"),
+    ("LLAMA_ARG_MODEL_URL", "--model-url"),
+    ("LLAMA_ARG_HF_REPO", "--hf-repo"),
+    ("LLAMA_ARG_HF_FILE", "--hf-file"),
+    ("LLAMA_ARG_CTX_SIZE", "--ctx-size"),
+    ("LLAMA_ARG_N_PARALLEL", "--parallel"),
+    ("LLAMA_ARG_UBATCH", "--ubatch-size"),
+    ("LLAMA_ARG_N_GPU_LAYERS", "--n-gpu-layers"),
+    ("LLAMA_ARG_CACHE_TYPE_K", "--cache-type-k"),
+    ("LLAMA_ARG_CACHE_TYPE_V", "--cache-type-v"),
+    ("LLAMA_ARG_KV_UNIFIED", "--kv-unified"),
+    ("LLAMA_ARG_NO_MMPROJ", "--no-mmproj"),
+    ("LLAMA_ARG_MMPROJ", "--mmproj"),
+    ("LLAMA_ARG_FLASH_ATTN", "--flash-attn"),
+    ("LLAMA_ARG_SPLIT_MODE", "--split-mode"),
+    ("LLAMA_ARG_N_CPU_MOE", "--n-cpu-moe"),
+];
 
 const TOKENS: Values = Values::Number { what: "tokens", most: MOST_TOKENS, read: plain };
 const LAYERS: Values = Values::Number { what: "layers", most: MOST_TOKENS, read: plain };

@@ -19,6 +19,7 @@ pub(super) const TABLE: Table = Table {
     command: &["python3", "-m", "sglang.launch_server"],
     endpoint: Some((30000, "/health")),
     model_variables: &[],
+    variables: &[],
     positional_model: false,
     flags: FLAGS,
     untold_caches: &[CachePrecision::Auto, CachePrecision::Fp16],

@@ -26,6 +26,8 @@ pub(super) struct Table {
     pub(super) endpoint: Option<(u16, &'static str)>,
     /// Environment variables that name the model.
     pub(super) model_variables: &'static [&'static str],
+    /// Environment variables that it reads, and the flag that each stands for.
+    pub(super) variables: &'static [(&'static str, &'static str)],
     /// Whether a first argument that is no flag names the model.
     pub(super) positional_model: bool,
     /// Its flags, in the order in which they are written.

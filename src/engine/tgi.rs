@@ -18,6 +18,7 @@ pub(super) const TABLE: Table = Table {
     command: &[],
     endpoint: Some((80, "/health")),
     model_variables: &["MODEL_ID"],
+    variables: &[],
     positional_model: false,
     flags: FLAGS,
     untold_caches: &[CachePrecision::Auto, CachePrecision::Fp16, CachePrecision::Bf16],

@@ -12,6 +12,7 @@ pub(super) const TABLE: Table = Table {
     command: &[],
     endpoint: None,
     model_variables: &[],
+    variables: &[],
     positional_model: false,
     flags: &[],
     untold_caches: CachePrecision::ALL,

@@ -21,6 +21,7 @@ pub(super) const TABLE: Table = Table {
     command: &[],
     endpoint: Some((8000, "/health")),
     model_variables: &[],
+    variables: &[],
     // The image's entry point is `vllm serve`.
     positional_model: true,
     flags: FLAGS,

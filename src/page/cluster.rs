@@ -118,6 +118,12 @@ impl Cluster {
                 Found::of(subject, &Permits::default(), &self.inventory, shape)
             }
         };
-        Outcome { namespace: namespace.to_owned(), name: name.to_owned(), origin: Origin::default(), found }
+        Outcome {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            origin: Origin::default(),
+            workload: None,
+            found,
+        }
     }
 }

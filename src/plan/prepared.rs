@@ -4,7 +4,8 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    Plan, Subject, alternatives, apply, check, placement, repository, required, source_name, tensor, workload,
+    Plan, Subject, alternatives, apply, check, placement, pods, repository, required, source_name, tensor,
+    workload,
 };
 use crate::decide::{
     Alternative, Change, Decision, LARGEST_GPU_MADE, Policy, Request, Requirement, Room, decide_lazily,
@@ -15,6 +16,7 @@ use crate::launch::{self, Launch, Record, Template};
 use crate::model::ModelShape;
 use crate::refusal::Refusal;
 use crate::units::Margin;
+use crate::workloads::Taken;
 
 /// An object's plan but for the cluster.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Prepared {
     otherwise: Result<Arc<Choice>, Refusal>,
     /// The workload of the pods that run, where they stay as they were written, and where these may be.
     kept: Option<(Arc<Choice>, Policy)>,
+    /// What the pods take, where somebody else wrote them.
+    taken: Option<Taken>,
 }
 
 /// One way to run the model.
@@ -58,13 +62,23 @@ pub struct Decided {
 /// # Errors
 /// See [`Refusal`].
 pub fn prepare(subject: Subject<'_>, shape: &ModelShape) -> Result<Prepared, Refusal> {
+    prepare_for(subject, shape, None)
+}
+
+/// The same, for pods that take what somebody else wrote.
+pub(super) fn prepare_for(
+    subject: Subject<'_>,
+    shape: &ModelShape,
+    taken: Option<&Taken>,
+) -> Result<Prepared, Refusal> {
     let spec = subject.spec;
     super::check(spec)?;
     let margin = check::margin(spec)?;
     let template = Template::read(spec)?;
-    let policy = placement::policy(spec, template.as_ref())?;
+    let mut policy = placement::policy(spec, template.as_ref())?;
+    policy.resource = taken.map(|taken| taken.resource.clone());
     let workload::Asked { workload: asked, tensor_auto } = workload::read(spec, Some(shape))?;
-    let choice = |workload: Workload| Choice::new(shape, workload, margin).map(Arc::new);
+    let choice = |workload: Workload| Choice::new(shape, workload, margin, taken).map(Arc::new);
     let kept = subject.kept().map(|record| {
         let tensor = if tensor_auto { record.demand.tensor } else { asked.tensor };
         let policy = Policy { written: record.terms(), ..policy.clone() };
@@ -85,13 +99,23 @@ pub fn prepare(subject: Subject<'_>, shape: &ModelShape) -> Result<Prepared, Ref
         (Vec::new(), Ok(choice(asked)?))
     };
     let repository = repository(spec);
-    Ok(Prepared { margin, policy, template, repository, tensor_auto, choices, otherwise, kept })
+    let taken = taken.cloned();
+    Ok(Prepared { margin, policy, template, repository, tensor_auto, choices, otherwise, kept, taken })
 }
 
 impl Choice {
-    fn new(shape: &ModelShape, workload: Workload, margin: Margin) -> Result<Self, Refusal> {
+    fn new(
+        shape: &ModelShape,
+        workload: Workload,
+        margin: Margin,
+        taken: Option<&Taken>,
+    ) -> Result<Self, Refusal> {
         let estimate = estimate(shape, &workload)?;
         let requirement = required(&estimate, margin)?;
+        let requirement = match taken {
+            Some(taken) => pods::requirement(requirement, taken)?,
+            None => requirement,
+        };
         Ok(Self { workload, estimate, requirement, alternatives: OnceLock::new() })
     }
 }
@@ -166,6 +190,10 @@ impl Prepared {
                     let tensor = if asked.tensor_auto { variant.tensor } else { asked.workload.tensor };
                     let estimate = estimate(shape, &Workload { tensor, ..asked.workload }).ok()?;
                     let requirement = required(&estimate, self.margin).ok()?;
+                    let requirement = match &self.taken {
+                        Some(taken) => pods::changed(requirement, choice.estimate.gpus, taken)?,
+                        None => requirement,
+                    };
                     let changed = Subject { spec: &spec, ..subject };
                     let would_run = || {
                         let sources = (inventory.sources(), "");

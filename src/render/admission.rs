@@ -73,5 +73,5 @@ impl Answer {
 
 fn message(found: &Found) -> String {
     let (namespace, name) = (String::new(), String::new());
-    Outcome { namespace, name, origin: Origin::default(), found: found.clone() }.message()
+    Outcome { namespace, name, origin: Origin::default(), workload: None, found: found.clone() }.message()
 }

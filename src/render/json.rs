@@ -2,6 +2,7 @@
 
 mod comparison;
 mod fit;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use comparison::{
     ComparisonDocument, CurveDocument, CurvePoint, FittedCardDocument, LeftOutDocument, VariantDocument,
 };
 pub use fit::{CardDocument, CardFitDocument, CardsDocument, ChangeDocument, FitDocument, SharedDocument};
+pub use workload::WorkloadDocument;
 
 /// A model and what it needs: what `loadline estimate` prints.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -274,6 +276,9 @@ pub struct ResultDocument<'a> {
     slots: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
+    /// What a workload that is no ModelDeployment is and says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload: Option<WorkloadDocument>,
 }
 
 /// The answer for one node.
@@ -338,6 +343,7 @@ pub fn result(outcome: &Outcome) -> ResultDocument<'_> {
             .unwrap_or_default(),
         slots: plan.map_or(0, |plan| plan.decision.slots),
         file: outcome.origin.file.clone(),
+        workload: outcome.workload.as_deref().map(WorkloadDocument::from),
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::api::ModelDeploymentSpec;
 use crate::decide::{Reason, Verdict};
 use crate::inventory::Inventory;
 use crate::model::ModelShape;
-use crate::plan::{Permits, Plan, ResolveError, Subject, check, permitted, plan};
+use crate::plan::{Permits, Plan, ResolveError, Subject, check, check_pods, permitted, plan, plan_pods};
 use crate::refusal::Refusal;
+use crate::workloads::{Ask, Workload};
 
 use super::planned;
 use super::text::{clip, printable};
@@ -29,6 +31,8 @@ pub struct Outcome {
     pub name: String,
     /// Where it was read.
     pub origin: Origin,
+    /// What it is and says, where it is no ModelDeployment.
+    pub workload: Option<Box<Workload>>,
     /// What was found.
     pub found: Found,
 }
@@ -46,6 +50,13 @@ pub enum Found {
     Unresolved(String),
     /// Its model is being read.
     Pending,
+    /// It is somebody else's workload, which does not say all that a verdict needs.
+    Unread {
+        /// What is missing, and what to give.
+        why: String,
+        /// Whether that is the model.
+        is_model: bool,
+    },
 }
 
 impl Found {
@@ -70,6 +81,35 @@ impl Found {
 }
 
 impl Found {
+    /// What is found of a workload that somebody else wrote, whose model `shape` gives. What is said of it that no estimate can
+    /// follow is a gap in what is known, and no fault of its author.
+    #[must_use]
+    pub fn of_workload(
+        workload: &Workload,
+        namespace: &str,
+        inventory: &Inventory,
+        shape: impl FnOnce(&ModelDeploymentSpec) -> Result<Arc<ModelShape>, Self>,
+    ) -> Self {
+        let facts = &workload.facts;
+        let is_model = facts.model.fault().is_some();
+        let unread = |why: String| Self::Unread { why, is_model };
+        if let Some(why) = facts.why() {
+            return unread(why);
+        }
+        let Some(Ask { spec, taken }) = facts.ask() else {
+            return unread("what it says is more than can be planned: plan a ModelDeployment".to_owned());
+        };
+        if let Err(refusal) = check_pods(&spec) {
+            return unread(without_field(&refusal));
+        }
+        let subject = Subject { namespace, name: "", spec: &spec, roll: None, running: None };
+        match shape(&spec).map(|shape| plan_pods(subject, &shape, inventory, &taken)) {
+            Ok(Ok(plan)) => Self::Planned(Box::new(plan)),
+            Ok(Err(refusal)) => Self::Refused(refusal),
+            Err(found) => found,
+        }
+    }
+
     /// The plan, if there is one.
     #[must_use]
     pub fn plan(&self) -> Option<&Plan> {
@@ -97,7 +137,7 @@ impl Outcome {
         match &self.found {
             Found::Planned(plan) => plan.answer().0,
             Found::Refused(_) | Found::Malformed(_) => Verdict::Rejected,
-            Found::Unresolved(_) | Found::Pending => Verdict::Unknown,
+            Found::Unresolved(_) | Found::Pending | Found::Unread { .. } => Verdict::Unknown,
         }
     }
 
@@ -108,7 +148,8 @@ impl Outcome {
             Found::Planned(plan) => plan.answer().1,
             Found::Refused(error) => error.reason(),
             Found::Malformed(_) => Reason::InvalidSpec,
-            Found::Unresolved(_) => Reason::ModelNotResolved,
+            Found::Unresolved(_) | Found::Unread { is_model: true, .. } => Reason::ModelNotResolved,
+            Found::Unread { .. } => Reason::NotSupported,
             Found::Pending => Reason::EstimatePending,
         }
     }
@@ -116,11 +157,18 @@ impl Outcome {
     /// The reason with its numbers.
     #[must_use]
     pub fn message(&self) -> String {
+        let message = self.words();
+        if self.workload.is_some() { of_workload(&message) } else { message }
+    }
+
+    fn words(&self) -> String {
         match &self.found {
             Found::Planned(plan) => planned(plan),
+            // Its fields are none of the workload's.
+            Found::Refused(error) if self.workload.is_some() => clip(printable(&without_field(error))),
             Found::Refused(error) => super::plan_error(error),
             Found::Malformed(faults) => clip(printable(&faults.join("; "))),
-            Found::Unresolved(problem) => clip(printable(problem)),
+            Found::Unresolved(problem) | Found::Unread { why: problem, .. } => clip(printable(problem)),
             Found::Pending => "the model's config and headers are being read".to_owned(),
         }
     }
@@ -153,6 +201,30 @@ impl Outcome {
     pub fn full_name(&self) -> String {
         printable(&format!("{}/{}", self.namespace, self.name))
     }
+}
+
+/// A refusal without the field of the spec that a workload does not have: what of it is no field is in the words that follow.
+fn without_field(refusal: &Refusal) -> String {
+    let text = refusal.to_string();
+    let field = refusal.field().map(|field| format!("spec.{field}: ")).unwrap_or_default();
+    let text = text.strip_prefix(&field).unwrap_or(&text);
+    text.replace("engine.args", "its arguments").replace("template.spec.", "")
+}
+
+/// What is said of a ModelDeployment's fields, for an object that has none of them.
+const OF_A_WORKLOAD: &[(&str, &str)] = &[
+    ("spec.placement.nodeSelector", "its nodeSelector"),
+    ("lower spec.parallelism", "give the engine fewer ranks"),
+    (
+        "give model.config, model.configMapRef, model.catalog or model.parameters instead",
+        "plan with the network at hand, or a ModelDeployment with model.config or model.parameters",
+    ),
+];
+
+fn of_workload(message: &str) -> String {
+    OF_A_WORKLOAD
+        .iter()
+        .fold(message.to_owned(), |text, (of_ours, of_others)| text.replace(of_ours, of_others))
 }
 
 /// The word for a verdict, in every output.

@@ -138,6 +138,7 @@ fn outcomes() -> Vec<Outcome> {
         namespace: "team-a".to_owned(),
         name: name.to_owned(),
         origin: Origin { file: Some("apps/models.yaml".to_owned()), line: 7 },
+        workload: None,
         found,
     };
     let fits = plan_of(vec![fitting(&["l4-a", "l4-b"]), too_small(&["t4-a"])], vec![]);

@@ -324,7 +324,13 @@ fn reconciled(name: &str, spec: &ModelDeploymentSpec, inventory: &Inventory) -> 
 }
 
 fn outcome(name: &str, found: Found) -> Outcome {
-    Outcome { namespace: NAMESPACE.to_owned(), name: name.to_owned(), origin: Origin::default(), found }
+    Outcome {
+        namespace: NAMESPACE.to_owned(),
+        name: name.to_owned(),
+        origin: Origin::default(),
+        workload: None,
+        found,
+    }
 }
 
 /// What is to become of a workload, in a word.

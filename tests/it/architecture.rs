@@ -16,6 +16,7 @@ const PURE: &[&str] = &[
     "spelling.rs",
     "engine",
     "launch",
+    "workloads",
     "plan.rs",
     "plan",
     "render",

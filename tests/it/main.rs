@@ -25,4 +25,5 @@ mod vectors;
 // Shared with the unit tests and benchmarks: not every one uses all of it.
 #[allow(dead_code)]
 mod weights;
+mod workloads;
 mod world;

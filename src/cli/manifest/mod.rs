@@ -10,6 +10,7 @@ use crate::api::ModelDeploymentSpec;
 use crate::plan::check;
 use crate::render::Origin;
 use crate::units::shorten;
+use crate::workloads;
 
 use document::Document;
 use schema::Fault;
@@ -35,6 +36,10 @@ pub(super) struct Manifests {
     pub(super) objects: Vec<Manifest>,
     /// ConfigMaps, which the objects may take their models from.
     pub(super) config_maps: Vec<ConfigMap>,
+    /// Objects of the kinds whose pods may run a model, each with where it was read.
+    pub(super) workloads: Vec<(Value, Origin)>,
+    /// Objects that those may refer to.
+    pub(super) referred: Vec<Value>,
     /// Other objects, by kind and name: passed over.
     pub(super) others: Vec<String>,
     /// Whether a document was passed over that has no kind: a chart's values, the file of another tool.
@@ -121,10 +126,15 @@ impl Manifests {
                 (format!("{api_version}, kind {kind}"), format!("{API_VERSION}, kind {KIND}"));
             let problem = format!("apiVersion {}: not known; expected {wanted}", shorten(&found));
             self.objects.push(unreadable(document, origin.clone(), problem));
+        } else if workloads::is_read(&value) {
+            self.workloads.push((value, origin.clone()));
         } else if let ("v1", "ConfigMap", Ok(map)) =
             (api_version, kind.as_str(), serde_json::from_value(value.clone()))
         {
             self.config_maps.push(map);
+            self.referred.push(value);
+        } else if workloads::is_referred_to(&value) {
+            self.referred.push(value);
         } else {
             let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("with no name");
             self.others.push(format!("{} {}", shorten(&kind), shorten(name)));

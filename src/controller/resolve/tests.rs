@@ -204,6 +204,7 @@ fn an_edit_that_cannot_be_run_keeps_the_pods_of_the_earlier_spec() {
                     namespace: String::new(),
                     name: String::new(),
                     origin: crate::render::Origin::default(),
+                    workload: None,
                     found: found.found,
                 };
                 assert_eq!(outcome.reason().as_str(), reason, "{case}");
