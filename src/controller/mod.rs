@@ -35,6 +35,7 @@ use kube::runtime::controller::{self, Action, ReconcileRequest, trigger_owners, 
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::{mpsc, watch};
@@ -56,6 +57,7 @@ use crate::cluster::pods::PodFactsIndex;
 use crate::cluster::watch::Told;
 use crate::cluster::{self, Modes, PodsByOwner, RequiredOfPods, View};
 use crate::launch::deployment::APPLIED_ANNOTATION;
+use crate::launch::images::Images;
 use crate::launch::record::RECORD_ANNOTATION;
 use crate::launch::rollout::Child;
 use crate::launch::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
@@ -77,6 +79,8 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How long the API server may be silent on a connection.
 const SILENCE: Duration = Duration::from_mins(5);
+/// The longest wait before ModelDeployments are watched again.
+const LONGEST_BETWEEN_WATCHES: Duration = Duration::from_secs(5);
 /// How long what is under way may take when the process is told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -97,6 +101,8 @@ pub struct Options {
     pub lease: Option<lease::Options>,
     /// The webhooks, if there are any.
     pub admission: Option<admission::Options>,
+    /// Where the engines' own images are kept.
+    pub images: Images,
 }
 
 /// Why the controller could not be started, or did not stay up.
@@ -199,6 +205,7 @@ where
     let (views, pods) = watch_cluster(&mut tasks, &client, options.label_grace, &metrics, &waker);
     let sources = Sources::new(options.sources).map_err(RunError::Sources)?;
     let (models, read_models) = Models::new(sources, Secrets(client.clone()));
+    let models = models.counted_by(Arc::clone(&metrics));
     let world = Arc::new(World {
         permits: options.permits,
         views,
@@ -221,6 +228,7 @@ where
     let leader = Leader {
         client: client.clone(),
         namespace: options.namespace,
+        images: Arc::new(options.images),
         certificates: options.admission.map(|admission| admission.certificates),
         world: Arc::clone(&world),
         waker,
@@ -283,6 +291,7 @@ where
 struct Leader {
     client: Client,
     namespace: Option<String>,
+    images: Arc<Images>,
     certificates: Option<Certificates>,
     world: Arc<World>,
     waker: Waker,
@@ -349,7 +358,7 @@ where
     let deployments: Api<Deployment> = scoped(&client, namespace);
     let read = Read { objects: watch::Sender::new(false), deployments: watch::Sender::new(false) };
     let (objects_read, deployments_read) = (read.objects.subscribe(), read.deployments.subscribe());
-    let (object_store, child_store, queue) = queue(objects, deployments, woken, metrics, read);
+    let (object_store, child_store, queue) = queue(objects, deployments, woken, (metrics, health), read);
     let reporter =
         Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(FIELD_MANAGER.to_owned()) };
     let writer = Writer {
@@ -361,6 +370,7 @@ where
         records: Records::default(),
         recorder: Recorder::new(client.clone(), reporter),
         wake,
+        images: Arc::clone(&leader.images),
     };
     let turns = Turns::new(AT_ONCE, AT_ONCE_OF_ONE);
     let context = Arc::new(Context { world: Arc::clone(world), writer, turns });
@@ -414,10 +424,18 @@ async fn forget_what_is_gone(
     objects: Store<Guarded>,
     mut read: watch::Receiver<bool>,
 ) {
-    if read.wait_for(|read| *read).await.is_ok() {
+    // Once for the first list, and once for each that is read after the watch was down: no event tells of what went meanwhile.
+    while read.wait_for(|read| *read).await.is_ok() {
+        read.mark_unchanged();
         let is_there = |key: &Key| objects.get(&reconcile::reference(key)).is_some();
+        for key in context.world.keys().iter().filter(|key| !is_there(key)) {
+            context.forget(key);
+        }
         if let Err(error) = context.writer.requirements.keep_only(is_there).await {
             warn!(%error, "what the pods of objects that are gone must demand is still written");
+        }
+        if read.changed().await.is_err() {
+            break;
         }
     }
     std::future::pending::<()>().await;
@@ -516,12 +534,15 @@ async fn reconcile_all(context: Arc<Context>, objects: Store<Guarded>, queue: Qu
 /// One reconcile, in a task of its own: it uses the other core, and a defect in it breaks off nothing else.
 async fn reconcile_apart(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let metrics = Arc::clone(&context.world.metrics);
+    context.asked_for(&object);
+    metrics.queued();
     let turn = context.turns.take(object.meta().namespace.as_deref().unwrap_or_default()).await;
     let started = Instant::now();
     let result = tokio::spawn(reconcile::reconcile(object, context))
         .await
         .unwrap_or_else(|error| Err(Error::Broken(error.to_string())));
     drop(turn);
+    metrics.dequeued();
     metrics.reconciled(started.elapsed(), result.as_ref().err().map(Error::category));
     result
 }
@@ -571,6 +592,38 @@ fn follow<Object>(
     }
 }
 
+/// Says whether there is a definition of what is watched.
+fn tell_of_definition<Object>(event: &watcher::Result<watcher::Event<Object>>, health: &Health) {
+    let is_absent = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 404);
+    match event {
+        Ok(watcher::Event::InitDone) => health.definition_found(),
+        Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error))
+            if is_absent(error) =>
+        {
+            health.definition_lost();
+        }
+        Ok(_) | Err(_) => {}
+    }
+}
+
+/// Waits as watches do, but never so long that somebody who puts the definition back would wonder.
+#[derive(Default)]
+struct Soon(watcher::DefaultBackoff);
+
+impl Iterator for Soon {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|wait| wait.min(LONGEST_BETWEEN_WATCHES))
+    }
+}
+
+impl Backoff for Soon {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// Takes away what is not looked at: some kilobytes of every object.
 fn prune_object(object: &mut impl Resource) {
     let metadata = object.meta_mut();
@@ -596,17 +649,20 @@ fn queue(
     objects: Api<Guarded>,
     deployments: Api<Deployment>,
     woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
-    metrics: &Arc<Metrics>,
+    (metrics, health): (&Arc<Metrics>, &Arc<Health>),
     read: Read,
 ) -> (Store<Guarded>, Store<Deployment>, Queue) {
     let writer = store::Writer::<Guarded>::default();
     let store = writer.as_reader();
-    let failed = Arc::clone(metrics);
+    let (failed, health) = (Arc::clone(metrics), Arc::clone(health));
     let own = watcher(objects, watcher::Config::default())
-        .default_backoff()
+        .backoff(Soon::default())
         .modify(prune_object)
         .reflect(writer)
-        .inspect(move |event| follow(event, &read.objects, || failed.watch_failed("modeldeployments")))
+        .inspect(move |event| {
+            tell_of_definition(event, &health);
+            follow(event, &read.objects, || failed.watch_failed("modeldeployments"));
+        })
         .touched_objects();
     let writer = store::Writer::<Deployment>::default();
     let child_store = writer.as_reader();
@@ -652,6 +708,7 @@ async fn wake_on_change(world: Arc<World>, wake: Waker) {
         // Many objects are many decisions: not on a thread that serves others.
         let told = tokio::task::spawn_blocking(move || {
             let ends = of.promised.anew(&view.inventory, Instant::now());
+            of.metrics.scraped.cluster(&view.inventory, of.promised.current().gpus());
             tell_changed(&of, &view, &wake);
             ends
         });
