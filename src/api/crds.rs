@@ -67,6 +67,10 @@ fn tidy(schema: &mut JSONSchemaProps) {
     }
     // A null is the same as absence, and a field that may be both is one more state to explain.
     schema.nullable = None;
+    // What is not said of a list is that it is replaced as a whole: so it is said.
+    if schema.type_.as_deref() == Some("array") && schema.x_kubernetes_list_type.is_none() {
+        schema.x_kubernetes_list_type = Some("atomic".to_owned());
+    }
     // Doc comments are wrapped for the source, not for the reader.
     if let Some(description) = &mut schema.description {
         *description = description.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -117,6 +121,33 @@ mod tests {
             assert!(schema.one_of.is_none() && schema.not.is_none(), "not structural: {schema:?}");
         });
         assert!(schemas > 60, "only {schemas} schemas were visited");
+    }
+
+    #[test]
+    fn every_list_says_how_it_is_merged() {
+        for (name, definition) in all() {
+            let mut lists = 0;
+            for version in definition.spec.versions {
+                let mut schema =
+                    version.schema.and_then(|schema| schema.open_api_v3_schema).expect("a schema");
+                for_each_schema(&mut schema, &mut |schema| {
+                    if schema.type_.as_deref() == Some("array") {
+                        lists += 1;
+                        let kind = schema.x_kubernetes_list_type.as_deref().unwrap_or_default();
+                        assert!(["atomic", "set", "map"].contains(&kind), "{name}: {schema:?}");
+                    }
+                });
+            }
+            assert!(lists > 1, "{name}: {lists} lists");
+        }
+    }
+
+    #[test]
+    fn objects_are_selected_by_what_people_ask_for() {
+        let version = model_deployment().spec.versions.remove(0);
+        let fields: Vec<String> =
+            version.selectable_fields.into_iter().flatten().map(|field| field.json_path).collect();
+        assert_eq!(fields, [".spec.engine.name", ".spec.model.catalog", ".status.reason"]);
     }
 
     /// YAML takes a bare `Off`, `No` or `y` for a boolean, and then nothing that is written is the enum's value.

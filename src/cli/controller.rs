@@ -12,6 +12,7 @@ use super::nodes::LabelArguments;
 use super::permits::PermitArguments;
 use super::times::{duration, qualified};
 use crate::controller::{self, Options};
+use crate::launch::images::{self, Images, Repository};
 use crate::telemetry::logs::{self, LogFormat};
 
 /// Runs the controller until it is told to stop (SIGTERM, SIGINT).
@@ -42,6 +43,17 @@ pub(super) struct ControllerArguments {
     /// The Lease, as NAMESPACE/NAME, whose holder alone writes: for several replicas. Every replica serves metrics and webhooks
     #[arg(long, value_name = "NAMESPACE/NAME", env = "LOADLINE_LEASE", value_parser = qualified)]
     pub(super) lease: Option<(String, String)>,
+    /// A registry, or a path in one, that pods pull the engines' own images from, such as registry.example/mirror. What runs already keeps its image
+    #[arg(long, value_name = "REGISTRY", env = "LOADLINE_ENGINE_REGISTRY", value_parser = images::registry)]
+    engine_registry: Option<String>,
+    /// A repository in place of an engine's own, without a tag, as ENGINE=REPOSITORY; several with commas
+    #[arg(
+        long,
+        value_name = "ENGINE=REPOSITORY",
+        env = "LOADLINE_ENGINE_REPOSITORIES",
+        value_delimiter = ','
+    )]
+    engine_repository: Vec<Repository>,
     #[command(flatten)]
     pub(super) admission: super::admission::AdmissionArguments,
     /// How log lines are written: text or json. What is logged is set by LOADLINE_LOG, such as debug
@@ -58,6 +70,14 @@ impl From<ControllerArguments> for Options {
         });
         Self {
             lease,
+            images: Images {
+                registry: arguments.engine_registry,
+                repositories: arguments
+                    .engine_repository
+                    .into_iter()
+                    .map(|repository| (repository.engine.as_str(), repository.name))
+                    .collect(),
+            },
             admission: arguments.admission.options(),
             metrics_address: arguments.metrics_address,
             label_grace: arguments.label_grace,

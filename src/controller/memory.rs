@@ -49,6 +49,8 @@ struct Inner {
     written_at: HashMap<Key, Instant>,
     /// The generation that a status was found to be about, and a digest of the spec but for its replicas.
     judged: HashMap<Key, (Option<i64>, u64)>,
+    /// Since when a generation waits for an answer; no time once it has one.
+    awaits: HashMap<Key, (Option<i64>, Option<Instant>)>,
 }
 
 /// What is remembered of all objects.
@@ -84,6 +86,20 @@ impl Records {
         let (Some(resource_version), Ok(json)) = (version, serde_json::to_vec(status)) else { return };
         let written = Written { uid: uid.map(str::to_owned), resource_version, json: json.into() };
         self.inner().written.insert(key.clone(), written);
+    }
+
+    /// A generation of an object's spec waits for an answer.
+    pub fn awaits(&self, key: &Key, generation: Option<i64>) {
+        let mut inner = self.inner();
+        let is_known = inner.awaits.get(key).is_some_and(|(known, _)| *known == generation);
+        if !is_known {
+            inner.awaits.insert(key.clone(), (generation, Some(Instant::now())));
+        }
+    }
+
+    /// The answer is written: how long it was waited for, if it was.
+    pub fn decided(&self, key: &Key) -> Option<Duration> {
+        self.inner().awaits.get_mut(key)?.1.take().map(|since| since.elapsed())
     }
 
     /// How long a status that says nothing new of the object itself is still to wait before it is written.
@@ -174,6 +190,7 @@ impl Records {
         inner.attempts.remove(key);
         inner.written_at.remove(key);
         inner.judged.remove(key);
+        inner.awaits.remove(key);
     }
 }
 
@@ -210,6 +227,22 @@ mod tests {
         let waits: Vec<u128> = (1..=9).map(|failures| wait_after(failures).as_millis()).collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]);
         assert_eq!(wait_after(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_once_for_each_generation() {
+        let memory = Records::default();
+        assert_eq!(memory.decided(&key()), None);
+        memory.awaits(&key(), Some(1));
+        memory.awaits(&key(), Some(1));
+        assert!(memory.decided(&key()).is_some());
+        memory.awaits(&key(), Some(1));
+        assert_eq!(memory.decided(&key()), None, "it has its answer");
+        memory.awaits(&key(), Some(2));
+        assert!(memory.decided(&key()).is_some());
+        memory.awaits(&key(), Some(3));
+        memory.forget(&key());
+        assert_eq!(memory.decided(&key()), None);
     }
 
     #[test]

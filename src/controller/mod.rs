@@ -58,6 +58,7 @@ use crate::cluster::watch::{Reading, Told};
 use crate::cluster::{self, Modes, PodsByOwner, RequiredOfPods, View};
 use crate::inventory;
 use crate::launch::FIELD_MANAGER;
+use crate::launch::images::Images;
 use crate::plan::Permits;
 use crate::source::{Settings, SourceError, Sources};
 use crate::telemetry::{self, Health, Metrics};
@@ -96,6 +97,8 @@ pub struct Options {
     pub lease: Option<lease::Options>,
     /// The webhooks, if there are any.
     pub admission: Option<admission::Options>,
+    /// Where the engines' own images are kept.
+    pub images: Images,
 }
 
 /// Why the controller could not be started, or did not stay up.
@@ -199,6 +202,7 @@ where
     let (views, pods) = watch_cluster(&mut tasks, &client, reading, &metrics, &waker);
     let sources = Sources::new(options.sources).map_err(RunError::Sources)?;
     let (models, read_models) = Models::new(sources, Secrets(client.clone()));
+    let models = models.counted_by(Arc::clone(&metrics));
     let world = Arc::new(World {
         permits: options.permits,
         views,
@@ -221,6 +225,7 @@ where
     let leader = Leader {
         client: client.clone(),
         namespace: options.namespace,
+        images: Arc::new(options.images),
         certificates: options.admission.map(|admission| admission.certificates),
         world: Arc::clone(&world),
         waker,
@@ -283,6 +288,7 @@ where
 struct Leader {
     client: Client,
     namespace: Option<String>,
+    images: Arc<Images>,
     certificates: Option<Certificates>,
     world: Arc<World>,
     waker: Waker,
@@ -349,7 +355,8 @@ where
     let deployments: Api<Kept> = scoped(&client, namespace);
     let read = Read { objects: watch::Sender::new(false), deployments: watch::Sender::new(false) };
     let (objects_read, deployments_read) = (read.objects.subscribe(), read.deployments.subscribe());
-    let (object_store, child_store, queue) = queue::queue(objects, deployments, woken, metrics, read);
+    let (object_store, child_store, queue) =
+        queue::queue(objects, deployments, woken, (metrics, health), read);
     let reporter =
         Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(FIELD_MANAGER.to_owned()) };
     let writer = Writer {
@@ -361,6 +368,7 @@ where
         records: Records::default(),
         recorder: Recorder::new(client.clone(), reporter),
         wake,
+        images: Arc::clone(&leader.images),
     };
     let turns = Turns::new(AT_ONCE, AT_ONCE_OF_ONE);
     let context = Arc::new(Context { world: Arc::clone(world), writer, turns });
@@ -414,10 +422,18 @@ async fn forget_what_is_gone(
     objects: Store<Guarded>,
     mut read: watch::Receiver<bool>,
 ) {
-    if read.wait_for(|read| *read).await.is_ok() {
+    // Once for the first list, and once for each that is read after the watch was down: no event tells of what went meanwhile.
+    while read.wait_for(|read| *read).await.is_ok() {
+        read.mark_unchanged();
         let is_there = |key: &Key| objects.get(&reconcile::reference(key)).is_some();
+        for key in context.world.keys().iter().filter(|key| !is_there(key)) {
+            context.forget(key);
+        }
         if let Err(error) = context.writer.requirements.keep_only(is_there).await {
             warn!(%error, "what the pods of objects that are gone must demand is still written");
+        }
+        if read.changed().await.is_err() {
+            break;
         }
     }
     std::future::pending::<()>().await;
@@ -516,12 +532,15 @@ async fn reconcile_all(context: Arc<Context>, objects: Store<Guarded>, queue: Qu
 /// One reconcile, in a task of its own: it uses the other core, and a defect in it breaks off nothing else.
 async fn reconcile_apart(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let metrics = Arc::clone(&context.world.metrics);
+    context.asked_for(&object);
+    metrics.queued();
     let turn = context.turns.take(object.meta().namespace.as_deref().unwrap_or_default()).await;
     let started = Instant::now();
     let result = tokio::spawn(reconcile::reconcile(object, context))
         .await
         .unwrap_or_else(|error| Err(Error::Broken(error.to_string())));
     drop(turn);
+    metrics.dequeued();
     metrics.reconciled(started.elapsed(), result.as_ref().err().map(Error::category));
     result
 }
@@ -570,6 +589,7 @@ async fn wake_on_change(world: Arc<World>, wake: Waker) {
         // Many objects are many decisions: not on a thread that serves others.
         let told = tokio::task::spawn_blocking(move || {
             let ends = of.promised.anew(&view.inventory, Instant::now());
+            of.metrics.scraped.cluster(&view.inventory, of.promised.current().gpus());
             tell_changed(&of, &view, &wake);
             ends
         });

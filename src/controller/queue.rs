@@ -2,12 +2,14 @@
 //! woken.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use kube::runtime::controller::{ReconcileRequest, trigger_owners, trigger_self};
 use kube::runtime::reflector::store;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
 use tokio::sync::{mpsc, watch};
@@ -15,10 +17,13 @@ use tokio::sync::{mpsc, watch};
 use super::kept::Kept;
 use super::reconcile::Guarded;
 use crate::launch::{MANAGED_BY, MANAGED_BY_LABEL};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Health, Metrics};
 
 /// Where `kubectl apply` keeps the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The longest wait before ModelDeployments are watched again.
+const LONGEST_BETWEEN_WATCHES: Duration = Duration::from_secs(5);
 
 /// What is asked for, as it comes.
 pub(super) type Queue = BoxStream<'static, Result<ReconcileRequest<Guarded>, watcher::Error>>;
@@ -44,6 +49,38 @@ fn follow<Object>(
     }
 }
 
+/// Says whether there is a definition of what is watched.
+fn tell_of_definition<Object>(event: &watcher::Result<watcher::Event<Object>>, health: &Health) {
+    let is_absent = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 404);
+    match event {
+        Ok(watcher::Event::InitDone) => health.definition_found(),
+        Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error))
+            if is_absent(error) =>
+        {
+            health.definition_lost();
+        }
+        Ok(_) | Err(_) => {}
+    }
+}
+
+/// Waits as watches do, but never so long that somebody who puts the definition back would wonder.
+#[derive(Default)]
+struct Soon(watcher::DefaultBackoff);
+
+impl Iterator for Soon {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|wait| wait.min(LONGEST_BETWEEN_WATCHES))
+    }
+}
+
+impl Backoff for Soon {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// Takes away what is not looked at: some kilobytes of every object.
 fn prune_object(object: &mut impl Resource) {
     let metadata = object.meta_mut();
@@ -58,17 +95,20 @@ pub(super) fn queue(
     objects: Api<Guarded>,
     deployments: Api<Kept>,
     woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
-    metrics: &Arc<Metrics>,
+    (metrics, health): (&Arc<Metrics>, &Arc<Health>),
     read: Read,
 ) -> (Store<Guarded>, Store<Kept>, Queue) {
     let writer = store::Writer::<Guarded>::default();
     let store = writer.as_reader();
-    let failed = Arc::clone(metrics);
+    let (failed, health) = (Arc::clone(metrics), Arc::clone(health));
     let own = watcher(objects, watcher::Config::default())
-        .default_backoff()
+        .backoff(Soon::default())
         .modify(prune_object)
         .reflect(writer)
-        .inspect(move |event| follow(event, &read.objects, || failed.watch_failed("modeldeployments")))
+        .inspect(move |event| {
+            tell_of_definition(event, &health);
+            follow(event, &read.objects, || failed.watch_failed("modeldeployments"));
+        })
         .touched_objects();
     let writer = store::Writer::<Kept>::default();
     let child_store = writer.as_reader();

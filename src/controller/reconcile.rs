@@ -24,16 +24,19 @@ use super::requirements::{self, Requirements};
 use super::resolve::{self, Desired, Present, Resolved};
 use super::status::{self, Facts};
 use super::{apply, scale};
-use crate::api::conditions::WorkloadReason;
+use crate::api::conditions::{self, WorkloadReason};
 use crate::api::{ModelDeployment, ModelDeploymentStatus};
 use crate::cluster::View;
+use crate::decide::Reason;
 use crate::inventory::PodFacts;
 use crate::launch::deployment::Replacement;
+use crate::launch::images::Images;
 use crate::launch::rollout::{Child, Rollout};
 use crate::launch::{Launch, Running, affinity, guard};
 use crate::model::ModelShape;
 use crate::plan::Plan;
-use crate::render::{Found, Origin, Outcome};
+use crate::render::Found;
+use crate::telemetry::{Figures, Shown};
 use crate::world::{Key, Tracked, Turns, World};
 
 /// An object as the watch hands it over: one that is malformed stops no other.
@@ -73,6 +76,8 @@ pub struct Writer {
     pub recorder: Recorder,
     /// Asks for a reconcile.
     pub wake: mpsc::UnboundedSender<ObjectRef<Guarded>>,
+    /// Where the engines' own images are kept.
+    pub images: Arc<Images>,
 }
 
 /// What a plan of an object is made of.
@@ -225,9 +230,10 @@ impl Context {
         let Question { guarded, shape, view, seen } = question;
         let (guarded, view) = (Arc::clone(guarded), Arc::clone(view));
         let (world, name) = (Arc::clone(&self.world), key.clone());
+        let images = Arc::clone(&self.writer.images);
         let planned = self.world.planner.run(&key.0, move || {
             let object = guarded.0.as_ref().ok()?;
-            let present = Present { deployment: seen.as_deref(), pods: &pods };
+            let present = Present { deployment: seen.as_deref(), pods: &pods, images: Some(&images) };
             let decided = |running: Option<&Running>| {
                 world.decisions.handed_on(&name, object, running, &shape, view.version)
             };
@@ -344,15 +350,7 @@ impl Context {
             return Ok(None);
         }
         let next = status::status(facts, previous.as_ref(), jiff::Timestamp::now());
-        let reason = Outcome {
-            namespace: key.0.clone(),
-            name: key.1.clone(),
-            origin: Origin::default(),
-            workload: None,
-            found: facts.found.clone(),
-        }
-        .reason();
-        self.world.metrics.decided(self.world.decisions.decided(key, Some(reason)), Some(reason));
+        self.world.metrics.scraped.shows(key, shown(&next));
         match &previous {
             Some(previous) if *previous == next => return Ok(None),
             Some(previous) => {
@@ -367,9 +365,14 @@ impl Context {
         let version = apply::status(&self.writer.client, &key.0, &key.1, uid, &next).await?;
         if version.is_none() {
             debug!(namespace = key.0, name = key.1, "gone before its status was written");
+            self.world.metrics.scraped.forget(key);
             return Ok(None);
         }
         self.world.metrics.status_written();
+        let is_pending = shown(&next).reason == Reason::EstimatePending.as_str();
+        if !is_pending && let Some(took) = self.writer.records.decided(key) {
+            self.world.metrics.decided_after(took);
+        }
         let before = previous.map(|status| status.conditions).unwrap_or_default();
         let notes = events::transitions(&before, &next.conditions);
         self.writer.records.wrote(key, uid, version.as_deref(), &next);
@@ -434,11 +437,38 @@ impl Context {
         Ok(Action::requeue(AGAIN))
     }
 
+    /// An object's reconcile is asked for: from now on it waits for an answer, if it has none to its present spec.
+    pub fn asked_for(&self, object: &Guarded) {
+        let Ok(object) = &object.0 else { return };
+        let generation = object.metadata.generation;
+        let observed = object.status.as_ref().and_then(|status| status.observed_generation);
+        if observed != generation {
+            let key = (object.metadata.namespace.clone(), object.metadata.name.clone());
+            self.writer.records.awaits(&(key.0.unwrap_or_default(), key.1.unwrap_or_default()), generation);
+        }
+    }
+
     /// Forgets an object that is gone.
     pub fn forget(&self, key: &Key) {
         self.writer.config_maps.forget(key);
         self.writer.records.forget(key);
         self.world.forget(key);
+    }
+}
+
+/// What the metrics show of an object with this status.
+fn shown(status: &ModelDeploymentStatus) -> Shown {
+    let ready = conditions::find(&status.conditions, conditions::READY);
+    let figures = status.estimate.as_ref().map(|estimate| Figures {
+        needs: estimate.required_per_gpu,
+        estimated: estimate.total,
+        gpus: estimate.gpus,
+        fits: status.placement.as_ref().map_or(0, |placement| placement.fits),
+    });
+    Shown {
+        ready: ready.map_or_else(|| "Unknown".to_owned(), |ready| ready.status.clone()),
+        reason: ready.map_or_else(String::new, |ready| ready.reason.clone()),
+        figures,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::api::v1alpha1::RolloutMode;
 use crate::decide::{Reason, Verdict};
 use crate::inventory::{Inventory, PodFacts};
 use crate::launch::deployment::{Identity, Replacement, deployment};
+use crate::launch::images::Images;
 use crate::launch::{Launch, Record, Running};
 use crate::model::ModelShape;
 use crate::plan::{self, Decided, Plan, Prepared, Subject};
@@ -57,6 +58,8 @@ pub struct Present<'a> {
     pub deployment: Option<&'a Deployment>,
     /// Its pods.
     pub pods: &'a [PodFacts],
+    /// Where the engines' images are kept, if not where their makers keep them.
+    pub images: Option<&'a Images>,
 }
 
 /// Plans an object, and works out its workload. `decided` is what a change of the cluster has led to already.
@@ -84,11 +87,14 @@ pub fn resolve(
         Err(error) => return held(Found::Refused(error), object, running, present, None),
     };
     let tracked = Tracked::new(object, running, Arc::clone(shape), Arc::clone(&prepared), &decided.decision);
-    let planned = match prepared.plan(subject, shape, decided, inventory.sources()) {
+    let mut planned = match prepared.plan(subject, shape, decided, inventory.sources()) {
         Ok(planned) => planned,
         // It may be the cluster that makes the workload impossible.
         Err(error) => return held(Found::Refused(error), object, running, present, Some(tracked)),
     };
+    if let (Launch::Run(made), Some(images), None) = (&mut planned.launch, present.images, planned.kept) {
+        images.relocate(&object.spec, made);
+    }
     let made = match &planned.launch {
         Launch::Nothing(nothing) if nothing.is_by_choice() => {
             let found = Found::Planned(Box::new(planned));
@@ -115,7 +121,7 @@ pub fn resolve(
 #[must_use]
 pub fn unresolved(found: Found, object: &ModelDeployment, present: Option<&Deployment>) -> Resolved {
     let running = present.map(|present| running(object, present));
-    held(found, object, running.as_ref(), Present { deployment: present, pods: &[] }, None)
+    held(found, object, running.as_ref(), Present { deployment: present, ..Present::default() }, None)
 }
 
 fn held(

@@ -18,7 +18,7 @@ use crate::launch::deployment::Replacement;
 use crate::launch::rollout::Rollout;
 use crate::launch::standing::{Standing, Wanted};
 use crate::plan::Plan;
-use crate::render::text::clip;
+use crate::render::text::{clause, clip};
 use crate::render::{self, Found, Origin, Outcome};
 use crate::units::Bytes;
 
@@ -60,10 +60,13 @@ pub fn status(
     let findings = findings(facts);
     let plan = if let Found::Planned(plan) = facts.found { Some(plan.as_ref()) } else { None };
     let child = facts.rollout.child();
+    let ready = findings.iter().find(|finding| finding.kind == READY);
     ModelDeploymentStatus {
         observed_generation: facts.generation,
         estimate: plan.map(estimate),
         placement: plan.map(|plan| placement(&plan.decision, &plan.requirement)),
+        reason: ready.map_or_else(String::new, |ready| ready.reason.clone()),
+        message: ready.map_or_else(String::new, |ready| clause(&ready.message)),
         summary: plan.map(summary),
         replicas: child.map_or(0, |child| child.replicas),
         ready_replicas: child.map_or(0, |child| child.ready),
@@ -99,6 +102,7 @@ pub fn difference(before: &ModelDeploymentStatus, after: &ModelDeploymentStatus)
 
 fn without_words(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
     let mut status = status.clone();
+    status.message.clear();
     status.conditions.iter_mut().for_each(|condition| condition.message.clear());
     if let Some(placement) = &mut status.placement {
         placement.nodes.iter_mut().for_each(|node| node.message.clear());

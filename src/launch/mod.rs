@@ -9,6 +9,7 @@ pub mod affinity;
 pub mod deployment;
 pub mod failure;
 pub mod guard;
+pub mod images;
 mod pods;
 pub mod record;
 pub mod rollout;

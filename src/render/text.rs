@@ -75,6 +75,27 @@ pub fn clip(message: String) -> String {
     clipped
 }
 
+/// The most characters of a clause.
+pub const LONGEST_CLAUSE: usize = 80;
+
+/// The clause of a message that says where something stands, for one column of a table: what it needs has a column of its own, and
+/// what would help is for those who look closer.
+#[must_use]
+pub fn clause(message: &str) -> String {
+    let stands = message.split("; ").find(|clause| !clause.starts_with("needs ")).unwrap_or(message);
+    let stands = stands.split(". ").next().unwrap_or(stands);
+    if stands.chars().count() <= LONGEST_CLAUSE {
+        return stands.to_owned();
+    }
+    let stands = stands.split(" (").next().unwrap_or(stands);
+    if stands.chars().count() <= LONGEST_CLAUSE {
+        return stands.to_owned();
+    }
+    let cut: String = stands.chars().take(LONGEST_CLAUSE - 1).collect();
+    let whole = cut.rsplit_once(' ').map_or(cut.as_str(), |(words, _)| words);
+    format!("{}…", whole.trim_end_matches([',', ':', ';']))
+}
+
 /// Two amounts that are compared, in the coarsest unit in which different ones look different.
 #[must_use]
 pub fn compared(needed: Bytes, has: Bytes) -> (String, String) {
@@ -224,5 +245,30 @@ mod tests {
             let (left, right) = compared(Bytes(needed), Bytes(needed.saturating_sub(short)));
             prop_assert_ne!(left, right);
         }
+    }
+
+    #[test]
+    fn a_clause_says_where_it_stands() {
+        let long = format!("the image {} cannot be pulled", "x".repeat(100));
+        for (message, expect) in [
+            (
+                "fits 3 nodes, best L4 22.5 GiB on l4; needs 9.1 GiB per GPU (weights 7.5 + KV cache 1.6 = 9.1, x1.2)",
+                "fits 3 nodes, best L4 22.5 GiB on l4",
+            ),
+            (
+                "needs 21.4 GiB per GPU (weights 15.0 = 17.8, x1.2); largest GPU is T4 15.0 GiB on 3 nodes. Would fit: int4",
+                "largest GPU is T4 15.0 GiB on 3 nodes",
+            ),
+            (
+                "needs 21.4 GiB per GPU (weights 15.0 + KV cache 1.0 + activations 1.1 + overhead 0.8 = 17.8, x1.2)",
+                "needs 21.4 GiB per GPU",
+            ),
+            ("", ""),
+            (long.as_str(), "the image…"),
+        ] {
+            assert_eq!(clause(message), expect);
+        }
+        let words = "many words ".repeat(40);
+        assert!(clause(&words).chars().count() <= LONGEST_CLAUSE && clause(&words).ends_with("words…"));
     }
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::Metrics;
+use super::{Metrics, plain};
 
 /// What must be true before the controller is ready.
 #[derive(Debug, Default)]
@@ -28,6 +28,11 @@ impl Health {
     /// The custom resource definition is there.
     pub fn definition_found(&self) {
         self.definition.store(true, Ordering::Relaxed);
+    }
+
+    /// The custom resource definition is gone.
+    pub fn definition_lost(&self) {
+        self.definition.store(false, Ordering::Relaxed);
     }
 
     /// All ModelDeployments and their Deployments have been read once.
@@ -104,12 +109,14 @@ async fn ready(State((health, _)): State<Shared>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", missing.join(", "))).into_response()
 }
 
-async fn exposition(State((_, metrics)): State<Shared>) -> Response {
-    match metrics.exposition() {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
+async fn exposition(State((_, metrics)): State<Shared>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let (kind, text) = match metrics.exposition() {
+        Ok(text) if plain::is_wanted(accept) => (plain::PLAIN, plain::of(&text)),
+        text => (plain::OPENMETRICS, text),
+    };
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -1,6 +1,7 @@
 //! Metrics, in the OpenMetrics text format.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -10,14 +11,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::AdmissionMetrics;
-use crate::decide::Reason;
+use super::process::Process;
+use super::{AdmissionMetrics, Scraped};
 
 /// One label: its name and value, both from closed lists, so that the number of series is bounded.
 type Label = [(&'static str, &'static str); 1];
 
 /// Upper bounds of the reconcile histogram, in seconds: 1 ms to 16 s.
 const SECONDS: [f64; 8] = [0.001, 0.004, 0.016, 0.064, 0.25, 1.0, 4.0, 16.0];
+/// Upper bounds of what a model's read and a decision take, in seconds: 10 ms to ten minutes.
+const LONG: [f64; 9] = [0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0];
 
 /// Everything that is counted.
 pub struct Metrics {
@@ -25,7 +28,10 @@ pub struct Metrics {
     reconciles: Family<Label, Counter>,
     durations: Histogram,
     errors: Family<Label, Counter>,
-    decisions: Family<Label, Gauge>,
+    queued: Gauge,
+    to_decision: Histogram,
+    model_reads: Family<Label, Counter>,
+    model_read_durations: Histogram,
     status_writes: Counter,
     workload_writes: Counter,
     events: Family<Label, Counter>,
@@ -38,6 +44,8 @@ pub struct Metrics {
     leads: Gauge,
     /// What the webhooks count.
     pub admission: AdmissionMetrics,
+    /// The objects and the GPUs that there are.
+    pub scraped: Arc<Scraped>,
 }
 
 impl fmt::Debug for Metrics {
@@ -48,18 +56,39 @@ impl fmt::Debug for Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("loadline");
+        let mut all = Registry::default();
+        all.register_collector(Box::new(Process));
+        let registry = all.sub_registry_with_prefix("loadline");
+        let scraped = Arc::new(Scraped::default());
+        registry.register_collector(Box::new(Arc::clone(&scraped)));
+        let build = Family::<Label, Gauge>::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        registry.register("build_info", "1, with the version that runs", build);
         let reconciles = Family::<Label, Counter>::default();
         registry.register("reconciles", "Reconciles, by result", reconciles.clone());
         let durations = Histogram::new(SECONDS);
         registry.register("reconcile_duration_seconds", "How long a reconcile took", durations.clone());
         let errors = Family::<Label, Counter>::default();
         registry.register("errors", "Reconciles that failed, by what failed", errors.clone());
-        let decisions = Family::<Label, Gauge>::default();
+        let queued = Gauge::default();
         registry.register(
-            "model_deployments",
-            "ModelDeployments, by the reason of their decision",
-            decisions.clone(),
+            "reconciles_under_way",
+            "Reconciles that wait for their turn or have it",
+            queued.clone(),
+        );
+        let to_decision = Histogram::new(LONG);
+        registry.register(
+            "time_to_decision_seconds",
+            "From when a spec was first seen to when a status about it was written",
+            to_decision.clone(),
+        );
+        let model_reads = Family::<Label, Counter>::default();
+        registry.register("model_reads", "Models read from afar, by result", model_reads.clone());
+        let model_read_durations = Histogram::new(LONG);
+        registry.register(
+            "model_read_duration_seconds",
+            "How long it took to read a model from afar, waiting for a turn included",
+            model_read_durations.clone(),
         );
         let status_writes = Counter::default();
         registry.register("status_writes", "Status updates written", status_writes.clone());
@@ -93,13 +122,17 @@ impl Default for Metrics {
         registry.register("stored_model_bytes", "Memory that their shapes take", stored_bytes.clone());
         let leads = Gauge::default();
         registry.register("leads", "1 while this replica is the one that writes", leads.clone());
-        let admission = AdmissionMetrics::register(&mut registry);
+        let admission = AdmissionMetrics::register(registry);
         Self {
-            registry,
+            registry: all,
+            scraped,
             reconciles,
             durations,
             errors,
-            decisions,
+            queued,
+            to_decision,
+            model_reads,
+            model_read_durations,
             status_writes,
             workload_writes,
             events,
@@ -126,14 +159,25 @@ impl Metrics {
         }
     }
 
-    /// An object had one reason, and now has another; `None` before it is seen, and after it is gone.
-    pub fn decided(&self, before: Option<Reason>, after: Option<Reason>) {
-        if let Some(reason) = before {
-            self.decisions.get_or_create(&[("reason", reason.as_str())]).dec();
-        }
-        if let Some(reason) = after {
-            self.decisions.get_or_create(&[("reason", reason.as_str())]).inc();
-        }
+    /// A reconcile is asked for, and waits for its turn.
+    pub fn queued(&self) {
+        self.queued.inc();
+    }
+
+    /// A reconcile is over.
+    pub fn dequeued(&self) {
+        self.queued.dec();
+    }
+
+    /// A spec was first seen so long before a status about it was written.
+    pub fn decided_after(&self, took: Duration) {
+        self.to_decision.observe(took.as_secs_f64());
+    }
+
+    /// A model was read from afar, or could not be.
+    pub fn model_read(&self, took: Duration, result: &'static str) {
+        self.model_reads.get_or_create(&[("result", result)]).inc();
+        self.model_read_durations.observe(took.as_secs_f64());
     }
 
     /// A status was written.
@@ -193,14 +237,21 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::testing::cluster;
+    use crate::inventory::testing::gpu_node;
+    use crate::telemetry::{Figures, Shown, plain};
 
-    #[test]
-    fn everything_counted_is_in_the_exposition() {
+    /// Metrics of which each has counted something.
+    fn counted() -> Metrics {
         let metrics = Metrics::default();
         metrics.reconciled(Duration::from_millis(3), None);
         metrics.reconciled(Duration::from_millis(3), Some("status"));
-        metrics.decided(None, Some(Reason::GpusBusy));
-        metrics.decided(Some(Reason::GpusBusy), Some(Reason::FitsNow));
+        metrics.queued();
+        metrics.queued();
+        metrics.dequeued();
+        metrics.decided_after(Duration::from_secs(2));
+        metrics.model_read(Duration::from_millis(300), "ok");
+        metrics.model_read(Duration::from_secs(90), "error");
         metrics.status_written();
         metrics.workload_written();
         metrics.event("Warning");
@@ -216,13 +267,58 @@ mod tests {
         metrics.admission.panicked();
         metrics.admission.serves_until(7);
         metrics.admission.certificate_failed();
-        let text = metrics.exposition().unwrap();
+        let figures = Some(Figures { needs: 7, estimated: 5, gpus: 2, fits: 3 });
+        let shown = Shown { ready: "True".to_owned(), reason: "Available".to_owned(), figures };
+        metrics.scraped.shows(&("team".to_owned(), "llama".to_owned()), shown);
+        metrics.scraped.cluster(&cluster(vec![gpu_node("a", 81_920, 4)], Vec::new()), 1);
+        metrics
+    }
+
+    /// `docs/metrics.md`: what each is called, what kind it is, its labels and what it says.
+    #[test]
+    fn the_page_of_metrics_is_as_the_code_has_them() {
+        let text = plain::of(&counted().exposition().unwrap()).unwrap();
+        let mut rows = Vec::new();
+        let mut help = "";
+        for line in text.lines() {
+            if let Some((_, words)) = line.strip_prefix("# HELP ").and_then(|said| said.split_once(' ')) {
+                help = words.trim_end_matches('.');
+            } else if let Some((name, kind)) =
+                line.strip_prefix("# TYPE ").and_then(|said| said.split_once(' '))
+            {
+                let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+                let labels = sample.map(|sample| sample.split('}').next().unwrap_or_default());
+                let labels = labels.unwrap_or_default().split(',').filter_map(|label| label.split_once('='));
+                let labels: Vec<String> = labels.map(|(label, _)| format!("`{label}`")).collect();
+                rows.push(format!("| `{name}` | {kind} | {} | {help} |", labels.join(", ")));
+            }
+        }
+        rows.sort();
+        let page = format!(
+            "# Metrics\n\nServed at `/metrics`, in OpenMetrics or, where `Accept` prefers `text/plain`, in Prometheus' own text format. Every replica \
+             serves them; those of objects are the leader's, so take the `max` over replicas. Made from the code by \
+             `UPDATE=1 cargo test --lib telemetry`.\n\n| name | kind | labels | what it says |\n| --- | --- | --- | --- |\n{}\n",
+            rows.join("\n")
+        );
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), page);
+    }
+
+    #[test]
+    fn everything_counted_is_in_the_exposition() {
+        let text = counted().exposition().unwrap();
         for line in [
             "loadline_reconciles_total{result=\"ok\"} 1",
             "loadline_reconciles_total{result=\"error\"} 1",
             "loadline_errors_total{category=\"status\"} 1",
-            "loadline_model_deployments{reason=\"FitsNow\"} 1",
-            "loadline_model_deployments{reason=\"GpusBusy\"} 0",
+            "loadline_reconciles_under_way 1",
+            "loadline_time_to_decision_seconds_bucket{le=\"5.0\"} 1",
+            "loadline_model_reads_total{result=\"error\"} 1",
+            "loadline_model_read_duration_seconds_count 2",
+            concat!("loadline_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "loadline_status_writes_total 1",
             "loadline_workload_writes_total 1",
             "loadline_events_total{type=\"Warning\"} 1",
@@ -243,6 +339,15 @@ mod tests {
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        for process in
+            ["process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_start_time_seconds "]
+        {
+            let value = text
+                .lines()
+                .find_map(|line| line.strip_prefix(process))
+                .unwrap_or_else(|| panic!("{process}\n{text}"));
+            assert!(value.parse::<f64>().is_ok_and(|value| value >= 0.0), "{process}{value}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Key;
 use crate::api::ModelDeployment;
-use crate::decide::{Decision, Digest, Reason};
+use crate::decide::{Decision, Digest};
 use crate::inventory::Inventory;
 use crate::launch::Running;
 use crate::model::ModelShape;
@@ -90,7 +90,6 @@ struct HandedOn {
 struct Inner {
     tracked: HashMap<Key, Arc<Tracked>>,
     handed_on: HashMap<Key, HandedOn>,
-    reasons: HashMap<Key, Reason>,
 }
 
 /// What was decided of all objects.
@@ -159,30 +158,22 @@ impl Decisions {
         is_wanted.then(|| (Arc::clone(&tracked.prepared), decided))
     }
 
-    /// The reason that an object had, now that it has another.
-    pub fn decided(&self, key: &Key, reason: Option<Reason>) -> Option<Reason> {
-        let mut inner = self.inner();
-        match reason {
-            Some(reason) => inner.reasons.insert(key.clone(), reason),
-            None => inner.reasons.remove(key),
-        }
-    }
-
-    /// Forgets an object that is gone; the reason that it had.
-    pub fn forget(&self, key: &Key) -> Option<Reason> {
+    /// Forgets an object that is gone.
+    pub fn forget(&self, key: &Key) {
         let mut inner = self.inner();
         inner.tracked.remove(key);
         inner.handed_on.remove(key);
-        inner.reasons.remove(key)
     }
 
-    /// Forgets all objects; which they were, and the reasons that they had.
-    pub fn forget_all(&self) -> Vec<(Key, Option<Reason>)> {
-        let mut forgotten = std::mem::take(&mut *self.inner());
-        let with_reasons: Vec<(Key, Option<Reason>)> =
-            forgotten.reasons.drain().map(|(key, reason)| (key, Some(reason))).collect();
-        let others = forgotten.tracked.into_keys().map(|key| (key, None));
-        with_reasons.into_iter().chain(others).collect()
+    /// The objects of which something is remembered.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Key> {
+        self.inner().tracked.keys().cloned().collect()
+    }
+
+    /// Forgets all objects; which they were.
+    pub fn forget_all(&self) -> Vec<Key> {
+        std::mem::take(&mut *self.inner()).tracked.into_keys().collect()
     }
 }
 

@@ -11,6 +11,7 @@ pub mod promised;
 pub mod tasks;
 pub mod turns;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::cluster::{Modes, PodsByOwner, RequiredOfPods, View, Views};
@@ -68,16 +69,23 @@ impl World {
 
     /// Forgets what was decided of every object: another replica decides from now on.
     pub fn forget_decisions(&self) {
-        for (key, reason) in self.decisions.forget_all() {
+        for key in self.decisions.forget_all() {
             self.promised.forget(&key);
-            self.metrics.decided(reason, None);
         }
+        self.metrics.scraped.forget_all();
+    }
+
+    /// Every object of which something is remembered.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<Key> {
+        self.decisions.keys().into_iter().chain(self.metrics.scraped.keys()).collect()
     }
 
     /// Forgets an object that is gone.
     pub fn forget(&self, key: &Key) {
         self.models.forget(key);
         self.promised.forget(key);
-        self.metrics.decided(self.decisions.forget(key), None);
+        self.decisions.forget(key);
+        self.metrics.scraped.forget(key);
     }
 }

@@ -17,6 +17,7 @@ use super::turns::Turns;
 use crate::api::v1alpha1::KeyRef;
 use crate::model::ModelShape;
 use crate::source::{self, SourceError, SourceRef, Sources, Token};
+use crate::telemetry::Metrics;
 
 /// Models that are read at the same time: each holds a thread, and the Hub limits requests.
 const AT_ONCE: usize = 16;
@@ -83,6 +84,7 @@ pub struct Models {
     reader: Arc<Reader>,
     state: Arc<Mutex<State>>,
     told: mpsc::UnboundedSender<Key>,
+    metrics: Arc<Metrics>,
 }
 
 /// What it takes to read one.
@@ -222,7 +224,13 @@ impl Models {
             tokens: Box::new(tokens),
             turns: Turns::new(AT_ONCE, AT_ONCE_OF_ONE),
         };
-        (Self { reader: Arc::new(reader), state: Arc::default(), told }, receiver)
+        (Self { reader: Arc::new(reader), state: Arc::default(), told, metrics: Arc::default() }, receiver)
+    }
+
+    /// With reads counted there.
+    #[must_use]
+    pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// What is known of an object's model; `None` if it is being read for the first time. Never waits, and reads no Secret:
@@ -252,9 +260,9 @@ impl Models {
             return;
         }
         let (reader, state, told) = (Arc::clone(&self.reader), Arc::clone(&self.state), self.told.clone());
-        let (key, wanted) = (key.clone(), wanted.clone());
+        let (key, wanted, metrics) = (key.clone(), wanted.clone(), Arc::clone(&self.metrics));
         tokio::spawn(async move {
-            let read = tokio::spawn(read(Arc::clone(&reader), key.0.clone(), wanted.clone()));
+            let read = tokio::spawn(read(Arc::clone(&reader), key.0.clone(), wanted.clone(), metrics));
             let found = read.await.unwrap_or_else(|error| {
                 let of = wanted.source.to_string();
                 Err(SourceError::Broken { of, problem: error.to_string() }.into())
@@ -287,7 +295,7 @@ impl Models {
     }
 }
 
-async fn read(reader: Arc<Reader>, namespace: String, wanted: Wanted) -> Found {
+async fn read(reader: Arc<Reader>, namespace: String, wanted: Wanted, metrics: Arc<Metrics>) -> Found {
     let token = match &wanted.secret {
         Some(reference) => Some(reader.tokens.token(&namespace, reference).await?),
         None => None,
@@ -296,8 +304,11 @@ async fn read(reader: Arc<Reader>, namespace: String, wanted: Wanted) -> Found {
     if let Some(found) = reader.sources.known(&namespace, &source) {
         return Ok(found?);
     }
+    let started = Instant::now();
     let _turn = reader.turns.take(&namespace).await;
-    Ok(reader.sources.read_async(&namespace, source).await?)
+    let found = reader.sources.read_async(&namespace, source).await;
+    metrics.model_read(started.elapsed(), if found.is_ok() { "ok" } else { "error" });
+    Ok(found?)
 }
 
 #[cfg(test)]

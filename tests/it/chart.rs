@@ -1,5 +1,8 @@
 //! The chart, by the real Helm on a real cluster.
 
+mod monitoring;
+mod values;
+
 use serde_json::Value;
 
 use crate::cluster::{self, CONTROLLER, PATIENCE, SYSTEM_NAMESPACE, items, text};
@@ -244,31 +247,6 @@ fn wrong_values_are_refused_by_name() {
     check("tenants.allow.template=perhaps", "/tenants/allow/template");
     check("tenants.registries={a b}", "/tenants/registries");
     check("ui.enabled=perhaps", "/ui/enabled");
-}
-
-#[test]
-fn every_value_is_in_the_schema_and_the_readme() {
-    fn leaves(prefix: &str, value: &Value, schema: &Value, found: &mut Vec<String>) {
-        for (key, value) in value.as_object().unwrap() {
-            let path = format!("{prefix}{key}");
-            let schema = &schema["properties"][key];
-            assert!(schema["description"].is_string(), "{path} is not described in values.schema.json");
-            match schema["properties"].as_object() {
-                Some(_) => leaves(&format!("{path}."), value, schema, found),
-                None => found.push(path),
-            }
-        }
-    }
-    let read = |name: &str| std::fs::read_to_string(format!("{CHART}/{name}")).unwrap();
-    let values: Value = serde_yaml::from_str(&read("values.yaml")).unwrap();
-    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
-    let readme = read("README.md");
-    let mut found = Vec::new();
-    leaves("", &values, &schema, &mut found);
-    assert!(found.len() > 25, "{found:?}");
-    for path in found {
-        assert!(readme.contains(&format!("| `{path}` |")), "README.md of the chart does not describe {path}");
-    }
 }
 
 #[test]

@@ -260,6 +260,16 @@ impl Cluster {
         }
     }
 
+    /// Lets the controller do nothing (SIGSTOP), as a machine that is put to sleep does.
+    pub(crate) fn suspend_controller(&self) -> Result<()> {
+        self.controller.as_ref().context("the controller is not running")?.process.signal("STOP")
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume_controller(&self) -> Result<()> {
+        self.controller.as_ref().context("the controller is not running")?.process.signal("CONT")
+    }
+
     /// What the controller answers to a GET.
     pub(crate) fn controller_answer(&self, path: &str) -> Result<String> {
         get(self.controller.as_ref().context("the controller is not running")?.port, path)
@@ -278,7 +288,8 @@ impl Cluster {
     /// Lets the API server accept any ModelDeployment, until the next scenario.
     pub(crate) fn open_schema(&mut self) -> Result<()> {
         self.schema_is_open = true;
-        let open = r#"[{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+        // Fields are selected by only where the schema has them.
+        let open = r#"[{"op": "remove", "path": "/spec/versions/0/selectableFields"}, {"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
             "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]"#;
         self.kubectl(["patch", "crd", "modeldeployments.loadline.dev", "--type=json", "-p", open])?
             .output()?;

@@ -1,13 +1,22 @@
 {{- define "loadline.admission.service" -}}
-{{- printf "%s-webhooks" (include "loadline.fullname" .) -}}
+{{- include "loadline.suffixed" (list . "-webhooks") -}}
 {{- end -}}
 
 {{- define "loadline.admission.secret" -}}
-{{- printf "%s-webhook-certificate" (include "loadline.fullname" .) -}}
+{{- include "loadline.suffixed" (list . "-webhook-certificate") -}}
 {{- end -}}
 
 {{- define "loadline.admission.mounted" -}}
-{{- and .Values.admission.enabled (eq .Values.admission.certificates.source "cert-manager") -}}
+{{- and .Values.admission.enabled (ne .Values.admission.certificates.source "own") -}}
+{{- end -}}
+
+{{- /* The Secret that is mounted: one that is there already, or cert-manager's. */ -}}
+{{- define "loadline.admission.mountedSecret" -}}
+{{- if eq .Values.admission.certificates.source "existing" -}}
+{{- .Values.admission.certificates.secretName -}}
+{{- else -}}
+{{- include "loadline.admission.secret" . -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* The names by which the API server calls the webhooks. */ -}}
@@ -52,6 +61,9 @@ service:
   namespace: {{ $root.Release.Namespace }}
   path: {{ index . 1 }}
   port: 443
+{{- end -}}
+{{- if eq $root.Values.admission.certificates.source "existing" }}
+caBundle: {{ $root.Values.admission.certificates.caBundle }}
 {{- end -}}
 {{- end -}}
 

@@ -39,6 +39,9 @@ pub use status::{
     category = "loadline",
     namespaced,
     status = "ModelDeploymentStatus",
+    selectable = ".spec.engine.name",
+    selectable = ".spec.model.catalog",
+    selectable = ".status.reason",
     derive = "PartialEq",
     derive = "Default",
     doc = "A model, how it is to be served or trained, and where it may run. Loadline estimates the GPU memory that it needs, adds the safety margin, and lets its pods only onto nodes whose GPUs have that much.",
@@ -121,8 +124,8 @@ pub use status::{
     printcolumn(
         name = "Message",
         type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
-        description = "The reason with its numbers",
+        json_path = ".status.message",
+        description = "The reason in one clause; kubectl describe has it whole",
         priority = 1
     )
 )]

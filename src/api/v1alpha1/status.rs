@@ -24,6 +24,12 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PlacementStatus")]
     pub placement: Option<PlacementStatus>,
+    /// The reason of the Ready condition, for `kubectl get --field-selector status.reason=GpusBusy`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The Ready condition's message in one clause, for `kubectl get -o wide`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
     /// The figures that `kubectl get` shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SummaryStatus")]

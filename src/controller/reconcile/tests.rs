@@ -69,6 +69,7 @@ impl Harness {
             records: Records::default(),
             recorder: Recorder::new(client, Reporter { controller: "loadline".to_owned(), instance: None }),
             wake,
+            images: Arc::default(),
         };
         let context = Arc::new(Context { world: Arc::new(world), writer, turns: Turns::new(4, 2) });
         Self { context, server, children, views, woken, told }

@@ -27,7 +27,7 @@ fn planned(
     deployment: Option<&Deployment>,
     pods: &[PodFacts],
 ) -> Resolved {
-    resolve(object, &Arc::new(shape.clone()), inventory, Present { deployment, pods }, |_| None)
+    resolve(object, &Arc::new(shape.clone()), inventory, Present { deployment, pods, images: None }, |_| None)
 }
 
 /// What is resolved with the Deployment that is there.
@@ -308,4 +308,28 @@ fn in_place_ends_also_where_not_all_replicas_run() {
         let found = planned(&edited, &shape_of(&edited), &inventory, Some(&present), &[]);
         assert_eq!(found.replacement(), Replacement::InPlace(expected), "{case}");
     }
+}
+
+/// The setting is for what is made anew: no pod is replaced because images are kept elsewhere now.
+#[test]
+fn images_are_pulled_from_where_they_are_kept_once_the_spec_is_another() {
+    let images = Images { registry: Some("r.example".to_owned()), ..Images::default() };
+    let model = crate::model::catalog::shape("llama-3.1-8b").unwrap();
+    let nodes = cluster(vec![gpu_node("a100", 81920, 1)], Vec::new());
+    let with = |precision: &str, deployment: Option<&Deployment>, images: Option<&Images>| {
+        let spec = json!({"model": {"catalog": "llama-3.1-8b"}, "precision": precision, "context": {"length": 4096}, "engine": {"name": "vllm"}});
+        let present = Present { deployment, images, ..Present::default() };
+        resolve(&object(&spec), &Arc::new(model.clone()), &nodes, present, |_| None)
+    };
+    let image = |resolved: &Resolved| {
+        let Desired::Deployment(built) = &resolved.desired else { panic!("a Deployment: {resolved:?}") };
+        built["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+    };
+    let before = with("bf16", None, None);
+    assert!(image(&before).starts_with("vllm/vllm-openai:"), "{}", image(&before));
+    let present = live(&before, 1);
+    assert_eq!(with("bf16", Some(&present), Some(&images)).desired, before.desired);
+    let mirrored = format!("r.example/{}", image(&before));
+    assert_eq!(image(&with("fp8", Some(&present), Some(&images))), mirrored);
+    assert_eq!(image(&with("bf16", None, Some(&images))), mirrored);
 }

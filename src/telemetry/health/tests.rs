@@ -4,9 +4,16 @@ use std::net::TcpStream as Client;
 use super::*;
 
 async fn get(address: SocketAddr, path: &'static str) -> String {
+    get_as(address, path, "*/*").await
+}
+
+async fn get_as(address: SocketAddr, path: &'static str, accept: &'static str) -> String {
     tokio::task::spawn_blocking(move || {
         let mut stream = Client::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -31,6 +38,12 @@ async fn it_is_ready_when_everything_has_been_read() {
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
     let text = get(address, "/metrics").await;
     assert!(text.contains("application/openmetrics-text") && text.contains("# EOF"), "{text}");
+    let text = get_as(address, "/metrics", "text/plain").await;
+    assert!(text.contains("text/plain; version=0.0.4") && !text.contains("# EOF"), "{text}");
+    assert!(text.contains("# TYPE loadline_status_writes_total counter\n"), "{text}");
+    health.definition_lost();
+    assert_eq!(health.missing(), ["the CustomResourceDefinition modeldeployments.loadline.dev"]);
+    health.definition_found();
     health.stopping();
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
     assert!(get(address, "/nothing").await.starts_with("HTTP/1.1 404"));

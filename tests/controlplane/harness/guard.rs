@@ -109,10 +109,16 @@ impl Process {
         Ok(self.child.try_wait()?.is_some())
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.child.id().to_string();
+        Command::new("sh").args(["-c", "kill -\"$2\" \"$1\"", "kill", &pid, name]).status()?;
+        Ok(())
+    }
+
     /// Asks it to end (SIGTERM), and waits until it has.
     pub(crate) fn terminate(mut self, within: Duration) -> Result<ExitStatus> {
-        let pid = self.child.id().to_string();
-        Command::new("sh").args(["-c", "kill -TERM \"$1\"", "kill", &pid]).status()?;
+        self.signal("TERM")?;
         until(&format!("{} to end", self.name), within, || Ok(self.child.try_wait()?))
     }
 

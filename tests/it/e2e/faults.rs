@@ -2,7 +2,7 @@
 //! is the same.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -163,7 +163,73 @@ fn health_and_metrics_are_served() {
         }
         let metrics = s.cluster.controller_answer("/metrics").unwrap();
         assert!(metrics.contains("loadline_reconciles_total"), "{metrics}");
+        for series in [
+            "loadline_model_deployments{ready=\"True\",reason=\"Available\"} 1",
+            "loadline_model_deployment_gpus{namespace=\"metrics\",name=\"llama\"} 1",
+            "loadline_time_to_decision_seconds_count",
+            "loadline_gpu_pools{label=\"believed\"}",
+            "loadline_build_info{version=",
+            "process_resident_memory_bytes",
+        ] {
+            assert!(metrics.contains(series), "{series} is not in\n{metrics}");
+        }
         assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    });
+}
+
+/// What went while the API server was away is told of no more: no event says that it is gone.
+#[test]
+fn objects_that_go_while_the_watch_is_down_are_counted_no_more() {
+    scenario("uncounted", |s| {
+        let spec = json!({"model": {"parameters": "8B"}, "precision": "int4", "context": {"length": 8192}});
+        for name in ["stays", "goes"] {
+            s.apply(name, &spec);
+            s.wait_ready(name, "True", "Available");
+        }
+        let counts = |s: &Scenario, name: &str| {
+            let metrics = s.cluster.controller_answer("/metrics")?;
+            let series =
+                format!("loadline_model_deployment_gpus{{namespace=\"uncounted\",name=\"{name}\"}} 1");
+            anyhow::Ok(metrics.contains(&series))
+        };
+        assert!(counts(s, "goes").unwrap() && counts(s, "stays").unwrap());
+        // The controller is stopped as a whole: it sees neither the deletion nor the end of its watch.
+        s.cluster.suspend_controller().unwrap();
+        s.run(["delete", "modeldeployment", "goes"]);
+        s.cluster.plane.restart_api_server(|| Ok(())).unwrap();
+        s.cluster.resume_controller().unwrap();
+        until("what is gone to be counted no more", PATIENCE, || Ok((!counts(s, "goes")?).then_some(())))
+            .unwrap();
+        assert!(counts(s, "stays").unwrap());
+    });
+}
+
+/// Whoever deletes the definition by mistake and puts it back finds the controller at work again, and sees meanwhile that it is not.
+#[test]
+fn without_its_definition_the_controller_is_not_ready_and_with_it_it_is_soon() {
+    scenario("undefined", |s| {
+        let spec = json!({"model": {"parameters": "8B"}, "precision": "int4", "context": {"length": 8192}});
+        s.apply("llama", &spec);
+        s.wait_ready("llama", "True", "Available");
+        let is_ready = || anyhow::Ok(s.cluster.controller_answer("/readyz")?.starts_with("HTTP/1.1 200"));
+        let name = "crd/modeldeployments.loadline.dev";
+        s.run(["delete", name]);
+        let gone =
+            until(
+                "the controller to say that it is not ready",
+                PATIENCE,
+                || Ok((!is_ready()?).then_some(())),
+            );
+        let answer = s.cluster.controller_answer("/readyz").unwrap();
+        // For the other scenarios, whatever comes of this one.
+        s.cluster.install_chart(&[]).unwrap();
+        gone.unwrap();
+        assert!(answer.contains("the CustomResourceDefinition modeldeployments.loadline.dev"), "{answer}");
+        let back = Instant::now();
+        until("the controller to be ready again", PATIENCE, || Ok(is_ready()?.then_some(()))).unwrap();
+        assert!(back.elapsed() < Duration::from_secs(15), "it took {:?}", back.elapsed());
+        s.apply("again", &spec);
+        s.wait_ready("again", "True", "Available");
     });
 }
 

@@ -70,6 +70,14 @@ fn get_shows_what_matters() {
         let wide = ["MODEL", "PRECISION", "WEIGHTS", "KV-CACHE", "BEST-NODE", "MESSAGE"];
         assert_eq!(header[7..], wide);
         assert!(line.contains("fp16") && line.contains("14.9 GiB") && line.contains("l4"), "{line}");
+        // A terminal that is wide shows it on one line, whatever the message has to say.
+        assert!(line.chars().count() <= 240, "{} columns: {line}", line.chars().count());
+        for (selector, expect) in
+            [("status.reason=Available", 1), ("status.reason=GpusBusy", 0), ("spec.engine.name=vllm", 1)]
+        {
+            let found = s.run(["get", "mdep", "--field-selector", selector, "-o", "name"]);
+            assert_eq!(found.lines().count(), expect, "{selector}: {found}");
+        }
         let category = s.run(["get", "loadline", "-o", "name"]);
         assert_eq!(category.trim(), "modeldeployment.loadline.dev/llama");
     });
@@ -370,5 +378,51 @@ fn the_examples_are_what_they_say() {
             }
         }
         assert!(run >= 4, "only {run} pods");
+    });
+}
+
+/// What a GitOps tool asks again and again: whether the cluster has what the repository has. Nothing that Loadline does to an object shows.
+#[test]
+fn what_is_applied_again_shows_no_difference() {
+    scenario("gitops", |s| {
+        let model = json!({"parameters": "8B"});
+        let specs = [
+            ("least", json!({"model": model})),
+            ("runs", spec()),
+            (
+                "busy",
+                json!({"model": {"parameters": "70B"}, "context": {"length": 8192}, "parallelism": {"tensor": "auto"}}),
+            ),
+            ("never", json!({"model": {"parameters": "9000B"}})),
+            ("training", json!({"model": model, "training": {"method": "lora", "sequenceLength": 2048}})),
+            (
+                "template",
+                json!({"model": model, "engine": {"name": "none"}, "template": {"spec": {"containers": [{"name": "m", "image": "m:1"}]}}}),
+            ),
+            (
+                "estimate",
+                json!({"model": {"catalog": "llama-3.1-8b"}, "engine": {"name": "none"}, "replicas": 0}),
+            ),
+        ];
+        let list: Vec<Value> = specs.iter().map(|(name, spec)| model_deployment(name, spec)).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": list}).to_string();
+        let apply = ["apply", "--server-side", "--field-manager=gitops", "-f", "-"];
+        s.kubectl_with_input(apply, &list).unwrap().output().unwrap();
+        for (name, _) in &specs {
+            s.wait(name, "to have been looked at", current);
+        }
+        s.kubectl_with_input(apply, &list).unwrap().output().unwrap();
+        let diff = ["diff", "--server-side", "--field-manager=gitops", "-f", "-"];
+        let shown = s.kubectl_with_input(diff, &list).unwrap();
+        assert!(shown.success() && shown.stdout.is_empty(), "{}\n{}", shown.stdout, shown.stderr);
+        for (name, wanted) in &specs {
+            let object = s.run(["get", "mdep", name, "-o", "json", "--show-managed-fields"]);
+            let object: Value = serde_json::from_str(&object).unwrap();
+            assert_eq!(object["metadata"]["generation"], 1, "{name}");
+            let managers = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+            let of_spec = managers.iter().filter(|one| !one["fieldsV1"]["f:spec"].is_null());
+            let names: Vec<&str> = of_spec.map(|one| text(one, "/manager")).collect();
+            assert_eq!(names, ["gitops"], "{name}: {wanted}");
+        }
     });
 }
