@@ -7,7 +7,8 @@ use crate::precision::{Engine, Precision};
 use crate::units::{GIB, MIB, Margin};
 
 const LLAMA: &[u8] = include_bytes!("../../../tests/fixtures/configs/meta-llama__Llama-3.1-8B-Instruct.json");
-const LARGE: &[u8] = include_bytes!("../../../tests/fixtures/configs/meta-llama__Llama-3.1-70B-Instruct.json");
+const LARGE: &[u8] =
+    include_bytes!("../../../tests/fixtures/configs/meta-llama__Llama-3.1-70B-Instruct.json");
 const TIED: &[u8] = include_bytes!("../../../tests/fixtures/configs/Qwen__Qwen3-0.6B.json");
 const LATENT: &[u8] = include_bytes!("../../../tests/fixtures/configs/deepseek-ai__DeepSeek-V3.json");
 
