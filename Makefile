@@ -103,4 +103,4 @@ bench-admission: controlplane
 # Every tensor, layer and state that configs and GGUF headers are read into: run it before and after a change of the families,
 # each into a directory of its own, and compare the two.
 shapes:
-	$(CARGO) run --locked --example shapes -- $${TO:-target/shapes}
+	$(CARGO) run --locked --example shapes -- $(or $(TO),target/shapes)

@@ -156,12 +156,8 @@ const FAMILIES: &[(&str, &str)] =
     &[("gemma3", "gemma3_text"), ("gemma3n", "gemma3n_text"), ("olmo2", "olmo3")];
 
 /// The periods of architectures of which no config is known, or whose config says what a GGUF file does not.
-const PERIODS: &[(&str, Every)] = &[
-    ("gemma3n", Every::full(5)),
-    ("laguna", Every::full_first(4)),
-    ("plamo3", Every::full(8)),
-    ("smallthinker", Every::full_first(4)),
-];
+const PERIODS: &[(&str, Every)] =
+    &[("gemma3n", Every::full(5)), ("laguna", Every::full_first(4)), ("plamo3", Every::full(8))];
 
 /// By which period the layers of an architecture take turns, where its keys do not say: as its config has it.
 fn period(architecture: &str) -> Option<Every> {

@@ -48,6 +48,12 @@ const OTHERS: &[(&str, &str)] = &[
     ("new", "new"),
     ("xlmroberta", "xlm-roberta"),
     ("gptneox", "gpt_neox"),
+    ("kolibri1", "kolibri1"),
+    ("flint", "flint"),
+    ("smallthinker", "smallthinker"),
+    ("sdar", "sdar"),
+    ("ctrl", "ctrl"),
+    ("laramini", "lara_mini"),
 ];
 
 /// The `model_type` of a class such as `LlamaForCausalLM`.

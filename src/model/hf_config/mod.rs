@@ -29,6 +29,7 @@ mod mixed;
 mod mllama;
 mod nested;
 mod omni;
+mod parts;
 mod plan;
 mod projectors;
 mod qformer;

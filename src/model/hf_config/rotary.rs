@@ -10,8 +10,19 @@ use super::nested::TEXT_KEYS;
 use crate::model::{CacheKind, ModelShape, Span};
 
 /// Model types that rotate nothing: positions are learned, linear biases, or left to recurrent layers.
-const WITHOUT: &[&str] =
-    &["opt", "gpt2", "gpt_bigcode", "mpt", "bloom", "nemotron_h", "jamba", "mamba", "mamba2", "falcon_mamba"];
+const WITHOUT: &[&str] = &[
+    "opt",
+    "ctrl",
+    "gpt2",
+    "gpt_bigcode",
+    "mpt",
+    "bloom",
+    "nemotron_h",
+    "jamba",
+    "mamba",
+    "mamba2",
+    "falcon_mamba",
+];
 
 /// Model types whose positions are those of images and videos, also where a config does not name the sections.
 const MULTIMODAL: &[&str] = &["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v"];

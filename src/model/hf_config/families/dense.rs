@@ -1,18 +1,15 @@
-//! Dense decoders: attention over heads and one MLP per layer.
+//! Dense decoders after Llama: attention over heads and one gated MLP per layer.
 
 use super::family::{
     ATTENTION_BIAS, Draft, Extra, Family, FfnRule, Form, HEADS, Heads, KvHeads, LayerRule, MLP, Mixer,
-    Number, On, PLAIN, SPANS, Size, TIED, UNTIED, When,
+    Number, On, PLAIN, SPANS, Size, TIED, When,
 };
-use crate::model::ParseError;
 use crate::model::hf_config::block::attention::QkNorm;
 use crate::model::hf_config::block::names::{AttentionNames, LLAMA, MlpNames, NormKind, Style};
-use crate::model::hf_config::fields::{FACTOR, Fields};
-use crate::model::hf_config::plan::Plan;
 use crate::model::pattern::{Every, Kind};
 
 /// One of several spellings of an MLP's width, or four times the residual stream where `widen` says so.
-const WIDTHS: FfnRule = FfnRule {
+pub(super) const WIDTHS: FfnRule = FfnRule {
     width: &[
         "intermediate_size",
         "ffn_hidden_size",
@@ -25,10 +22,10 @@ const WIDTHS: FfnRule = FfnRule {
 };
 
 /// No biases, whatever the config says.
-const BARE: Family = Family { ffn: WIDTHS, draft: Draft::Mimo, ..PLAIN };
+pub(super) const BARE: Family = Family { ffn: WIDTHS, draft: Draft::Mimo, ..PLAIN };
 
 /// Llama, whose config may ask for biases.
-const BIASED: Family = Family {
+pub(super) const BIASED: Family = Family {
     mixer: Mixer::Heads(HEADS.biased(ATTENTION_BIAS)),
     ffn: FfnRule { bias: When::Flag("mlp_bias", false), ..WIDTHS },
     ..BARE
@@ -38,45 +35,12 @@ const BIASED: Family = Family {
 const NORMED: Family =
     Family { mixer: Mixer::Heads(HEADS.biased(ATTENTION_BIAS).normed(QkNorm::Head, When::Always)), ..BIASED };
 
-const LAYER_NORM: Style = Style { norm_kind: NormKind::WeightAndBias, ..LLAMA };
+pub(super) const LAYER_NORM: Style = Style { norm_kind: NormKind::WeightAndBias, ..LLAMA };
 
-/// GPT-2's names, which its descendants share.
-const GPT2: Style = Style {
-    embed: "transformer.wte",
-    layers: "transformer.h",
-    norm: "transformer.ln_f",
-    norms: &["ln_1", "ln_2"],
-    norm_kind: NormKind::WeightAndBias,
-    attention: AttentionNames { module: "attn", fused: Some("c_attn"), out: "c_proj", ..LLAMA.attention },
-    mlp: MlpNames { module: "mlp", gate: "", up: "c_fc", fused: None, down: "c_proj" },
-    ..LLAMA
-};
+pub(super) const PHI_MLP: MlpNames =
+    MlpNames { module: "mlp", gate: "", up: "fc1", fused: None, down: "fc2" };
 
-/// Everything has a bias, and nothing is gated: GPT-2 and its contemporaries.
-const CLASSIC: Family = Family {
-    names: GPT2,
-    tied: TIED,
-    mixer: Mixer::Heads(HEADS.biased(When::Always)),
-    ffn: FfnRule { widen: Number(&[], 4), gated: When::Never, bias: When::Always, ..WIDTHS },
-    ..BARE
-};
-
-/// The same where attention has no biases.
-const UNBIASED: Mixer = Mixer::Heads(HEADS);
-
-const OPT: Style = Style {
-    embed: "model.decoder.embed_tokens",
-    layers: "model.decoder.layers",
-    norm: "model.decoder.final_layer_norm",
-    norms: &["self_attn_layer_norm", "final_layer_norm"],
-    attention: AttentionNames { out: "out_proj", ..LLAMA.attention },
-    mlp: MlpNames { module: "", gate: "", up: "fc1", fused: None, down: "fc2" },
-    ..LAYER_NORM
-};
-
-const PHI_MLP: MlpNames = MlpNames { module: "mlp", gate: "", up: "fc1", fused: None, down: "fc2" };
-
-const FOUR_H: MlpNames = MlpNames {
+pub(super) const FOUR_H: MlpNames = MlpNames {
     module: "mlp",
     gate: "",
     up: "dense_h_to_4h",
@@ -85,12 +49,10 @@ const FOUR_H: MlpNames = MlpNames {
 };
 
 /// One matrix for query, key and value, as Megatron calls it.
-const MEGATRON: AttentionNames =
+pub(super) const MEGATRON: AttentionNames =
     AttentionNames { fused: Some("query_key_value"), out: "dense", ..LLAMA.attention };
 
-const BLOOM: AttentionNames = AttentionNames { module: "self_attention", ..MEGATRON };
-
-const GPTJ_MLP: MlpNames = MlpNames { up: "fc_in", down: "fc_out", ..GPT2.mlp };
+pub(super) const BLOOM: AttentionNames = AttentionNames { module: "self_attention", ..MEGATRON };
 
 const POST_NORMS: &[&str] = &["post_attention_layernorm", "post_feedforward_layernorm"];
 
@@ -117,7 +79,7 @@ const IN_TWO: &[LayerRule] = &[SPANS, LOCAL_OR_GLOBAL, global_in(2)];
 const IN_FOUR: &[LayerRule] = &[SPANS, LOCAL_OR_GLOBAL, global_in(4)];
 const IN_SIX: &[LayerRule] = &[SPANS, LOCAL_OR_GLOBAL, global_in(6)];
 const FIRST_OF_FOUR: &[LayerRule] = &[SPANS, LayerRule::Every(Every::full_first(4), &[], None)];
-const ALL_SLIDING: &[LayerRule] = &[SPANS, LayerRule::All(Kind::Sliding)];
+pub(super) const ALL_SLIDING: &[LayerRule] = &[SPANS, LayerRule::All(Kind::Sliding)];
 
 /// Qwen's windows, which are off unless a flag is set, and begin after some layers.
 const AFTER_SOME: &[LayerRule] = &[
@@ -126,17 +88,14 @@ const AFTER_SOME: &[LayerRule] = &[
 ];
 
 /// An extra norm of a layer.
-const fn norm(name: &'static str, width: Size) -> Extra {
+pub(super) const fn norm(name: &'static str, width: Size) -> Extra {
     Extra { name, form: Form::Norm(width, When::Never), on: On::All, when: When::Always }
 }
 
 /// An extra vector of a layer.
-const fn vector(name: &'static str, elements: Size) -> Extra {
+pub(super) const fn vector(name: &'static str, elements: Size) -> Extra {
     Extra { name, form: Form::Vector(elements), on: On::All, when: When::Always }
 }
-
-/// Rows for padding in a table of learned positions.
-const PADDING: u64 = 2;
 
 /// ModernBERT's norms may have biases.
 const NORM_BIAS: When = When::Flag("norm_bias", false);
@@ -231,6 +190,8 @@ pub(super) const FAMILIES: &[Family] = &[
         ..BARE
     },
     Family { types: &["qwen3"], layers: AFTER_SOME, ..NORMED },
+    // Qwen 3 that writes blocks of tokens by diffusion.
+    Family { types: &["sdar"], ..NORMED },
     Family {
         types: &["doge"],
         extras: &[
@@ -259,31 +220,6 @@ pub(super) const FAMILIES: &[Family] = &[
         ),
         ..BIASED
     },
-    // Qwen 1 writes the width of gate and up projection together.
-    Family {
-        types: &["qwen"],
-        names: Style {
-            norm_kind: NormKind::Weight,
-            mlp: MlpNames { module: "mlp", gate: "w2", up: "w1", fused: None, down: "c_proj" },
-            ..GPT2
-        },
-        mixer: Mixer::Heads(Heads { qkv_bias: When::Always, ..HEADS }),
-        ffn: FfnRule { halved: true, ..WIDTHS },
-        ..BARE
-    },
-    Family {
-        types: &["phi", "phi-msft"],
-        names: Style {
-            norm: "model.final_layernorm",
-            norms: &["input_layernorm"],
-            attention: AttentionNames { out: "dense", ..LLAMA.attention },
-            mlp: PHI_MLP,
-            ..LAYER_NORM
-        },
-        tied: UNTIED,
-        head_bias: When::Always,
-        ..CLASSIC
-    },
     Family {
         types: &["phi3"],
         names: Style {
@@ -294,141 +230,8 @@ pub(super) const FAMILIES: &[Family] = &[
         layers: ALL_SLIDING,
         ..BARE
     },
-    Family {
-        types: &["phi3small"],
-        names: Style {
-            norm: "model.final_layernorm",
-            attention: MEGATRON,
-            mlp: MlpNames { fused: Some("up_proj"), ..LLAMA.mlp },
-            ..LAYER_NORM
-        },
-        ffn: FfnRule { gated: When::Always, ..CLASSIC.ffn },
-        ..CLASSIC
-    },
     Family { types: &["gemma2"], names: GEMMA2, tied: TIED, layers: IN_TWO, ..BIASED },
     Family { types: &["gemma3_text"], names: GEMMA2, tied: TIED, layers: IN_SIX, ..NORMED },
-    Family {
-        types: &["falcon", "RefinedWebModel"],
-        kv_heads: KvHeads::One(
-            When::Flag("multi_query", true),
-            When::Flag("new_decoder_architecture", false),
-        ),
-        adjust: Some(|f, plan, _| falcon(f, plan, false)),
-        ..FALCON
-    },
-    // Before the second generation came to transformers, its type said it.
-    Family { types: &["RefinedWeb"], adjust: Some(|f, plan, _| falcon(f, plan, true)), ..FALCON },
-    Family {
-        types: &["mpt"],
-        names: Style {
-            norm: "transformer.norm_f",
-            layers: "transformer.blocks",
-            norms: &["norm_1", "norm_2"],
-            norm_kind: NormKind::Weight,
-            attention: AttentionNames { fused: Some("Wqkv"), out: "out_proj", ..GPT2.attention },
-            mlp: MlpNames { module: "ffn", gate: "", up: "up_proj", fused: None, down: "down_proj" },
-            ..GPT2
-        },
-        tied: TIED,
-        kv_heads: KvHeads::Below("attn_config"),
-        ffn: FfnRule { widen: Number(&["expansion_ratio"], 4), gated: When::Never, ..WIDTHS },
-        ..BARE
-    },
-    Family { types: &["gpt2", "gpt-sw3"], positions: Some(("transformer.wpe", 0)), ..CLASSIC },
-    Family {
-        types: &["gpt_bigcode"],
-        positions: Some(("transformer.wpe", 0)),
-        kv_heads: KvHeads::One(When::Flag("multi_query", true), When::Never),
-        ..CLASSIC
-    },
-    // The last layer's output is not normed.
-    Family {
-        types: &["openai-gpt"],
-        names: Style { embed: "transformer.tokens_embed", norm: "", ..GPT2 },
-        positions: Some(("transformer.positions_embed", 0)),
-        ..CLASSIC
-    },
-    Family {
-        types: &["gpt_neo"],
-        names: Style {
-            attention: AttentionNames { module: "attn.attention", out: "out_proj", ..LLAMA.attention },
-            ..GPT2
-        },
-        positions: Some(("transformer.wpe", 0)),
-        mixer: Mixer::Heads(Heads { out_bias: When::Always, ..HEADS }),
-        ..CLASSIC
-    },
-    Family {
-        types: &["codegen"],
-        names: Style {
-            norms: &["ln_1"],
-            attention: AttentionNames {
-                module: "attn",
-                fused: Some("qkv_proj"),
-                out: "out_proj",
-                ..LLAMA.attention
-            },
-            mlp: GPTJ_MLP,
-            ..GPT2
-        },
-        tied: UNTIED,
-        head_bias: When::Always,
-        mixer: UNBIASED,
-        ..CLASSIC
-    },
-    Family {
-        types: &["gptj"],
-        names: Style {
-            norms: &["ln_1"],
-            attention: AttentionNames { module: "attn", out: "out_proj", ..LLAMA.attention },
-            mlp: GPTJ_MLP,
-            ..GPT2
-        },
-        tied: UNTIED,
-        head_bias: When::Always,
-        mixer: UNBIASED,
-        ..CLASSIC
-    },
-    Family {
-        types: &["xglm"],
-        names: Style { embed: "model.embed_tokens", layers: "model.layers", norm: "model.layer_norm", ..OPT },
-        ..CLASSIC
-    },
-    Family {
-        types: &["biogpt"],
-        names: Style {
-            embed: "biogpt.embed_tokens",
-            layers: "biogpt.layers",
-            norm: "biogpt.layer_norm",
-            ..OPT
-        },
-        positions: Some(("biogpt.embed_positions", PADDING)),
-        ..CLASSIC
-    },
-    Family {
-        types: &["opt"],
-        names: OPT,
-        positions: Some(("model.decoder.embed_positions", PADDING)),
-        ..CLASSIC
-    },
-    Family {
-        types: &["persimmon"],
-        names: Style { norm: "model.final_layernorm", attention: MEGATRON, mlp: FOUR_H, ..LAYER_NORM },
-        tied: UNTIED,
-        extras: &[
-            Extra {
-                form: Form::Norm(Size::HeadDim, When::Always),
-                when: When::Flag("qk_layernorm", true),
-                ..norm("self_attn.q_layernorm", Size::HeadDim)
-            },
-            Extra {
-                form: Form::Norm(Size::HeadDim, When::Always),
-                when: When::Flag("qk_layernorm", true),
-                ..norm("self_attn.k_layernorm", Size::HeadDim)
-            },
-        ],
-        ..CLASSIC
-    },
     Family {
         types: &["modernbert-decoder"],
         names: Style {
@@ -485,50 +288,6 @@ pub(super) const FAMILIES: &[Family] = &[
             ..HEADS
         }),
         ffn: FfnRule { bias: When::Flag("include_bias", false), ..WIDTHS },
-        ..BARE
-    },
-    Family {
-        types: &["jais"],
-        ffn: FfnRule { gated: When::Says("activation_function", "swiglu"), ..CLASSIC.ffn },
-        ..CLASSIC
-    },
-    Family {
-        types: &["bloom"],
-        names: Style {
-            embed: "transformer.word_embeddings",
-            norms: LLAMA.norms,
-            attention: BLOOM,
-            mlp: FOUR_H,
-            ..GPT2
-        },
-        outer: &[Extra {
-            form: Form::Norm(Size::Hidden, When::Always),
-            ..norm("transformer.word_embeddings_layernorm", Size::Hidden)
-        }],
-        ..CLASSIC
-    },
-    Family {
-        types: &["gpt_neox"],
-        names: Style {
-            embed: "gpt_neox.embed_in",
-            layers: "gpt_neox.layers",
-            norm: "gpt_neox.final_layer_norm",
-            head: "embed_out",
-            attention: AttentionNames { module: "attention", ..MEGATRON },
-            mlp: FOUR_H,
-            ..LAYER_NORM
-        },
-        tied: UNTIED,
-        mixer: Mixer::Heads(HEADS.biased(When::Flag("attention_bias", true))),
-        ..CLASSIC
-    },
-    Family {
-        types: &["starcoder2"],
-        names: Style { mlp: GPT2.mlp, ..LAYER_NORM },
-        tied: TIED,
-        mixer: Mixer::Heads(HEADS.biased(When::Flag("use_bias", true))),
-        layers: ALL_SLIDING,
-        ffn: FfnRule { bias: When::Flag("use_bias", true), gated: When::Never, ..WIDTHS },
         ..BARE
     },
     Family {
@@ -630,16 +389,6 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { types: &["cohere"], ..COHERE },
     Family { types: &["cohere2"], layers: IN_FOUR, ..COHERE },
     Family {
-        types: &["exaone"],
-        names: Style {
-            norm_kind: NormKind::Weight,
-            attention: AttentionNames { module: "attn.attention", out: "out_proj", ..LLAMA.attention },
-            mlp: MlpNames { module: "mlp", gate: "c_fc_0", up: "c_fc_1", fused: None, down: "c_proj" },
-            ..GPT2
-        },
-        ..BARE
-    },
-    Family {
         types: &["exaone4"],
         names: Style { norms: POST_NORMS, ..LLAMA },
         mixer: Mixer::Heads(HEADS.normed(QkNorm::Head, When::Always)),
@@ -677,24 +426,3 @@ const COHERE: Family = Family {
     mixer: Mixer::Heads(HEADS.biased(ATTENTION_BIAS).normed(QkNorm::Full, When::Flag("use_qk_norm", false))),
     ..BIASED
 };
-
-const FALCON: Family = Family {
-    names: Style { embed: "transformer.word_embeddings", attention: BLOOM, mlp: FOUR_H, ..GPT2 },
-    mixer: Mixer::Heads(HEADS.biased(When::Flag("bias", false))),
-    ffn: FfnRule { bias: When::Flag("bias", false), ..CLASSIC.ffn },
-    ..CLASSIC
-};
-
-/// Falcon: two norms since the second generation, one before where attention and MLP run in parallel.
-fn falcon(f: &Fields<'_>, plan: &mut Plan, second: bool) -> Result<(), ParseError> {
-    let new = f.flag_or("new_decoder_architecture", second)?;
-    let parallel = f.flag_or("parallel_attn", true)?;
-    let one = new && f.number("num_ln_in_parallel_attn", FACTOR)? == Some(1);
-    plan.style.norms = match (new, parallel) {
-        (true, _) if one => &["input_layernorm"],
-        (true, _) => &["ln_attn", "ln_mlp"],
-        (false, true) => &["input_layernorm"],
-        (false, false) => LLAMA.norms,
-    };
-    Ok(())
-}

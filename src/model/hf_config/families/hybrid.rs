@@ -134,6 +134,23 @@ pub(super) const FAMILIES: &[Family] = &[
         ..QWEN
     },
     Family { types: &["qwen3_5_text", "qwen3_5_moe_text"], ..QWEN },
+    // Two gated delta nets to two attentions within a window and one over everything.
+    Family {
+        types: &["lara_mini"],
+        tied: TIED,
+        mixer: Mixer::Heads(HEADS.biased(ATTENTION_BIAS).normed(QkNorm::Head, When::Always)),
+        layers: &[LayerRule::ByTypes(
+            "layer_types",
+            &[
+                ("full_attention", Kind::Full),
+                ("sliding_attention", Kind::Sliding),
+                ("linear_attention", Kind::State),
+            ],
+        )],
+        draft: Draft::None,
+        ..QWEN
+    }
+    .sparse(&Experts { shared: Shared::Width("shared_expert_intermediate_size", 512), ..OPTIONAL }),
     // OLMo Hybrid: each kind of layer with norms of its own place.
     Family {
         types: &["olmo_hybrid"],

@@ -1,5 +1,7 @@
 //! The families of decoders, as tables: a new ordinary one is one entry.
 
+mod adjust;
+mod classic;
 mod dense;
 pub(super) mod family;
 mod hybrid;
@@ -11,7 +13,8 @@ use self::family::{Family, LayerRule};
 use crate::model::pattern::Every;
 
 /// Every table.
-const ALL: [&[Family]; 4] = [dense::FAMILIES, moe::FAMILIES, latent::FAMILIES, hybrid::FAMILIES];
+const ALL: [&[Family]; 5] =
+    [dense::FAMILIES, classic::FAMILIES, moe::FAMILIES, latent::FAMILIES, hybrid::FAMILIES];
 
 /// The family of a `model_type`.
 pub(super) fn find(model_type: &str) -> Option<&'static Family> {

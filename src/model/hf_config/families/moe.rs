@@ -1,20 +1,15 @@
 //! Decoders with a mixture of experts and attention over heads.
 
+use super::adjust::{ernie_vl, grok, mimo, minimax_m3, step};
 use super::family::{
     ATTENTION_BIAS, Draft, EXPERTS, Experts, Extra, Family, FfnRule, Form, HEADS, Heads, KvHeads, LayerRule,
     MLP, Mixer, Number, Offset, On, PLAIN, SPANS, SPARSE, Shared, Size, Sparse, TIED, When,
 };
-use crate::model::hf_config::block::attention::{Gqa, QkNorm};
-use crate::model::hf_config::block::mlp::{Ffn, Moe};
+use crate::model::hf_config::block::attention::QkNorm;
 use crate::model::hf_config::block::names::{
     AttentionNames, DEEPSEEK_MOE, GRANITE_MOE, LLAMA, MIXTRAL_MOE, MlpNames, MoeNames, NormKind, Style,
 };
-use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{self, Fields, WIDTH};
-use crate::model::hf_config::measures::check_groups;
-use crate::model::hf_config::plan::Plan;
-use crate::model::pattern::{Every, Kind};
-use crate::model::{Confidence, ParseError, Span};
+use crate::model::pattern::{Every, Kind, Place};
 
 /// What most have.
 const BASE: Family = Family {
@@ -373,6 +368,63 @@ pub(super) const FAMILIES: &[Family] = &[
     }
     .sparse(&Experts { shared: SHARED_TOO, ..EXPERTS }),
     Family { types: &["mellum"], mixer: NORMED, ..BASE },
+    // A sliding window in four layers of five, and norms on both sides of attention and experts.
+    Family {
+        types: &["kolibri1"],
+        names: Style {
+            norms: &[
+                "input_layernorm",
+                "post_attention_layernorm",
+                "post_self_attn_layernorm",
+                "post_mlp_layernorm",
+            ],
+            ..DEEPSEEK
+        },
+        mixer: NORMED,
+        layers: &[SPANS, LayerRule::Every(Every::full(5), &[], None)],
+        ..BASE
+    }
+    .sparse(&Experts {
+        shared: Shared::Width("shared_expert_intermediate_size", 512),
+        correction: When::Always,
+        ..EXPERTS
+    }),
+    // The first two layers are dense, and a shared expert without a gate stands beside the others.
+    Family {
+        types: &["flint"],
+        mixer: Mixer::Heads(Heads { sinks: When::Always, ..ATTENTION.normed(QkNorm::Head, When::Always) }),
+        layers: &[SPANS, LayerRule::Every(Every { place: Place::After(1), ..Every::full(4) }, &[], None)],
+        ..BASE
+    }
+    .sparse(&Experts {
+        shared: Shared::Width("shared_expert_intermediate_size", 1024),
+        sparse: Sparse { first: 2, ..SPARSE },
+        ..EXPERTS
+    }),
+    // It has names of its own for everything, and a number per layer for its windows.
+    Family {
+        types: &["smallthinker"],
+        names: Style {
+            moe: MoeNames {
+                module: "block_sparse_moe",
+                router: "primary_router",
+                expert: MlpNames { module: "", gate: "gate", up: "up", fused: None, down: "down" },
+                ..LLAMA.moe
+            },
+            ..LLAMA
+        },
+        layers: &[
+            LayerRule::Numbered("sliding_window_layout", 1, Kind::Sliding, Kind::Full),
+            LayerRule::Every(Every::full_first(4), &[], None),
+        ],
+        ..BASE
+    }
+    .sparse(&Experts {
+        count: Number(&["moe_num_primary_experts"], 0),
+        per_token: Number(&["moe_num_active_primary_experts"], 1),
+        width: &["moe_ffn_hidden_size"],
+        ..EXPERTS
+    }),
     Family { types: &["laguna"], mixer: NORMED, extras: &[gate_per_head(When::Unless("gating"))], ..BASE }
         .sparse(&Experts {
             shared: Shared::Width("shared_expert_intermediate_size", 0),
@@ -424,87 +476,4 @@ const BAILING_ATTENTION: Heads = Heads {
 /// What Arctic has beside its experts.
 const fn beside(name: &'static str, form: Form) -> Extra {
     Extra { name, form, on: On::All, when: When::Flag("parallel_attn_mlp_res", true) }
-}
-
-/// The layers with a window may have other heads (MiMo-V2, Step-3.5).
-fn windowed(plan: &mut Plan, change: impl Fn(&mut Gqa) -> Result<(), ParseError>) -> Result<(), ParseError> {
-    for layer in plan.layers.iter_mut().filter(|layer| !matches!(layer.mixer, Some((_, Span::Full)))) {
-        layer.heads().map_or(Ok(()), &change)?;
-    }
-    Ok(())
-}
-
-fn mimo(f: &Fields<'_>, plan: &mut Plan) -> Result<(), ParseError> {
-    windowed(plan, |gqa| {
-        gqa.heads = f.positive_or("swa_num_attention_heads", fields::HEADS, gqa.heads)?;
-        gqa.kv_heads = f.positive_or("swa_num_key_value_heads", fields::HEADS, gqa.kv_heads)?;
-        gqa.key_dim = f.positive_or("swa_head_dim", WIDTH, gqa.key_dim)?;
-        gqa.value_dim = f.positive_or("swa_v_head_dim", WIDTH, gqa.value_dim)?;
-        gqa.sinks = f.flag_or("add_swa_attention_sink_bias", false)?;
-        check_groups(f, "swa_num_key_value_heads", gqa.heads, gqa.kv_heads)
-    })
-}
-
-fn step(f: &Fields<'_>, plan: &mut Plan) -> Result<(), ParseError> {
-    let kv_heads = f.positive_or("num_attention_groups", fields::HEADS, plan.dims.kv_heads)?;
-    check_groups(f, "num_attention_groups", plan.dims.heads, kv_heads)?;
-    plan.layers.iter_mut().filter_map(|layer| layer.heads()).for_each(|gqa| gqa.kv_heads = kv_heads);
-    let Some(other) = f.object("attention_other_setting")? else { return Ok(()) };
-    windowed(plan, |gqa| {
-        gqa.heads = other.positive_or("num_attention_heads", fields::HEADS, gqa.heads)?;
-        gqa.kv_heads = other.positive_or("num_attention_groups", fields::HEADS, gqa.kv_heads)?;
-        gqa.key_dim = other.positive_or("head_dim", WIDTH, gqa.key_dim)?;
-        gqa.value_dim = gqa.key_dim;
-        check_groups(&other, "num_attention_groups", gqa.heads, gqa.kv_heads)
-    })
-}
-
-/// Heads and width of the index that picks the blocks a sparse layer attends to.
-fn minimax_m3(f: &Fields<'_>, plan: &mut Plan, b: &mut Builder) -> Result<(), ParseError> {
-    if let Some(sparse) = f.object("sparse_attention_config")? {
-        let heads = sparse.or("sparse_num_index_heads", fields::HEADS, 0)?;
-        let dim = sparse.or("sparse_index_dim", WIDTH, 0)?;
-        b.shape.cache_confidence = Confidence::Derived;
-        b.note(
-            "The index keys of the sparse attention layers are counted as one vector per token and layer.",
-        );
-        let indexed = plan.layers.iter_mut().filter(|layer| layer.is_sparse() && heads > 0 && dim > 0);
-        for gqa in indexed.filter_map(|layer| layer.heads()) {
-            (gqa.index_heads, gqa.index_dim) = (heads, dim);
-        }
-    }
-    b.described("This architecture");
-    Ok(())
-}
-
-fn grok(f: &Fields<'_>, plan: &mut Plan) -> Result<(), ParseError> {
-    let residual = f.flag_or("residual_moe", false)?;
-    plan.style.tied = f.flag_or("tie_word_embeddings", !residual)?;
-    if residual {
-        let width = f.need(&["intermediate_size"], WIDTH)?;
-        for layer in &mut plan.layers {
-            if let Ffn::Moe(moe) = &mut layer.ffn {
-                moe.shared_width = width;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The experts that ERNIE 4.5 VL keeps for images: the second entries of its lists.
-fn ernie_vl(f: &Fields<'_>, plan: &mut Plan) -> Result<(), ParseError> {
-    let second = |key: &str, limit, default: u64| match f.get(key) {
-        Some(serde_json::Value::Array(_)) => {
-            Ok(f.numbers(key, limit)?.and_then(|each| each.get(1).copied()).unwrap_or(0))
-        }
-        _ => Ok::<u64, ParseError>(default),
-    };
-    for layer in &mut plan.layers {
-        let Ffn::Moe(moe) = layer.ffn else { continue };
-        let width = second("moe_intermediate_size", WIDTH, 512)?;
-        let count = second("moe_num_experts", fields::EXPERTS, moe.count)?;
-        let eyes = Moe { count, width, shared_width: 0, ..moe };
-        layer.eyes = (width > 0 && count > 0).then_some((eyes, "mlp.vision_moe"));
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Zamba: Mamba layers, some of which also pass through one of few shared transformer blocks.
 
+use crate::model::hf_config::block::mamba::Mamba2;
 use crate::model::hf_config::block::names::{LLAMA, Style};
-use crate::model::hf_config::block::state::Mamba2;
 use crate::model::hf_config::builder::Builder;
 use crate::model::hf_config::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
 use crate::model::hf_config::measures::Dims;

@@ -86,6 +86,8 @@ fn every_kind_of_decoder_keeps_what_its_heads_say() {
         ("mistralai__Voxtral-Mini-3B-2507", 30 * 2 * 8 * 128 * 2),
         ("ibm-granite__granite-speech-3.3-8b", 40 * 2 * 8 * 128 * 2),
         ("baidu__ERNIE-4.5-VL-28B-A3B-PT", 28 * 2 * 4 * 128 * 2),
+        ("RecursiveSI__flint", 28 << 10),
+        ("Salesforce__ctrl", 48 * 2 * 1280 * 2),
     ] {
         assert_eq!(per_token(&super::shape(stem).layers, true), bytes, "{stem}");
     }
@@ -173,6 +175,11 @@ fn layers_keep_what_their_kind_keeps() {
         ("moonshotai__Kimi-K3", &full, 24),
         ("moonshotai__Kimi-K3", &stateful, 69),
         ("LiquidAI__LFM2.5-VL-1.6B", &full, 6),
+        ("Aleph-Alpha__Kolibri-1", &full, 10),
+        ("Aleph-Alpha__Kolibri-1", &sliding, 40),
+        ("RecursiveSI__flint", &full, 14),
+        ("RecursiveSI__flint", &sliding, 35),
+        ("PowerInfer__SmallThinker-4BA0.6B-Instruct", &full, 32),
     ] {
         assert_eq!(count(stem, is), layers, "{stem}");
     }
@@ -185,6 +192,33 @@ fn layers_keep_what_their_kind_keeps() {
     let v32 = super::shape("deepseek-ai__DeepSeek-V3.2");
     assert!(v32.layers.iter().all(|layer| layer.attention.map(|attention| attention.cache)
         == Some(CacheKind::Latent { rank: 512, rope_dim: 64, index_dim: 128 })));
+}
+
+#[test]
+fn a_hybrid_of_three_kinds_of_layer_is_one_entry() {
+    // Lara 4 Mini, by the code of its class in transformers 5.24, whose defaults these are; its publisher states no number.
+    let kinds = ["linear", "sliding", "linear", "full", "sliding"].map(|kind| format!("{kind}_attention"));
+    let config = serde_json::json!({
+        "model_type": "lara_mini", "vocab_size": 151_936, "hidden_size": 1024, "num_hidden_layers": 34, "head_dim": 128,
+        "num_attention_heads": 16, "num_key_value_heads": 4, "sliding_window": 512, "max_position_embeddings": 131_072,
+        "linear_num_key_heads": 8, "linear_num_value_heads": 16, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+        "linear_conv_kernel_dim": 4, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
+        "num_experts": 128, "num_experts_per_tok": 4,
+        "layer_types": (0..34).map(|layer| &kinds[layer % 5]).collect::<Vec<_>>(),
+    });
+    let shape = parse(config.to_string().as_bytes(), "lara").expect("a config");
+    let experts = 128 * 1024 + 128 * 3 * 1024 * 512 + 3 * 1024 * 512;
+    let (keys, values) = (8 * 128, 16 * 128);
+    let delta =
+        1024 * (2 * keys + 2 * values + 2 * 16) + 4 * (2 * keys + values) + 2 * 16 + 128 + values * 1024;
+    let attention = 1024 * 16 * 128 * 2 + 2 * 1024 * 4 * 128 + 2 * 128;
+    let layers = 34 * (2 * 1024 + experts) + 14 * delta + 20 * attention;
+    assert_eq!(shape.parameters, 151_936 * 1024 + 1024 + layers);
+    let spans = |span: Span| {
+        shape.layers.iter().filter(|layer| layer.attention.is_some_and(|kept| kept.span == span)).count()
+    };
+    let states = shape.layers.iter().filter(|layer| layer.state.is_some()).count();
+    assert_eq!((states, spans(Span::Sliding(512)), spans(Span::Full)), (14, 13, 7));
 }
 
 #[test]
