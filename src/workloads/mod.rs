@@ -44,10 +44,13 @@ pub struct Workload {
     pub facts: Facts,
 }
 
-/// Whether an object is of a kind that is read.
+/// Whether an object is of a kind that is read. What another object makes, and a pod that is on a node already, is none: it is
+/// the cluster's, as a snapshot of it has them.
 #[must_use]
 pub fn is_read(object: &Value) -> bool {
-    kinds::roles(object, &Objects(&[])).is_some()
+    let is_made = objects::items(object, "/metadata/ownerReferences").next().is_some();
+    let is_bound = text(object, "/spec/nodeName").is_some();
+    !is_made && !is_bound && kinds::roles(object, &Objects(&[])).is_some()
 }
 
 /// Whether an object is one that others are read with: a ConfigMap, a runtime, a base, a claim's template.

@@ -43,6 +43,7 @@ fn a_workload_that_runs_no_model_is_passed_over_in_silence() {
     assert_eq!(read(&json!({"apiVersion": "v1", "kind": "Service"}), &[]), []);
     assert_eq!(read(&json!({}), &[]), []);
     assert!(!is_read(&json!({"apiVersion": "batch.example/v1", "kind": "Job"})));
+    assert!(is_read(&pod(json!([]), json!({}))) && !is_read(&pod(json!([]), json!({"nodeName": "n"}))));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod docs;
 mod estimate;
 mod labels;
 mod plan;
+mod workloads;
 mod wrong_files;
 
 use std::path::Path;
