@@ -1,6 +1,6 @@
 //! Collects the tensors and layers of a model while its config is read.
 
-use super::fields::WHAT;
+use crate::model::hf_config::config::fields::WHAT;
 use crate::model::{Confidence, Layer, ModelShape, ParseError, Role, ShapeSource, Span, Split, Tensor};
 use crate::units::MAX_PARAMETERS;
 

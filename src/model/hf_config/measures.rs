@@ -1,8 +1,8 @@
 //! The measures that every decoder's config has, under its names for them.
 
 use super::builder::Builder;
-use super::fields::{Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 use crate::model::ParseError;
+use crate::model::hf_config::config::fields::{Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 
 /// The measures that every decoder has.
 #[derive(Clone, Copy, Debug)]

@@ -7,44 +7,28 @@
 //! Tensors are called as in the checkpoint, so that lists of modules left unquantised match them; the routed experts of a
 //! layer are one tensor with a count, in whose name a star stands for the expert: `model.layers.3.mlp.experts.*.up_proj.weight`.
 
-mod audio;
 mod block;
 mod builder;
-mod class_defaults;
-mod classes;
+mod config;
 mod decoder;
-mod dual;
 mod encoder;
-mod encoder_head;
-mod encoder_measures;
-mod encoder_variants;
 mod families;
-mod fields;
-mod florence;
 mod frame;
 mod irregular;
-mod json;
 mod measures;
 mod mixed;
-mod mllama;
-mod nested;
-mod omni;
 mod parts;
 mod plan;
-mod projectors;
-mod qformer;
 mod quantization;
-mod qwen_towers;
 mod rotary;
-mod seq2seq;
-mod t5;
 mod tower;
-mod vision;
 
 use serde_json::{Map, Value};
 
 use self::builder::Builder;
-use self::fields::{Fields, QUANT, WHAT};
+use self::config::fields::{Fields, QUANT, WHAT};
+use self::config::{classes, defaults, json};
+use self::tower::vision;
 use super::error::ParseError;
 use super::pattern::Every;
 use super::{Confidence, ModelShape};
@@ -105,7 +89,7 @@ fn build(
         vision::build(model_type, &root, &mut b)?;
     } else {
         let mut owned = root.owned();
-        if let Some(kv_heads) = class_defaults::complete_secondary(&mut owned, model_type) {
+        if let Some(kv_heads) = defaults::complete_secondary(&mut owned, model_type) {
             b.shape.cache_confidence = b.shape.cache_confidence.max(Confidence::Derived);
             b.shape.weights_confidence = b.shape.weights_confidence.max(Confidence::Derived);
             b.note(format!(
@@ -165,11 +149,11 @@ type Reader = fn(&str, &Fields<'_>, &mut Builder) -> Result<(), ParseError>;
 
 /// Those that are no family of a table.
 const READERS: &[(&[&str], Reader)] = &[
-    (dual::TYPES, dual::build),
+    (encoder::dual::TYPES, encoder::dual::build),
     (encoder::TYPES, encoder::build),
-    (seq2seq::TYPES, seq2seq::build),
-    (t5::TYPES, t5::build),
-    (mllama::TYPES, |_, f, b| mllama::text(f, b)),
+    (irregular::seq2seq::TYPES, irregular::seq2seq::build),
+    (irregular::t5::TYPES, irregular::t5::build),
+    (irregular::mllama::TYPES, |_, f, b| irregular::mllama::text(f, b)),
     (irregular::deepseek_v4::TYPES, |_, f, b| irregular::deepseek_v4::build(f, b)),
     (irregular::gemma::TYPES, irregular::gemma::build),
     (irregular::jetmoe::TYPES, |_, f, b| irregular::jetmoe::build(f, b)),

@@ -8,9 +8,9 @@ use super::families::family::{
     Experts as ExpertsRule, Family, Heads, Inner, Mamba2Keys, Mixer, Number, Recurrence, Shared,
 };
 use super::families::layers::{alike, sparse};
-use super::fields::{EXPERTS, FACTOR, Fields, HEADS, Limit, WIDTH};
 use super::measures::Dims;
 use super::plan::{Attends, Planned};
+use crate::model::hf_config::config::fields::{EXPERTS, FACTOR, Fields, HEADS, Limit, WIDTH};
 use crate::model::pattern::Kind;
 use crate::model::{ParseError, Span};
 

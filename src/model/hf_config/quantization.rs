@@ -1,8 +1,8 @@
 //! The quantisation of a checkpoint: `quantization_config` in all its dialects, and ModelOpt's `hf_quant_config.json`.
 
 use super::builder::Builder;
-use super::fields::{FACTOR, Fields, WIDTH};
 use super::mixed::{Mixed, Packing, Rule};
+use crate::model::hf_config::config::fields::{FACTOR, Fields, WIDTH};
 use crate::model::{Confidence, ParseError, Quantization, QuantizationGroup};
 use crate::precision::{CachePrecision, Precision};
 use crate::units::shorten;

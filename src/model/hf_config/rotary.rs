@@ -5,8 +5,8 @@
 //! long rotary scaling keeps the short table too, and the positions of images and videos (M-RoPE) have four times as many
 //! (in the logs since vLLM 0.16).
 
-use super::fields::{Fields, TOKENS, WIDTH};
-use super::nested::TEXT_KEYS;
+use crate::model::hf_config::config::fields::{Fields, TOKENS, WIDTH};
+use crate::model::hf_config::tower::TEXT_KEYS;
 use crate::model::{CacheKind, ModelShape, Span};
 
 /// Model types that rotate nothing: positions are learned, linear biases, or left to recurrent layers.

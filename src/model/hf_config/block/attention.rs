@@ -2,7 +2,7 @@
 
 use super::names::AttentionNames;
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{Fields, HEADS, WIDTH};
+use crate::model::hf_config::config::fields::{Fields, HEADS, WIDTH};
 use crate::model::hf_config::measures::Dims;
 use crate::model::{Attention, CacheKind, ParseError, Role, Span, Split};
 

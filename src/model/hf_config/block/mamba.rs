@@ -1,7 +1,7 @@
 //! Mamba's blocks, of both generations.
 
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{FACTOR, Fields, WIDTH};
+use crate::model::hf_config::config::fields::{FACTOR, Fields, WIDTH};
 use crate::model::{ParseError, Role, Split, State, StateKind};
 
 /// A Mamba-2 block.

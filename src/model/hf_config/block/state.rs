@@ -2,7 +2,7 @@
 
 use super::mamba::{Mamba1, Mamba2};
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{FACTOR, Fields, HEADS, WIDTH};
+use crate::model::hf_config::config::fields::{FACTOR, Fields, HEADS, WIDTH};
 use crate::model::{ParseError, Role, Split, State, StateKind};
 
 /// How the projections of a gated delta net are stored.

@@ -3,7 +3,7 @@
 use crate::model::hf_config::block::attention::Gqa;
 use crate::model::hf_config::block::mlp::{Ffn, Moe};
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{EXPERTS, Fields, HEADS, WIDTH};
+use crate::model::hf_config::config::fields::{EXPERTS, Fields, HEADS, WIDTH};
 use crate::model::hf_config::measures::check_groups;
 use crate::model::hf_config::plan::Plan;
 use crate::model::{Confidence, ParseError, Span};

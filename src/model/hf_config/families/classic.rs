@@ -6,7 +6,7 @@ use super::family::{
 };
 use crate::model::ParseError;
 use crate::model::hf_config::block::names::{AttentionNames, LLAMA, MlpNames, NormKind, Style};
-use crate::model::hf_config::fields::{FACTOR, Fields};
+use crate::model::hf_config::config::fields::{FACTOR, Fields};
 use crate::model::hf_config::plan::Plan;
 
 /// GPT-2's names, which its descendants share.

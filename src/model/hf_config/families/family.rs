@@ -5,7 +5,7 @@ use crate::model::hf_config::block::attention::QkNorm;
 use crate::model::hf_config::block::names::{LLAMA, Style};
 use crate::model::hf_config::block::state::DeltaForm;
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{Fields, Limit};
+use crate::model::hf_config::config::fields::{Fields, Limit};
 use crate::model::hf_config::plan::Plan;
 use crate::model::pattern::{Every, Kind};
 

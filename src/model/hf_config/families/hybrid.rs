@@ -13,7 +13,7 @@ use crate::model::hf_config::block::names::{
 };
 use crate::model::hf_config::block::state::DeltaForm;
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{FACTOR, Fields};
+use crate::model::hf_config::config::fields::{FACTOR, Fields};
 use crate::model::hf_config::plan::Plan;
 use crate::model::pattern::{Every, Kind, Place};
 

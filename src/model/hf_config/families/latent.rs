@@ -5,7 +5,7 @@ use super::family::{
 };
 use crate::model::ParseError;
 use crate::model::hf_config::block::names::{DEEPSEEK_MOE, LLAMA, Style};
-use crate::model::hf_config::fields::Fields;
+use crate::model::hf_config::config::fields::Fields;
 use crate::model::hf_config::plan::{Attends, Plan};
 
 /// DeepSeek's experts, where there are any.

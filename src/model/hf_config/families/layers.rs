@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::family::{LayerRule, Offset, Sparse};
 use crate::model::ParseError;
-use crate::model::hf_config::fields::{FACTOR, Fields, LAYERS, Limit};
+use crate::model::hf_config::config::fields::{FACTOR, Fields, LAYERS, Limit};
 use crate::model::pattern::{Every, Kind, Place};
 use crate::units::shorten;
 

@@ -3,8 +3,8 @@
 use crate::model::hf_config::block::mlp::Moe;
 use crate::model::hf_config::block::names::{LLAMA, MIXTRAL_MOE, MoeNames, Style};
 use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
 use crate::model::hf_config::decoder::next_token_layers;
-use crate::model::hf_config::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
 use crate::model::hf_config::measures::Dims;
 use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split};
 

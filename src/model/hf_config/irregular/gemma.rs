@@ -4,9 +4,11 @@ use crate::model::hf_config::block::attention::{Gqa, QkNorm};
 use crate::model::hf_config::block::mlp::{Ffn, Mlp, Moe};
 use crate::model::hf_config::block::names::{LLAMA, MlpNames, MoeNames, Style};
 use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{
+    EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH,
+};
 use crate::model::hf_config::families::family::{LayerRule, SPANS};
 use crate::model::hf_config::families::layers::kinds;
-use crate::model::hf_config::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 use crate::model::hf_config::measures::{Dims, check_groups};
 use crate::model::pattern::{Every, Kind};
 use crate::model::{Layer, ParseError, Role, Span, Split};

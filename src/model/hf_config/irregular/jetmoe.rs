@@ -2,7 +2,7 @@
 
 use crate::model::hf_config::block::names::{LLAMA, Style};
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{EXPERTS, Fields, HEADS, WIDTH};
+use crate::model::hf_config::config::fields::{EXPERTS, Fields, HEADS, WIDTH};
 use crate::model::hf_config::measures::Dims;
 use crate::model::{Attention, CacheKind, Experts, Layer, ParseError, Role, Span, Split};
 

@@ -5,7 +5,7 @@ use crate::model::hf_config::block::attention::Mla;
 use crate::model::hf_config::block::mlp::Mlp;
 use crate::model::hf_config::block::names::{LLAMA, Style};
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{EXPERTS, Fields, WIDTH};
+use crate::model::hf_config::config::fields::{EXPERTS, Fields, WIDTH};
 use crate::model::hf_config::measures::Dims;
 use crate::model::{Experts, Layer, ParseError, Role, Split};
 

@@ -4,7 +4,7 @@ use crate::model::hf_config::block::attention::Gqa;
 use crate::model::hf_config::block::mlp::{Ffn, Mlp};
 use crate::model::hf_config::block::names::{LLAMA, Style};
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{Fields, HEADS, TOKENS, WIDTH};
+use crate::model::hf_config::config::fields::{Fields, HEADS, TOKENS, WIDTH};
 use crate::model::hf_config::measures::Dims;
 use crate::model::{Layer, ParseError, Span};
 

@@ -1,7 +1,7 @@
 //! Models with recurrent layers alone that are no Mamba: RWKV and xLSTM.
 
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
+use crate::model::hf_config::config::fields::{Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 use crate::model::{Layer, ParseError, Role, Split, State, StateKind};
 
 /// The `model_type`s that are read here.

@@ -3,7 +3,7 @@
 use crate::model::hf_config::block::mamba::Mamba2;
 use crate::model::hf_config::block::names::{LLAMA, Style};
 use crate::model::hf_config::builder::Builder;
-use crate::model::hf_config::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
+use crate::model::hf_config::config::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
 use crate::model::hf_config::measures::Dims;
 use crate::model::{Attention, CacheKind, Layer, ParseError, Role, Span, Split, State, StateKind};
 

@@ -92,7 +92,7 @@ fn every_real_config_is_consistent() {
         assert!(shape.parameters <= MAX_PARAMETERS, "{stem}");
         assert!(shape.hidden_size > 0 && shape.vocabulary > 0, "{stem}");
         let own = shape.architecture.as_str();
-        let encoder = encoder::TYPES.contains(&own) || dual::TYPES.contains(&own);
+        let encoder = encoder::TYPES.contains(&own) || encoder::dual::TYPES.contains(&own);
         assert_eq!(shape.layers.is_empty(), encoder, "{stem}");
         for (index, layer) in shape.layers.iter().enumerate() {
             let index = u32::try_from(index).expect("few layers");

@@ -1,12 +1,12 @@
 //! Florence-2: a DaViT tower, whose blocks attend over windows and over channels, before BART.
 
-use super::builder::Builder;
-use super::fields::{FACTOR, Fields, LAYERS, WIDTH};
-use super::tower::project;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, LAYERS, WIDTH};
+use crate::model::hf_config::tower::transformer::project;
 use crate::model::{ParseError, Role, Split};
 
 /// The tower and the projector.
-pub(super) fn build(f: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
+pub(crate) fn build(f: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
     let key = if f.has("dim_embed") { "dim_embed" } else { "embed_dim" };
     let widths = f.numbers(key, WIDTH)?.unwrap_or_else(|| vec![128, 256, 512, 1024]);
     let depths = f.numbers("depths", LAYERS)?.unwrap_or_else(|| vec![1, 1, 9, 1]);

@@ -1,14 +1,14 @@
 //! Models that hear: audio towers, and what leads from them to the text model.
 
-use super::builder::Builder;
-use super::fields::{FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
-use super::qformer;
-use super::seq2seq::audio_encoder;
-use super::tower::project;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, HEADS, LAYERS, TOKENS, WIDTH};
+use crate::model::hf_config::irregular::seq2seq::audio_encoder;
+use crate::model::hf_config::tower::qformer;
+use crate::model::hf_config::tower::transformer::project;
 use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &[
+pub(crate) const TYPES: &[&str] = &[
     "qwen2_audio",
     "voxtral",
     "ultravox",
@@ -20,7 +20,7 @@ pub(super) const TYPES: &[&str] = &[
 ];
 
 /// The tower and the projector of one.
-pub(super) fn build(
+pub(crate) fn build(
     model_type: &str,
     f: &Fields<'_>,
     b: &mut Builder,
@@ -70,7 +70,7 @@ pub(super) fn build(
 }
 
 /// The encoder of Qwen3-Omni and Qwen3-ASR: three convolutions over the spectrum, then Whisper's layers. Yields its width.
-pub(super) fn convolved_encoder(f: &Fields<'_>, b: &mut Builder, prefix: &str) -> Result<u64, ParseError> {
+pub(crate) fn convolved_encoder(f: &Fields<'_>, b: &mut Builder, prefix: &str) -> Result<u64, ParseError> {
     let hidden = f.need(&["d_model"], WIDTH)?;
     let layers = f.need(&["encoder_layers", "num_hidden_layers"], LAYERS)?;
     let width = f.need(&["encoder_ffn_dim"], WIDTH)?;

@@ -10,14 +10,14 @@ use crate::model::content::{Content, not_it};
 use crate::units::shorten;
 
 /// The largest file that is read; real ones are below 200 KiB.
-pub(super) const MAX_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 /// The deepest nesting that is read; real ones stay below 8.
 const MAX_DEPTH: usize = 64;
 /// The most values that are read: those of a classifier of 22,000 classes, which has two tables of them, are some 44,000.
 const MAX_VALUES: usize = 100_000;
 
 /// The JSON object in `bytes`; `what` is what to call it in messages.
-pub(super) fn object(bytes: &[u8], what: &'static str) -> Result<Map<String, Value>, ParseError> {
+pub(crate) fn object(bytes: &[u8], what: &'static str) -> Result<Map<String, Value>, ParseError> {
     if bytes.len() > MAX_BYTES {
         return Err(ParseError::TooLarge {
             what,
@@ -57,7 +57,7 @@ pub(super) fn object(bytes: &[u8], what: &'static str) -> Result<Map<String, Val
 }
 
 /// What a value is, in words.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

@@ -1,12 +1,12 @@
 //! What stands on top of an encoder: it depends on the class that the config names.
 
-use super::builder::Builder;
-use super::fields::{Fields, VOCABULARY};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{Fields, VOCABULARY};
 use crate::model::{ParseError, Role, Split};
 
 /// What an encoder's class yields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Task {
+pub(crate) enum Task {
     /// The stream itself, or one vector of it: embeddings.
     Features,
     /// The token at a masked position; the output matrix is the embedding.
@@ -21,7 +21,7 @@ pub(super) enum Task {
 
 impl Task {
     /// What the config's class says; features where it names none.
-    pub(super) fn read(f: &Fields<'_>) -> Result<Self, ParseError> {
+    pub(crate) fn read(f: &Fields<'_>) -> Result<Self, ParseError> {
         let architectures = f.texts("architectures")?.unwrap_or_default();
         let ends = |suffix: &str| architectures.iter().any(|name| name.ends_with(suffix));
         Ok(if ends("ForSequenceClassification") {
@@ -53,7 +53,7 @@ fn labels(f: &Fields<'_>) -> Result<u64, ParseError> {
 
 /// Families that agree on what stands on top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pooled {
+pub(crate) enum Pooled {
     /// A pooler for features and sequences, one matrix to the labels.
     Bert,
     /// A pooler for features, a head of two matrices for sequences.
@@ -75,7 +75,7 @@ pub(super) enum Pooled {
 }
 
 /// Adds it; `hidden`, `embedding` and `vocabulary` are the encoder's.
-pub(super) fn build(
+pub(crate) fn build(
     family: Pooled,
     task: Task,
     b: &mut Builder,

@@ -1,13 +1,13 @@
 //! Encoders whose layers are not BERT's: shared layers, rotary positions, gates, disentangled attention.
 
-use super::builder::Builder;
-use super::encoder_head::{self, Pooled, Task};
-use super::encoder_measures::Measures;
-use super::fields::{EXPERTS, FACTOR, Fields, LAYERS, TOKENS, WIDTH};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{EXPERTS, FACTOR, Fields, LAYERS, TOKENS, WIDTH};
+use crate::model::hf_config::encoder::head::{self, Pooled, Task};
+use crate::model::hf_config::encoder::measures::Measures;
 use crate::model::{Experts, ParseError, Role, Split};
 
 /// DistilBERT.
-pub(super) fn distilbert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn distilbert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, width, vocabulary, .. } = Measures::read(f, b)?;
     let positions = f.need(&["max_position_embeddings"], WIDTH)?;
     b.end_layers();
@@ -27,12 +27,12 @@ pub(super) fn distilbert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseErr
         b.norm("output_layer_norm", hidden, true);
     }
     b.end_layers();
-    encoder_head::build(Pooled::Distil, Task::read(f)?, b, (hidden, hidden, vocabulary));
+    head::build(Pooled::Distil, Task::read(f)?, b, (hidden, hidden, vocabulary));
     Ok(())
 }
 
 /// ALBERT: one group of layers, passed again and again.
-pub(super) fn albert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn albert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, width, vocabulary, .. } = Measures::read(f, b)?;
     let embedding = f.positive_or("embedding_size", WIDTH, 128)?;
     let positions = f.need(&["max_position_embeddings"], WIDTH)?;
@@ -62,12 +62,12 @@ pub(super) fn albert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> 
         }
     }
     b.end_layers();
-    encoder_head::build(Pooled::Albert, Task::read(f)?, b, (hidden, embedding, vocabulary));
+    head::build(Pooled::Albert, Task::read(f)?, b, (hidden, embedding, vocabulary));
     Ok(())
 }
 
 /// DeBERTa, and its second and third version: content and position attend separately.
-pub(super) fn deberta(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn deberta(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, width, vocabulary, .. } = Measures::read(f, b)?;
     let embedding = f.positive_or("embedding_size", WIDTH, hidden)?;
     let positions = f.need(&["max_position_embeddings"], WIDTH)?;
@@ -144,12 +144,12 @@ pub(super) fn deberta(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Resu
         b.norm("output.LayerNorm", hidden, true);
     }
     b.end_layers();
-    encoder_head::build(Pooled::Deberta, Task::read(f)?, b, (hidden, embedding, vocabulary));
+    head::build(Pooled::Deberta, Task::read(f)?, b, (hidden, embedding, vocabulary));
     Ok(())
 }
 
 /// ModernBERT: gated MLPs and rotary positions.
-pub(super) fn modernbert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn modernbert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, width, vocabulary, .. } = Measures::read(f, b)?;
     let attention_bias = f.flag_or("attention_bias", false)?;
     let mlp_bias = f.flag_or("mlp_bias", false)?;
@@ -170,15 +170,16 @@ pub(super) fn modernbert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseErr
     }
     b.end_layers();
     b.norm("model.final_norm", hidden, norm_bias);
-    encoder_head::build(Pooled::Modern, Task::read(f)?, b, (hidden, hidden, vocabulary));
+    head::build(Pooled::Modern, Task::read(f)?, b, (hidden, hidden, vocabulary));
     Ok(())
 }
 
 /// EuroBERT: a Llama that looks both ways.
-pub(super) fn eurobert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn eurobert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, heads, width, vocabulary } = Measures::read(f, b)?;
-    let kv_heads = f.positive_or("num_key_value_heads", super::fields::HEADS, heads)?;
-    super::measures::check_groups(f, "num_key_value_heads", heads, kv_heads)?;
+    let kv_heads =
+        f.positive_or("num_key_value_heads", crate::model::hf_config::config::fields::HEADS, heads)?;
+    crate::model::hf_config::measures::check_groups(f, "num_key_value_heads", heads, kv_heads)?;
     let dim = f.positive_or("head_dim", WIDTH, (hidden / heads).max(1))?;
     let bias = f.flag_or("attention_bias", false)?;
     let kv = Split::KeyValueHeads(kv_heads);
@@ -208,7 +209,7 @@ pub(super) fn eurobert(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError
             b.shape.tied_embeddings = false;
             b.linear("classifier", Role::OutputHead, (labels, hidden), Split::Replicated, true);
         }
-        task => encoder_head::build(Pooled::Plain, task, b, (hidden, hidden, vocabulary)),
+        task => head::build(Pooled::Plain, task, b, (hidden, hidden, vocabulary)),
     }
     Ok(())
 }
@@ -227,7 +228,7 @@ fn gated_mlp(
 }
 
 /// Nomic's BERT: rotary positions and gated MLPs without biases; every second MLP a mixture of experts in its second version.
-pub(super) fn nomic(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn nomic(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, width, vocabulary, .. } = Measures::read(f, b)?;
     let types = f.or("type_vocab_size", FACTOR, 2)?;
     let qkv_bias = f.flag("qkv_proj_bias")?.or(f.flag("attention_bias")?).unwrap_or(false);
@@ -264,12 +265,12 @@ pub(super) fn nomic(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
         }
     }
     b.end_layers();
-    encoder_head::build(Pooled::Plain, Task::read(f)?, b, (hidden, hidden, vocabulary));
+    head::build(Pooled::Plain, Task::read(f)?, b, (hidden, hidden, vocabulary));
     Ok(())
 }
 
 /// GTE's encoder ("new"): rotary positions, and gated MLPs of which only the last matrix has a bias.
-pub(super) fn gte(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn gte(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, width, vocabulary, .. } = Measures::read(f, b)?;
     let types = f.or("type_vocab_size", FACTOR, u64::from(model_type == "gte"))?;
     b.end_layers();
@@ -291,16 +292,16 @@ pub(super) fn gte(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(
     b.end_layers();
     match Task::read(f)? {
         Task::Features if f.flag_or("add_pooling_layer", false)? => {
-            encoder_head::build(Pooled::Bert, Task::Features, b, (hidden, hidden, vocabulary));
+            head::build(Pooled::Bert, Task::Features, b, (hidden, hidden, vocabulary));
         }
         Task::Features => {}
-        task => encoder_head::build(Pooled::Bert, task, b, (hidden, hidden, vocabulary)),
+        task => head::build(Pooled::Bert, task, b, (hidden, hidden, vocabulary)),
     }
     Ok(())
 }
 
 /// Jina's second embeddings: no table of positions, gated MLPs.
-pub(super) fn jina_v2(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn jina_v2(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, width, vocabulary, .. } = Measures::read(f, b)?;
     let types = f.or("type_vocab_size", FACTOR, 2)?;
     let kind = f.text("feed_forward_type")?.unwrap_or("original");
@@ -335,12 +336,12 @@ pub(super) fn jina_v2(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError>
         b.norm("mlp.layernorm", hidden, true);
     }
     b.end_layers();
-    encoder_head::build(Pooled::Bert, Task::read(f)?, b, (hidden, hidden, vocabulary));
+    head::build(Pooled::Bert, Task::read(f)?, b, (hidden, hidden, vocabulary));
     Ok(())
 }
 
 /// Jina's third embeddings: XLM-RoBERTa with rotary positions, and an adapter of low rank for every task.
-pub(super) fn jina_v3(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn jina_v3(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let Measures { hidden, layers, width, vocabulary, .. } = Measures::read(f, b)?;
     let types = f.or("type_vocab_size", FACTOR, 1)?;
     let tasks =
@@ -375,6 +376,6 @@ pub(super) fn jina_v3(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError>
     }
     b.end_layers();
     adapter(b, "pooler.dense", (hidden, hidden));
-    encoder_head::build(Pooled::Roberta, Task::read(f)?, b, (hidden, hidden, vocabulary));
+    head::build(Pooled::Roberta, Task::read(f)?, b, (hidden, hidden, vocabulary));
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
-use super::fields::Owned;
+use crate::model::hf_config::config::fields::Owned;
 
 /// The fields that a model's own config may leave out too. The measures of a model are never guessed: a config without
 /// them is refused.
@@ -40,24 +40,24 @@ fn of(model_type: &str) -> Option<&'static Map<String, Value>> {
 }
 
 /// Every `model_type` that has defaults.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     all().keys().map(String::as_str)
 }
 
 /// The `model_type` of what a class nests under `key` (`text_config`, `vision_config`), where the config does not say.
-pub(super) fn nested_type(model_type: &str, key: &str) -> Option<&'static str> {
+pub(crate) fn nested_type(model_type: &str, key: &str) -> Option<&'static str> {
     of(model_type)?.get(key).and_then(Value::as_str)
 }
 
 /// Completes a nested config with all the defaults of its class. A field that is null is not left out: it is none.
-pub(super) fn complete(owned: &mut Owned, model_type: &str) {
+pub(crate) fn complete(owned: &mut Owned, model_type: &str) {
     for (key, value) in of(model_type).into_iter().flatten().filter(|(key, _)| !key.ends_with("_config")) {
         owned.insert_absent(key, value);
     }
 }
 
 /// Completes a model's own config with those of its class that are no measures. Returns how many key-value heads it was given.
-pub(super) fn complete_secondary(owned: &mut Owned, model_type: &str) -> Option<u64> {
+pub(crate) fn complete_secondary(owned: &mut Owned, model_type: &str) -> Option<u64> {
     let defaults = of(model_type)?;
     for key in SECONDARY {
         if let Some(value) = defaults.get(*key) {

@@ -1,13 +1,13 @@
 //! Families that describe their tower by its `model_type`: what leads from it to the text model.
 
-use super::builder::Builder;
-use super::fields::{FACTOR, Fields, LAYERS, VOCABULARY, WIDTH};
-use super::qformer;
-use super::tower::{Tower, project};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, LAYERS, VOCABULARY, WIDTH};
+use crate::model::hf_config::tower::qformer;
+use crate::model::hf_config::tower::transformer::{Tower, project};
 use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &[
+pub(crate) const TYPES: &[&str] = &[
     "paligemma",
     "aya_vision",
     "cohere2_vision",
@@ -34,7 +34,7 @@ pub(super) const TYPES: &[&str] = &[
 ];
 
 /// A tower of a `model_type` that transformers knows by itself; the usual form where it is not known.
-pub(super) fn typed(vision: &Fields<'_>, b: &mut Builder, module: &str) -> Result<Tower, ParseError> {
+pub(crate) fn typed(vision: &Fields<'_>, b: &mut Builder, module: &str) -> Result<Tower, ParseError> {
     let usual = Tower::usual(vision)?;
     let kind = vision.text("model_type")?.unwrap_or_default();
     let tower = match kind {
@@ -42,7 +42,7 @@ pub(super) fn typed(vision: &Fields<'_>, b: &mut Builder, module: &str) -> Resul
             Tower { positions: usual.positions + 1, class: true, patch_bias: false, outer_norms: 2, ..usual }
         }
         "pixtral" => {
-            let heads = super::tower::tower_heads(vision, 16)?;
+            let heads = crate::model::hf_config::tower::transformer::tower_heads(vision, 16)?;
             Tower {
                 positions: 0,
                 gated: true,
@@ -87,7 +87,7 @@ pub(super) fn typed(vision: &Fields<'_>, b: &mut Builder, module: &str) -> Resul
 }
 
 /// SigLIP's pooling head: one learned query that attends to the patches, and an MLP.
-pub(super) fn attention_pool(b: &mut Builder, module: &str, own: u64, width: u64) {
+pub(crate) fn attention_pool(b: &mut Builder, module: &str, own: u64, width: u64) {
     let name = |part: &str| format!("{module}.head.{part}");
     let vision = |b: &mut Builder, part: &str, shape: (u64, u64), bias: bool| {
         b.linear(&name(part), Role::Vision, shape, Split::Replicated, bias);
@@ -102,7 +102,7 @@ pub(super) fn attention_pool(b: &mut Builder, module: &str, own: u64, width: u64
 
 /// The tower and the projector of one.
 #[allow(clippy::too_many_lines)] // one arm per family
-pub(super) fn build(
+pub(crate) fn build(
     model_type: &str,
     f: &Fields<'_>,
     vision: &Fields<'_>,

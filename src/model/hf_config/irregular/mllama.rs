@@ -1,16 +1,16 @@
 //! Llama 3.2 Vision: cross-attention layers among the decoder's, and a tower of two stages.
 
-use super::block::attention::{Gqa, QkNorm};
-use super::block::mlp::{Ffn, Mlp};
-use super::block::names::{AttentionNames, LLAMA, Style};
-use super::builder::Builder;
-use super::fields::{FACTOR, Fields, LAYERS, WIDTH};
-use super::measures::Dims;
-use super::tower::{Tower, project};
+use crate::model::hf_config::block::attention::{Gqa, QkNorm};
+use crate::model::hf_config::block::mlp::{Ffn, Mlp};
+use crate::model::hf_config::block::names::{AttentionNames, LLAMA, Style};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, LAYERS, WIDTH};
+use crate::model::hf_config::measures::Dims;
+use crate::model::hf_config::tower::transformer::{Tower, project};
 use crate::model::{Layer, ParseError, Role, Span, Split, State, StateKind};
 
 /// The `model_type`s of text models that are read here.
-pub(super) const TYPES: &[&str] = &["mllama_text_model"];
+pub(crate) const TYPES: &[&str] = &["mllama_text_model"];
 
 /// Rows of the embedding beyond the vocabulary, for the image token and its like.
 const EXTRA_TOKENS: u64 = 8;
@@ -19,7 +19,7 @@ const EXTRA_TOKENS: u64 = 8;
 const IMAGE_TOKENS: u64 = 4 * 1601;
 
 /// The decoder.
-pub(super) fn text(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn text(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let dims = Dims::read(f, b)?;
     let style = Style { tied: f.flag_or("tie_word_embeddings", false)?, ..LLAMA };
     let crossed = f.numbers("cross_attention_layers", LAYERS)?.unwrap_or_default();
@@ -57,7 +57,7 @@ pub(super) fn text(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
 }
 
 /// The tower and the projector.
-pub(super) fn vision(f: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
+pub(crate) fn vision(f: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
     let mut tower = Tower::usual(f)?;
     let own = tower.hidden;
     let tiles = f.positive_or("max_num_tiles", FACTOR, 4)?;

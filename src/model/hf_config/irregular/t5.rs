@@ -1,12 +1,14 @@
 //! T5 and its descendants: relative positions, keys and values of a width of their own.
 
-use super::block::attention::Gqa;
-use super::builder::Builder;
-use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
+use crate::model::hf_config::block::attention::Gqa;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{
+    EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH,
+};
 use crate::model::{Experts, Layer, ParseError, Role, Span, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["t5", "mt5", "umt5", "longt5", "switch_transformers"];
+pub(crate) const TYPES: &[&str] = &["t5", "mt5", "umt5", "longt5", "switch_transformers"];
 
 /// Tokens that T5 was trained on, where the config does not say.
 const TRAINED: u64 = 512;
@@ -84,7 +86,7 @@ impl Measures {
 }
 
 /// The encoder and the decoder of a T5 config.
-pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let measures = Measures::read(model_type, f)?;
     let Measures { hidden, heads, dim, .. } = measures;
     let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;

@@ -1,12 +1,14 @@
 //! Encoders with a decoder that attends to them, after BART: translation, summaries, and Whisper for speech.
 
-use super::block::attention::Gqa;
-use super::builder::Builder;
-use super::fields::{EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
+use crate::model::hf_config::block::attention::Gqa;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{
+    EXPERTS, FACTOR, Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH,
+};
 use crate::model::{Experts, Layer, ParseError, Role, Span, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &[
+pub(crate) const TYPES: &[&str] = &[
     "bart",
     "mbart",
     "pegasus",
@@ -130,7 +132,7 @@ impl Side {
 }
 
 /// The encoder and the decoder of a config after BART, with the cache of both attentions.
-pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let family = Family::of(model_type);
     let hidden = f.need(&["d_model"], WIDTH)?;
     let heads = f.need(&["decoder_attention_heads", "num_attention_heads"], HEADS)?;
@@ -231,12 +233,12 @@ fn text_encoder(
 }
 
 /// An audio encoder as Whisper has it; also the tower of Qwen2-Audio, Voxtral and Ultravox.
-pub(super) fn audio_encoder(f: &Fields<'_>, b: &mut Builder, prefix: &str) -> Result<u64, ParseError> {
+pub(crate) fn audio_encoder(f: &Fields<'_>, b: &mut Builder, prefix: &str) -> Result<u64, ParseError> {
     audio_tower(f, b, prefix, true)
 }
 
 /// The same; whether its positions are a table in the checkpoint.
-pub(super) fn audio_tower(
+pub(crate) fn audio_tower(
     f: &Fields<'_>,
     b: &mut Builder,
     prefix: &str,

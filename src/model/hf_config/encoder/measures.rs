@@ -1,22 +1,22 @@
 //! The measures that every encoder's config has, under its names for them.
 
-use super::builder::Builder;
-use super::fields::{Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 use crate::model::ParseError;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{Fields, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH};
 
 /// The measures of an encoder.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Measures {
-    pub(super) hidden: u64,
-    pub(super) layers: u64,
-    pub(super) heads: u64,
-    pub(super) width: u64,
-    pub(super) vocabulary: u64,
+pub(crate) struct Measures {
+    pub(crate) hidden: u64,
+    pub(crate) layers: u64,
+    pub(crate) heads: u64,
+    pub(crate) width: u64,
+    pub(crate) vocabulary: u64,
 }
 
 impl Measures {
     /// Reads them, and writes what of them the shape holds.
-    pub(super) fn read(f: &Fields<'_>, b: &mut Builder) -> Result<Self, ParseError> {
+    pub(crate) fn read(f: &Fields<'_>, b: &mut Builder) -> Result<Self, ParseError> {
         let hidden = f.need(&["hidden_size", "dim", "n_embd", "d_model"], WIDTH)?;
         let heads = f.need(&["num_attention_heads", "n_heads", "n_head"], HEADS)?;
         let widths = ["intermediate_size", "hidden_dim", "n_inner", "ffn_dim"];

@@ -1,15 +1,20 @@
 //! Models that see or hear: a text model, a tower, and a projector between them.
 
-use super::builder::Builder;
-use super::fields::{FACTOR, Fields, WIDTH};
-use super::mllama;
-use super::nested::{TEXT_KEYS, text};
-use super::tower::{Tower, project, tower_heads};
-use super::{audio, class_defaults, florence, omni, projectors, qwen_towers};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::defaults;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, WIDTH};
+use crate::model::hf_config::irregular::mllama;
+use crate::model::hf_config::tower::audio;
+use crate::model::hf_config::tower::florence;
+use crate::model::hf_config::tower::nested::{TEXT_KEYS, text};
+use crate::model::hf_config::tower::omni;
+use crate::model::hf_config::tower::projectors;
+use crate::model::hf_config::tower::qwen;
+use crate::model::hf_config::tower::transformer::{Tower, project, tower_heads};
 use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &[
+pub(crate) const TYPES: &[&str] = &[
     "qwen2_vl",
     "qwen2_5_vl",
     "qwen3_vl",
@@ -45,7 +50,7 @@ pub(super) const TYPES: &[&str] = &[
 ];
 
 /// Whether the config is one of a tower with a text model.
-pub(super) fn knows(model_type: &str, f: &Fields<'_>) -> bool {
+pub(crate) fn knows(model_type: &str, f: &Fields<'_>) -> bool {
     let nested = TEXT_KEYS.iter().any(|key| f.has(key));
     // These names also stand for the text model alone.
     let needs_nesting = matches!(model_type, "llama4" | "ministral3" | "step3p7");
@@ -70,7 +75,7 @@ fn prefixes(model_type: &str, flat: bool) -> (&'static str, Option<&'static str>
 }
 
 /// The text model, the tower and the projector of a config.
-pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let model_type = if model_type == "ernie4_5_moe_vl" { "ernie4_5_vl_moe" } else { model_type };
     if omni::TYPES.contains(&model_type) {
         return omni::build(model_type, f, b);
@@ -96,11 +101,11 @@ pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
     };
     // As for the text model: what is not there has the default of its class.
     let class = f.object("vision_config")?.map(|vision| vision.text("model_type")).transpose()?.flatten();
-    if let Some(class) = class.or(class_defaults::nested_type(model_type, "vision_config")) {
+    if let Some(class) = class.or(defaults::nested_type(model_type, "vision_config")) {
         owned.insert_absent("model_type", &serde_json::Value::from(class));
         // Qwen2's towers are read by whichever of two spellings is there.
         if !model_type.starts_with("qwen2") {
-            class_defaults::complete(&mut owned, class);
+            defaults::complete(&mut owned, class);
         }
     }
     let vision = owned.fields();
@@ -156,7 +161,7 @@ fn deepseek_vl2(f: &Fields<'_>, vision: &Fields<'_>, b: &mut Builder, hidden: u6
     let tower = Tower {
         hidden: own,
         width,
-        layers: vision.positive_or("layers", super::fields::LAYERS, 27)?,
+        layers: vision.positive_or("layers", crate::model::hf_config::config::fields::LAYERS, 27)?,
         patch: 3 * side * side,
         positions: (grid * grid).min(1 << 20),
         patch_bias: true,
@@ -199,10 +204,10 @@ fn tower(
     let own = tower.hidden;
     match model_type {
         "qwen2_vl" | "qwen2_5_vl" | "exaone4_5" => {
-            return qwen_towers::qwen2(vision, b, hidden, model_type != "qwen2_vl");
+            return qwen::qwen2(vision, b, hidden, model_type != "qwen2_vl");
         }
         "qwen3_vl" | "qwen3_vl_moe" | "qwen3_5" | "qwen3_5_moe" => {
-            return qwen_towers::qwen3(vision, b, hidden);
+            return qwen::qwen3(vision, b, hidden);
         }
         "internvl_chat" | "internvl" => {
             tower.positions += 1;
@@ -286,7 +291,8 @@ fn gemma3n(f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     for (kind, parameters, default, config) in towers {
         let Some(config) = config else { continue };
         let own = config.positive_or("hidden_size", WIDTH, default)?;
-        let marks = config.positive_or("vocab_size", super::fields::VOCABULARY, 128)?;
+        let marks =
+            config.positive_or("vocab_size", crate::model::hf_config::config::fields::VOCABULARY, 128)?;
         b.matrices(&format!("model.{kind}_tower"), Role::Vision, 1, parameters, 1, Split::Replicated);
         project(b, &format!("model.embed_{kind}.embedding"), (marks, own), false);
         project(b, &format!("model.embed_{kind}.embedding_projection"), (hidden, own), false);
@@ -464,7 +470,7 @@ fn gemma4(
     project(b, "model.embed_vision.embedding_projection", (hidden, own), false);
     let Some(audio) = f.object("audio_config")? else { return Ok(()) };
     let width = audio.need(&["hidden_size"], WIDTH)?;
-    let layers = audio.need(&["num_hidden_layers"], super::fields::LAYERS)?;
+    let layers = audio.need(&["num_hidden_layers"], crate::model::hf_config::config::fields::LAYERS)?;
     let kernel = audio.positive_or("conv_kernel_size", FACTOR, 5)?;
     let out = audio.positive_or("output_proj_dims", WIDTH, hidden)?;
     for layer in 0..layers {

@@ -1,12 +1,12 @@
 //! The vision towers of the Qwen models, which others have taken over.
 
-use super::builder::Builder;
-use super::fields::{FACTOR, Fields, WIDTH};
-use super::tower::{Tower, project, tower_heads};
 use crate::model::ParseError;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, WIDTH};
+use crate::model::hf_config::tower::transformer::{Tower, project, tower_heads};
 
 /// The tower and the merger of Qwen2-VL and Qwen2.5-VL; the latter's is gated.
-pub(super) fn qwen2(
+pub(crate) fn qwen2(
     vision: &Fields<'_>,
     b: &mut Builder,
     hidden: u64,
@@ -47,7 +47,7 @@ pub(super) fn qwen2(
 }
 
 /// The tower of Qwen3-VL: learned positions, and features of several blocks that go deep into the text model.
-pub(super) fn qwen3(vision: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
+pub(crate) fn qwen3(vision: &Fields<'_>, b: &mut Builder, hidden: u64) -> Result<(), ParseError> {
     let mut tower = Tower::usual(vision)?;
     let own = tower.hidden;
     let out = vision.positive_or("out_hidden_size", WIDTH, hidden)?;

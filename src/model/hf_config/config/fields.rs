@@ -2,44 +2,44 @@
 
 use serde_json::{Map, Value};
 
-use super::json::kind;
 use crate::model::ParseError;
+use crate::model::hf_config::config::json::kind;
 use crate::units::shorten;
 
 /// What ModelOpt's file is called in messages.
-pub(super) const QUANT: &str = "hf_quant_config.json";
+pub(crate) const QUANT: &str = "hf_quant_config.json";
 
 /// What is read, for messages.
-pub(super) const WHAT: &str = "config.json";
+pub(crate) const WHAT: &str = "config.json";
 
 /// The largest value of a kind of field that is believed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limit {
+pub(crate) struct Limit {
     most: u64,
     of: &'static str,
 }
 
 /// Layers.
-pub(super) const LAYERS: Limit = Limit { most: 10_000, of: "layers" };
+pub(crate) const LAYERS: Limit = Limit { most: 10_000, of: "layers" };
 /// Routed or shared experts.
-pub(super) const EXPERTS: Limit = Limit { most: 100_000, of: "experts" };
+pub(crate) const EXPERTS: Limit = Limit { most: 100_000, of: "experts" };
 /// Attention heads.
-pub(super) const HEADS: Limit = Limit { most: 1 << 16, of: "heads" };
+pub(crate) const HEADS: Limit = Limit { most: 1 << 16, of: "heads" };
 /// Widths of layers and heads.
-pub(super) const WIDTH: Limit = Limit { most: 1 << 24, of: "features" };
+pub(crate) const WIDTH: Limit = Limit { most: 1 << 24, of: "features" };
 /// Rows of an embedding.
-pub(super) const VOCABULARY: Limit = Limit { most: 1 << 26, of: "vocabulary entries" };
+pub(crate) const VOCABULARY: Limit = Limit { most: 1 << 26, of: "vocabulary entries" };
 /// Tokens of a context or a window.
-pub(super) const TOKENS: Limit = Limit { most: 1 << 40, of: "tokens" };
+pub(crate) const TOKENS: Limit = Limit { most: 1 << 40, of: "tokens" };
 /// Small factors: periods, patch sizes, kernel taps.
-pub(super) const FACTOR: Limit = Limit { most: 1 << 16, of: "units" };
+pub(crate) const FACTOR: Limit = Limit { most: 1 << 16, of: "units" };
 
 /// The longest list that is read from a field.
 const LONGEST_LIST: usize = 10_000;
 
 /// One JSON object of a config, and where it stands in the file.
 #[derive(Clone, Debug)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     map: &'a Map<String, Value>,
     path: String,
     what: &'static str,
@@ -47,22 +47,22 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The whole file, and what to call it.
-    pub(super) fn root(map: &'a Map<String, Value>, what: &'static str) -> Self {
+    pub(crate) fn root(map: &'a Map<String, Value>, what: &'static str) -> Self {
         Self { map, path: String::new(), what }
     }
 
     /// An object that stands at `path` of the file, such as `text_config.`.
-    pub(super) fn at(map: &'a Map<String, Value>, path: String) -> Self {
+    pub(crate) fn at(map: &'a Map<String, Value>, path: String) -> Self {
         Self { map, path, what: WHAT }
     }
 
     /// A copy, to be completed with defaults.
-    pub(super) fn owned(&self) -> Owned {
+    pub(crate) fn owned(&self) -> Owned {
         Owned::new(self.map.clone(), self.path.clone())
     }
 
     /// An error about a field.
-    pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> ParseError {
+    pub(crate) fn error(&self, key: &str, problem: impl Into<String>) -> ParseError {
         ParseError::Field {
             what: self.what,
             field: format!("{}{}", self.path, shorten(key)),
@@ -71,27 +71,27 @@ impl<'a> Fields<'a> {
     }
 
     /// The names of the fields.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.map.keys().map(String::as_str)
     }
 
     /// Whether the field is there and not null.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
 
     /// The field's value; null is the same as absent.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// A whole number from 0 to the limit.
-    pub(super) fn number(&self, key: &str, limit: Limit) -> Result<Option<u64>, ParseError> {
+    pub(crate) fn number(&self, key: &str, limit: Limit) -> Result<Option<u64>, ParseError> {
         self.get(key).map(|value| self.whole(key, value, limit)).transpose()
     }
 
     /// The first of several spellings of one number that is there.
-    pub(super) fn any(&self, keys: &[&str], limit: Limit) -> Result<Option<u64>, ParseError> {
+    pub(crate) fn any(&self, keys: &[&str], limit: Limit) -> Result<Option<u64>, ParseError> {
         match keys.iter().find(|key| self.has(key)) {
             Some(key) => self.number(key, limit),
             None => Ok(None),
@@ -99,7 +99,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The same, which must be there and at least 1.
-    pub(super) fn need(&self, keys: &[&str], limit: Limit) -> Result<u64, ParseError> {
+    pub(crate) fn need(&self, keys: &[&str], limit: Limit) -> Result<u64, ParseError> {
         match (self.any(keys, limit)?, keys.iter().find(|key| self.has(key)).or(keys.first())) {
             (Some(0), Some(key)) => {
                 Err(self.error(key, format!("is 0; write a whole number from 1 to {}", limit.most)))
@@ -112,17 +112,17 @@ impl<'a> Fields<'a> {
     }
 
     /// The number, or `default` where it is absent.
-    pub(super) fn or(&self, key: &str, limit: Limit, default: u64) -> Result<u64, ParseError> {
+    pub(crate) fn or(&self, key: &str, limit: Limit, default: u64) -> Result<u64, ParseError> {
         Ok(self.number(key, limit)?.unwrap_or(default))
     }
 
     /// The number, which must be at least 1 where it is there.
-    pub(super) fn positive_or(&self, key: &str, limit: Limit, default: u64) -> Result<u64, ParseError> {
+    pub(crate) fn positive_or(&self, key: &str, limit: Limit, default: u64) -> Result<u64, ParseError> {
         if self.has(key) { self.need(&[key], limit) } else { Ok(default) }
     }
 
     /// So many times the number, which may be a fraction such as 3.7362; rounded down.
-    pub(super) fn times(&self, key: &str, factor: u64) -> Result<Option<u64>, ParseError> {
+    pub(crate) fn times(&self, key: &str, factor: u64) -> Result<Option<u64>, ParseError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let problem =
             || self.error(key, format!("is {}; write a number from 0 to {}", quoted(value), FACTOR.most));
@@ -142,7 +142,7 @@ impl<'a> Fields<'a> {
     }
 
     /// True or false.
-    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ParseError> {
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, ParseError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -153,12 +153,12 @@ impl<'a> Fields<'a> {
     }
 
     /// True or false, or `default` where it is absent.
-    pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool, ParseError> {
+    pub(crate) fn flag_or(&self, key: &str, default: bool) -> Result<bool, ParseError> {
         Ok(self.flag(key)?.unwrap_or(default))
     }
 
     /// A string.
-    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, ParseError> {
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, ParseError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(value)) => Ok(Some(value)),
@@ -167,13 +167,13 @@ impl<'a> Fields<'a> {
     }
 
     /// A nested object.
-    pub(super) fn object(&self, key: &str) -> Result<Option<Self>, ParseError> {
+    pub(crate) fn object(&self, key: &str) -> Result<Option<Self>, ParseError> {
         let nested = self.map(key)?;
         Ok(nested.map(|map| Self { map, path: format!("{}{key}.", self.path), what: self.what }))
     }
 
     /// A nested object as it stands.
-    pub(super) fn map(&self, key: &str) -> Result<Option<&'a Map<String, Value>>, ParseError> {
+    pub(crate) fn map(&self, key: &str) -> Result<Option<&'a Map<String, Value>>, ParseError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(map)),
@@ -182,12 +182,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A nested object that must be there.
-    pub(super) fn need_object(&self, key: &str) -> Result<Self, ParseError> {
+    pub(crate) fn need_object(&self, key: &str) -> Result<Self, ParseError> {
         self.object(key)?.ok_or_else(|| self.error(key, "is missing; write an object"))
     }
 
     /// A list.
-    pub(super) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ParseError> {
+    pub(crate) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ParseError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Array(items)) if items.len() > LONGEST_LIST => {
@@ -199,7 +199,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of strings.
-    pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, ParseError> {
+    pub(crate) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, ParseError> {
         let Some(items) = self.list(key)? else { return Ok(None) };
         let read = |item: &'a Value| {
             item.as_str().ok_or_else(|| {
@@ -210,13 +210,13 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of whole numbers.
-    pub(super) fn numbers(&self, key: &str, limit: Limit) -> Result<Option<Vec<u64>>, ParseError> {
+    pub(crate) fn numbers(&self, key: &str, limit: Limit) -> Result<Option<Vec<u64>>, ParseError> {
         let Some(items) = self.list(key)? else { return Ok(None) };
         items.iter().map(|item| self.whole(key, item, limit)).collect::<Result<_, _>>().map(Some)
     }
 
     /// A list of objects.
-    pub(super) fn objects(&self, key: &str) -> Result<Option<Vec<Self>>, ParseError> {
+    pub(crate) fn objects(&self, key: &str) -> Result<Option<Vec<Self>>, ParseError> {
         let Some(items) = self.list(key)? else { return Ok(None) };
         let read = |(index, item): (usize, &'a Value)| match item {
             Value::Object(map) => {
@@ -261,28 +261,28 @@ fn quoted(value: &Value) -> String {
 }
 
 /// An object that a config's own fields are completed in.
-pub(super) struct Owned {
+pub(crate) struct Owned {
     map: Map<String, Value>,
     path: String,
 }
 
 impl Owned {
-    pub(super) fn new(map: Map<String, Value>, path: String) -> Self {
+    pub(crate) fn new(map: Map<String, Value>, path: String) -> Self {
         Self { map, path }
     }
 
-    pub(super) fn insert(&mut self, key: &str, value: Value) {
+    pub(crate) fn insert(&mut self, key: &str, value: Value) {
         self.map.insert(key.to_owned(), value);
     }
 
-    pub(super) fn insert_missing(&mut self, key: &str, value: Value) {
+    pub(crate) fn insert_missing(&mut self, key: &str, value: Value) {
         if self.map.get(key).is_none_or(Value::is_null) {
             self.map.insert(key.to_owned(), value);
         }
     }
 
     /// The same for a field that is not there at all, as opposed to null; says whether it was not.
-    pub(super) fn insert_absent(&mut self, key: &str, value: &Value) -> bool {
+    pub(crate) fn insert_absent(&mut self, key: &str, value: &Value) -> bool {
         let absent = !self.map.contains_key(key);
         if absent {
             self.map.insert(key.to_owned(), value.clone());
@@ -291,11 +291,11 @@ impl Owned {
     }
 
     /// A whole number, if it is one.
-    pub(super) fn number(&self, key: &str) -> Option<u64> {
+    pub(crate) fn number(&self, key: &str) -> Option<u64> {
         self.map.get(key).and_then(Value::as_u64)
     }
 
-    pub(super) fn fields(&self) -> Fields<'_> {
+    pub(crate) fn fields(&self) -> Fields<'_> {
         Fields::at(&self.map, self.path.clone())
     }
 }

@@ -1,16 +1,16 @@
 //! Models that see and hear: Qwen's Omni, of which the part that thinks is counted, and Phi-4-multimodal.
 
-use super::audio::convolved_encoder;
-use super::builder::Builder;
-use super::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
-use super::nested;
-use super::qwen_towers;
-use super::seq2seq::audio_tower;
-use super::tower::{Tower, project};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
+use crate::model::hf_config::irregular::seq2seq::audio_tower;
+use crate::model::hf_config::tower::audio::convolved_encoder;
+use crate::model::hf_config::tower::nested;
+use crate::model::hf_config::tower::qwen;
+use crate::model::hf_config::tower::transformer::{Tower, project};
 use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &[
+pub(crate) const TYPES: &[&str] = &[
     "qwen2_5_omni",
     "qwen2_5_omni_thinker",
     "qwen3_omni_moe",
@@ -20,7 +20,7 @@ pub(super) const TYPES: &[&str] = &[
 ];
 
 /// The thinker of an omni config: text model and towers.
-pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     b.shape.multimodal = true;
     match model_type {
         "phi4_multimodal" | "phi4mm" => phi4(model_type, f, b),
@@ -51,12 +51,12 @@ fn qwen(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         let own = audio.need(&["d_model"], WIDTH)?;
         project(b, "audio_tower.audio_bos_eos_token", (2, out), false);
         project(b, "audio_tower.proj", (out, own), true);
-        qwen_towers::qwen2(&eyes, b, hidden, true)?;
+        qwen::qwen2(&eyes, b, hidden, true)?;
     } else {
         let own = convolved_encoder(&audio, b, "audio_tower.")?;
         project(b, "audio_tower.proj1", (own, own), true);
         project(b, "audio_tower.proj2", (out, own), true);
-        qwen_towers::qwen3(&eyes, b, hidden)?;
+        qwen::qwen3(&eyes, b, hidden)?;
     }
     b.prefix.clear();
     Ok(())
@@ -92,7 +92,12 @@ fn phi4(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
     };
     let module = "model.embed_tokens_extend.image_embed";
     tower.build(b, &format!("{module}.img_processor"));
-    super::projectors::attention_pool(b, &format!("{module}.img_processor"), own, width);
+    crate::model::hf_config::tower::projectors::attention_pool(
+        b,
+        &format!("{module}.img_processor"),
+        own,
+        width,
+    );
     project(b, &format!("{module}.glb_GN"), (1, own), false);
     project(b, &format!("{module}.sub_GN"), (1, own), false);
     project(b, &format!("{module}.img_projection.0"), (hidden, own), true);

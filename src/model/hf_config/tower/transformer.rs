@@ -1,7 +1,7 @@
 //! Vision towers: patches, blocks of attention and MLP, and what leads from them to the text model.
 
-use super::builder::Builder;
-use super::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, HEADS, LAYERS, WIDTH};
 use crate::model::{ParseError, Role, Split};
 
 /// The largest number of positions a tower learns.
@@ -10,46 +10,46 @@ const POSITIONS: u64 = 1 << 20;
 /// A vision transformer.
 #[allow(clippy::struct_excessive_bools)] // each is a tensor that is there or not
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tower {
+pub(crate) struct Tower {
     /// Width of its stream.
-    pub(super) hidden: u64,
+    pub(crate) hidden: u64,
     /// Width of the MLPs.
-    pub(super) width: u64,
+    pub(crate) width: u64,
     /// Blocks.
-    pub(super) layers: u64,
+    pub(crate) layers: u64,
     /// Width of queries, keys and values, where it is not that of the stream; 0 where it is.
-    pub(super) attention: u64,
+    pub(crate) attention: u64,
     /// Width of keys and of values, where it is not that of the queries; 0 where it is.
-    pub(super) kv: u64,
+    pub(crate) kv: u64,
     /// Elements of a patch: channels x frames x height x width.
-    pub(super) patch: u64,
+    pub(crate) patch: u64,
     /// Learned positions.
-    pub(super) positions: u64,
+    pub(crate) positions: u64,
     /// Whether the patch embedding has a bias.
-    pub(super) patch_bias: bool,
+    pub(crate) patch_bias: bool,
     /// Whether there is a class embedding.
-    pub(super) class: bool,
+    pub(crate) class: bool,
     /// Whether query, key and value projections have biases.
-    pub(super) qkv_bias: bool,
+    pub(crate) qkv_bias: bool,
     /// Whether the output projection has one.
-    pub(super) out_bias: bool,
+    pub(crate) out_bias: bool,
     /// Whether the MLPs' hidden layers are multiplied by a gate.
-    pub(super) gated: bool,
+    pub(crate) gated: bool,
     /// Whether the MLPs have biases.
-    pub(super) mlp_bias: bool,
+    pub(crate) mlp_bias: bool,
     /// Whether norms have biases.
-    pub(super) norm_bias: bool,
+    pub(crate) norm_bias: bool,
     /// Norms or scales of the stream's width per block.
-    pub(super) norms: u64,
+    pub(crate) norms: u64,
     /// The same outside the blocks.
-    pub(super) outer_norms: u64,
+    pub(crate) outer_norms: u64,
     /// Elements of the norms of queries and of keys; 0 for none.
-    pub(super) qk_norm: u64,
+    pub(crate) qk_norm: u64,
 }
 
 impl Tower {
     /// The usual form: layer norms and biases everywhere.
-    pub(super) fn usual(f: &Fields<'_>) -> Result<Self, ParseError> {
+    pub(crate) fn usual(f: &Fields<'_>) -> Result<Self, ParseError> {
         let hidden = f.need(&["hidden_size", "embed_dim", "vt_hidden_size"], WIDTH)?;
         let width = match f.any(&["intermediate_size", "vt_intermediate_size"], WIDTH)? {
             Some(width) => width,
@@ -80,7 +80,7 @@ impl Tower {
     }
 
     /// The same without biases anywhere.
-    pub(super) const fn without_biases(self) -> Self {
+    pub(crate) const fn without_biases(self) -> Self {
         Self {
             patch_bias: false,
             qkv_bias: false,
@@ -92,7 +92,7 @@ impl Tower {
     }
 
     /// CLIP ViT-L/14 at 336 pixels, which Phi-3-vision and LLaVA name instead of describing.
-    pub(super) const fn clip_large() -> Self {
+    pub(crate) const fn clip_large() -> Self {
         Self {
             hidden: 1024,
             width: 4096,
@@ -115,7 +115,7 @@ impl Tower {
     }
 
     /// Adds the tensors.
-    pub(super) fn build(&self, b: &mut Builder, module: &str) {
+    pub(crate) fn build(&self, b: &mut Builder, module: &str) {
         b.shape.multimodal = true;
         let (hidden, width, vision) = (self.hidden, self.width, Role::Vision);
         let attention = if self.attention == 0 { hidden } else { self.attention };
@@ -160,12 +160,12 @@ fn side(f: &Fields<'_>, key: &str) -> Result<u64, ParseError> {
 }
 
 /// One linear layer on the way to the text model.
-pub(super) fn project(b: &mut Builder, name: &str, (rows, columns): (u64, u64), bias: bool) {
+pub(crate) fn project(b: &mut Builder, name: &str, (rows, columns): (u64, u64), bias: bool) {
     b.linear(name, Role::Projector, (rows, columns), Split::Replicated, bias);
 }
 
 /// Width of the heads of a tower.
-pub(super) fn tower_heads(f: &Fields<'_>, default: u64) -> Result<u64, ParseError> {
+pub(crate) fn tower_heads(f: &Fields<'_>, default: u64) -> Result<u64, ParseError> {
     Ok(f.any(&["num_attention_heads", "num_heads", "attention_heads", "vt_num_attention_heads"], HEADS)?
         .filter(|heads| *heads > 0)
         .unwrap_or(default))

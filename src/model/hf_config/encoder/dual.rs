@@ -1,27 +1,27 @@
 //! CLIP and SigLIP: a tower for text and one for images, whose embeddings are compared.
 
-use super::builder::Builder;
-use super::class_defaults;
-use super::fields::{Fields, HEADS, LAYERS, Owned, VOCABULARY, WIDTH};
-use super::projectors::typed;
-use super::tower::project;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::defaults;
+use crate::model::hf_config::config::fields::{Fields, HEADS, LAYERS, Owned, VOCABULARY, WIDTH};
+use crate::model::hf_config::tower::projectors::typed;
+use crate::model::hf_config::tower::transformer::project;
 use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &["clip", "siglip"];
+pub(crate) const TYPES: &[&str] = &["clip", "siglip"];
 
 /// One of the two towers' configs, completed with the defaults of its class.
 fn completed(model_type: &str, f: &Fields<'_>, key: &str) -> Result<Owned, ParseError> {
     let nested = f.need_object(key)?;
     let mut owned = nested.owned();
-    let class = class_defaults::nested_type(model_type, key).unwrap_or_default();
+    let class = defaults::nested_type(model_type, key).unwrap_or_default();
     owned.insert_absent("model_type", &serde_json::Value::from(class));
-    class_defaults::complete(&mut owned, class);
+    defaults::complete(&mut owned, class);
     Ok(owned)
 }
 
 /// Both towers of a CLIP or SigLIP config, neither of which keeps a cache.
-pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     let text = completed(model_type, f, "text_config")?;
     let text = text.fields();
     let hidden = text.need(&["hidden_size"], WIDTH)?;

@@ -1,6 +1,6 @@
 //! From the class that a config names to its `model_type`, for configs that write none, or one of their own.
 
-use super::class_defaults;
+use crate::model::hf_config::config::defaults;
 
 /// What follows a model's name in its classes.
 const HEADS: &[&str] = &[
@@ -57,11 +57,11 @@ const OTHERS: &[(&str, &str)] = &[
 ];
 
 /// The `model_type` of a class such as `LlamaForCausalLM`.
-pub(super) fn model_type(class: &str) -> Option<&'static str> {
+pub(crate) fn model_type(class: &str) -> Option<&'static str> {
     let stem = HEADS.iter().find_map(|head| class.strip_suffix(head)).unwrap_or(class);
     let stem = stem.to_ascii_lowercase();
     let other = OTHERS.iter().find(|(name, _)| *name == stem).map(|(_, own)| *own);
-    other.or_else(|| class_defaults::names().find(|name| same(name, &stem)))
+    other.or_else(|| defaults::names().find(|name| same(name, &stem)))
 }
 
 /// Whether a type and the stem of a class differ only in what separates their words.

@@ -1,14 +1,18 @@
 //! Encoders, which keep no cache: BERT and what was made after it, for embeddings, reranking and classification.
 
-use super::builder::Builder;
-use super::encoder_head::{self, Pooled, Task};
-use super::encoder_measures::Measures;
-use super::encoder_variants as variants;
-use super::fields::{FACTOR, Fields, WIDTH};
+pub(crate) mod dual;
+pub(crate) mod head;
+pub(crate) mod measures;
+pub(crate) mod variants;
+
+use self::head::{Pooled, Task};
+use self::measures::Measures;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, WIDTH};
 use crate::model::{ParseError, Role, Split};
 
 /// The `model_type`s that are read here.
-pub(super) const TYPES: &[&str] = &[
+pub(crate) const TYPES: &[&str] = &[
     "bert",
     "roberta",
     "xlm-roberta",
@@ -38,7 +42,7 @@ pub(super) const TYPES: &[&str] = &[
 ];
 
 /// The layers of an encoder's config and the head of its class.
-pub(super) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
+pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseError> {
     match model_type {
         "distilbert" => variants::distilbert(f, b),
         "albert" => variants::albert(f, b),
@@ -173,6 +177,6 @@ fn bert(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<(), ParseEr
         b.linear("cls.predictions.decoder", Role::OutputHead, shape, Split::Vocabulary, true);
         return Ok(());
     }
-    encoder_head::build(family.pooled, task, b, (hidden, embedding, vocabulary));
+    head::build(family.pooled, task, b, (hidden, embedding, vocabulary));
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! The querying transformer of BLIP-2 and its descendants: a few learned queries that attend to a tower's features.
 
-use super::builder::Builder;
-use super::fields::{FACTOR, Fields, LAYERS, VOCABULARY, WIDTH};
-use super::tower::project;
 use crate::model::ParseError;
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::fields::{FACTOR, Fields, LAYERS, VOCABULARY, WIDTH};
+use crate::model::hf_config::tower::transformer::project;
 
 /// Adds the tensors; `features` is the tower's width, where the config does not say. Yields its own width.
-pub(super) fn build(
+pub(crate) fn build(
     model_type: &str,
     f: &Fields<'_>,
     b: &mut Builder,

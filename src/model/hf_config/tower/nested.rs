@@ -2,16 +2,16 @@
 
 use serde_json::Value;
 
-use super::builder::Builder;
-use super::class_defaults;
-use super::fields::{Fields, Owned, WIDTH};
+use crate::model::hf_config::builder::Builder;
+use crate::model::hf_config::config::defaults;
+use crate::model::hf_config::config::fields::{Fields, Owned, WIDTH};
 use crate::model::{ParseError, Split};
 
 /// Where a config keeps its text model.
-pub(super) const TEXT_KEYS: [&str; 3] = ["text_config", "llm_config", "language_config"];
+pub(crate) const TEXT_KEYS: [&str; 3] = ["text_config", "llm_config", "language_config"];
 
 /// The text model, and its `model_type`.
-pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<String, ParseError> {
+pub(crate) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<String, ParseError> {
     let Some(key) = TEXT_KEYS.iter().find(|key| f.has(key)) else {
         // Older configs keep the text model's fields beside the tower's.
         let own = match model_type {
@@ -24,12 +24,16 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
             "molmo" => "molmo",
             _ => return Err(f.error("text_config", "is missing; write an object")),
         };
-        super::text(if own == "molmo" { "qwen2" } else { own }, &flat(own, f)?.fields(), b)?;
+        crate::model::hf_config::text(
+            if own == "molmo" { "qwen2" } else { own },
+            &flat(own, f)?.fields(),
+            b,
+        )?;
         return Ok(own.to_owned());
     };
     let nested = f.need_object(key)?;
     let written = nested.text("model_type")?;
-    let class = written.or(class_defaults::nested_type(model_type, key)).unwrap_or(match model_type {
+    let class = written.or(defaults::nested_type(model_type, key)).unwrap_or(match model_type {
         "kimi_vl" => "deepseek_v3",
         "deepseek_vl_v2" => "deepseek_v2",
         _ => "",
@@ -37,7 +41,7 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
     if class.is_empty() {
         return Err(nested.error("model_type", "is missing; write the text model's type, such as \"llama\""));
     }
-    let own = super::without_suffix(class);
+    let own = crate::model::hf_config::without_suffix(class);
     let mut owned = nested.owned();
     if let Some(tied) = f.flag("tie_word_embeddings")? {
         owned.insert_missing("tie_word_embeddings", Value::Bool(tied));
@@ -46,8 +50,8 @@ pub(super) fn text(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result<
         // Its class has them whatever the config says.
         owned.insert_absent("attention_bias", &Value::Bool(true));
     }
-    class_defaults::complete(&mut owned, class);
-    super::text(own, &owned.fields(), b)?;
+    defaults::complete(&mut owned, class);
+    crate::model::hf_config::text(own, &owned.fields(), b)?;
     if class == "molmo2_text" {
         let rows = owned.number("additional_vocab_size").unwrap_or(128).min(1 << 20);
         b.end_layers();
