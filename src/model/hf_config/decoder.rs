@@ -52,8 +52,13 @@ fn plan(family: &Family, f: &Fields<'_>, b: &mut Builder) -> Result<Plan, ParseE
     let (mut dims, kinds) = measures(family, f, b)?;
     kv_heads(family.kv_heads, f, &mut dims)?;
     let style = Style { tied: family.tied.holds(f)?, head_bias: family.head_bias.holds(f)?, ..family.names };
-    let window = family.window.read(f, TOKENS)?;
-    let chunk = family.chunk.read(f, TOKENS)?;
+    // A window that the family has whatever the config says is not switched off by 0.
+    let window = if family.window.1 > 0 {
+        family.window.positive(f, TOKENS)?
+    } else {
+        family.window.read(f, TOKENS)?
+    };
+    let chunk = if kinds.contains(&Kind::Chunked) { family.chunk.read(f, TOKENS)? } else { 0 };
     let parts = Parts::read(family, f, &dims, &kinds)?;
     let layer = |(at, kind): (usize, &Kind)| {
         let span = match kind {
@@ -104,8 +109,9 @@ fn kv_heads(rule: KvHeads, f: &Fields<'_>, dims: &mut Dims) -> Result<(), ParseE
                 dims.kv_heads = f.need(&[count], HEADS)?;
             }
         }
-        KvHeads::Below(above) => {
-            if let Some(holder) = f.object(above)? {
+        KvHeads::Below(above, needed) => {
+            let holder = if needed { Some(f.need_object(above)?) } else { f.object(above)? };
+            if let Some(holder) = holder {
                 dims.kv_heads = holder.positive_or("kv_n_heads", HEADS, dims.kv_heads)?;
                 return check_groups(&holder, "kv_n_heads", dims.heads, dims.kv_heads);
             }

@@ -40,7 +40,7 @@ impl Dims {
     pub(super) fn without_heads(f: &Fields<'_>, b: &mut Builder) -> Result<Self, ParseError> {
         let hidden = f.need(&HIDDEN_KEYS, WIDTH)?;
         let layers = f.need(&LAYER_KEYS, LAYERS)?;
-        let vocabulary = f.need(&VOCABULARY_KEYS, VOCABULARY)?;
+        let vocabulary = f.need(&["vocab_size"], VOCABULARY)?;
         b.shape.hidden_size = hidden;
         b.shape.vocabulary = vocabulary;
         Ok(Self { hidden, layers, heads: 0, kv_heads: 0, head_dim: 0, vocabulary })

@@ -43,6 +43,8 @@ impl Parts {
             Some(_) => sparse.iter().take(kinds.len()).any(|sparse| !sparse),
             None => !rule.width.is_empty(),
         };
+        // A wrong width is said, needed or not.
+        f.any(rule.width, WIDTH)?;
         let dense = if has_dense {
             let width = width(family, f, dims.hidden)?;
             let (gated, bias) = (rule.gated.holds(f)?, rule.bias.holds(f)?);
@@ -140,15 +142,15 @@ fn state(rule: &Recurrence, f: &Fields<'_>, dims: &Dims) -> Result<Option<Recurr
 }
 
 fn mamba2(keys: &Mamba2Keys, f: &Fields<'_>, hidden: u64) -> Result<Mamba2, ParseError> {
-    let wide = hidden * f.positive_or(keys.expand, FACTOR, 2)?;
+    let wide = || f.positive_or(keys.expand, FACTOR, 2).map(|expand| hidden * expand);
     let (inner, heads) = match keys.inner {
         Inner::OfHeads(dim) => {
             let heads = f.need(&[keys.heads], HEADS)?;
             (heads * f.need(&[dim], WIDTH)?, heads)
         }
-        Inner::Own(key) => (f.positive_or(key, WIDTH, wide)?, f.need(&[keys.heads], HEADS)?),
+        Inner::Own(key) => (f.positive_or(key, WIDTH, wide()?)?, f.need(&[keys.heads], HEADS)?),
         Inner::Wide(dim) => {
-            let dim = dim.positive(f, WIDTH)?;
+            let (wide, dim) = (wide()?, dim.positive(f, WIDTH)?);
             (wide, f.positive_or(keys.heads, HEADS, (wide / dim).max(1))?)
         }
     };

@@ -109,7 +109,7 @@ pub(super) const FAMILIES: &[Family] = &[
             ..GPT2
         },
         tied: TIED,
-        kv_heads: KvHeads::Below("attn_config"),
+        kv_heads: KvHeads::Below("attn_config", false),
         ffn: FfnRule { widen: Number(&["expansion_ratio"], 4), gated: When::Never, ..WIDTHS },
         ..BARE
     },

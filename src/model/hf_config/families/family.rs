@@ -115,8 +115,8 @@ pub(crate) enum KvHeads {
     One(When, When),
     /// Where the flag is set, under the key.
     Grouped(&'static str, &'static str),
-    /// `kv_n_heads` below a field.
-    Below(&'static str),
+    /// `kv_n_heads` below a field, which must be there where the second says so.
+    Below(&'static str, bool),
 }
 
 /// What mixes tokens in the layers that attend.
@@ -440,7 +440,7 @@ pub(crate) const MLP: FfnRule = FfnRule {
 /// Experts as most have them.
 pub(crate) const EXPERTS: Experts = Experts {
     below: "",
-    count: Number(&["moe_num_experts", "num_local_experts", "n_routed_experts", "num_experts"], 0),
+    count: Number(&["num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts"], 0),
     more_than: None,
     per_token: Number(
         &["num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_top_k"],

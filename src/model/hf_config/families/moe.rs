@@ -300,7 +300,7 @@ pub(super) const FAMILIES: &[Family] = &[
             },
             ..LLAMA
         },
-        kv_heads: KvHeads::Below("attn_config"),
+        kv_heads: KvHeads::Below("attn_config", true),
         ..BASE
     }
     .sparse(&Experts { below: "ffn_config", width: &["ffn_hidden_size"], ..EXPERTS }),

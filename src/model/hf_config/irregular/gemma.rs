@@ -76,9 +76,9 @@ pub(crate) fn build(model_type: &str, f: &Fields<'_>, b: &mut Builder) -> Result
 fn spans(model_type: &str, f: &Fields<'_>, layers: u64) -> Result<Vec<Span>, ParseError> {
     let (period, window) = if model_type == "gemma3n_text" { (5, 512) } else { (6, 1024) };
     let every = LayerRule::Every(Every::full(period), &["sliding_window_pattern"], None);
-    let window = f.positive_or("sliding_window", TOKENS, window)?;
+    let window = f.or("sliding_window", TOKENS, window)?;
     let kinds = kinds(&[SPANS, every], f, Some(layers))?.unwrap_or_default();
-    let span = |kind| if kind == Kind::Sliding { Span::Sliding(window) } else { Span::Full };
+    let span = |kind| if kind == Kind::Sliding && window > 0 { Span::Sliding(window) } else { Span::Full };
     Ok(kinds.into_iter().map(span).collect())
 }
 

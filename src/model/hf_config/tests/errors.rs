@@ -67,6 +67,37 @@ fn a_bad_field_is_named_with_its_value_and_what_would_be_right() {
 }
 
 #[test]
+fn what_an_entry_of_a_table_needs_is_named_as_its_configs_write_it() {
+    let with = |model_type: &str, more: &str| SMALL.replace("\"llama\"", &format!("\"{model_type}\"{more}"));
+    for (json, expected) in [
+        (with("mixtral", ""), "num_local_experts: is missing; write a whole number"),
+        (with("mamba", "").replace("\"vocab_size\": 256", "\"x\": 1"), "vocab_size: is missing"),
+        (with("dbrx", ", \"d_model\": 64"), "attn_config: is missing; write an object"),
+        (
+            with("mixtral", ", \"num_local_experts\": 4, \"num_experts_per_tok\": \"2\""),
+            "num_experts_per_tok: is \"2\"",
+        ),
+        (with("qwen3_5_text", ""), "linear_num_key_heads: is missing"),
+        (
+            with("minimax", ", \"num_local_experts\": 4, \"layer_types\": [\"zzz\", \"full_attention\"]"),
+            "layer_types: has the entry \"zzz\"; known are full_attention and linear_attention",
+        ),
+        (
+            with("lfm2", ", \"layer_types\": [\"conv\"]"),
+            "layer_types: has 1 entries for 2 layers; write one per layer",
+        ),
+        (
+            with("nemotron_h", ", \"hybrid_override_pattern\": \"MX\""),
+            "the letter \"X\"; known are M, *, - and E",
+        ),
+        (with("exaone4", ", \"sliding_window_pattern\": \"LLLX\""), "the letter \"X\"; known are L and G"),
+    ] {
+        let message = message(&json);
+        assert!(message.contains(expected), "{json}: {message}");
+    }
+}
+
+#[test]
 fn an_unknown_architecture_is_refused_by_name() {
     for name in ["vit", "sam2", "stable_diffusion", "LLAMA"] {
         let error = parse(SMALL.replace("llama", name).as_bytes(), "test").expect_err(name);
